@@ -1,0 +1,68 @@
+# One short command per job; `make help` lists them. Nothing here needs root or a model hub.
+#   PYTHON=python3.12   which Python builds the environment (3.11 or newer)
+#   TORCH=cpu           which build of torch: cpu, cu128, ... from PyTorch's own index; empty: whatever pip finds
+#   NB=book/.../x.ipynb which notebook `make notebooks` runs (empty: all)
+PYTHON ?= python3
+TORCH ?=
+NB ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
+# Two cores is what the book is measured on; more threads than cores make small models slower
+export OMP_NUM_THREADS ?= 2
+export MMTUTOR_CACHE ?= $(CURDIR)/_build/cache
+.DEFAULT_GOAL := help
+.PHONY: help book serve lab test notebooks bench check clean distclean results
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "Variables: PYTHON=python3.12  TORCH=cpu  NB=path/to/notebook.ipynb"
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtutor needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+# The site is built from stored outputs, so reading it needs no torch: only the extra "book" is installed for it.
+$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what the site is built with ..."
+	$(PIP) $$($(BIN)/python -m tools.environment extra book)
+	@touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the package, its tests and the notebooks' kernel ..."
+	$(PIP) $(TORCH_INDEX) --editable '.[book,test,lab]'
+	@touch $@ $(VENV)/.book
+
+book: $(VENV)/.book  ## build the site from stored outputs into _build/html
+	$(BIN)/python -m tools.site build
+
+serve: book  ## open the built site on localhost
+	$(BIN)/python -m tools.site serve
+
+lab: $(VENV)/.all  ## start JupyterLab in book/
+	$(BIN)/jupyter lab --notebook-dir=book
+
+check: $(VENV)/.all  ## lint the code and check the notebooks' laws without running them
+	$(BIN)/ruff check mmtutor tests tools benchmarks book/_ext
+	$(BIN)/python -m tools.notebooks check
+
+test: $(VENV)/.all check  ## unit, contract, oracle and book tests, then every notebook is run again and compared
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -p tests.nbval_plugin --nbval book
+
+notebooks: $(VENV)/.all  ## run every notebook (or NB=path) from a fresh kernel and store its outputs
+	$(BIN)/python -m tools.notebooks run $(NB)
+
+results: $(VENV)/.all  ## measure again what is too long for a notebook (the files under book/*/results)
+	$(BIN)/python -m benchmarks.original_recipe
+
+bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what was built (the site and caches), keep the environment
+	rm -rf _build .pytest_cache .hypothesis .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove the environment
+	rm -rf $(VENV)

@@ -1,0 +1,99 @@
+"""OASIS: photographs rated for valence and arousal, each with a human and a machine caption (590 classroom-safe ones)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmtutor.data import store
+from mmtutor.data.dataset import Dataset
+
+CAPTIONS = {"human": "captions.csv", "machine": "auto_generated_captions.csv"}
+CLASSES = ("negative", "neutral", "positive")
+# The data card's stricter grouping: themes whose pictures are of a kind.
+KINDRED = (
+    ("Alcohol", "Bar", "Drink", "Toast", "Party"),
+    ("Cemetery", "Memorial"),
+    ("Lightning", "Thunderstorm"),
+    ("Rocks", "Sidewalk"),
+    ("Jail", "Prison", "Fence"),
+    ("Gun", "Soldiers", "Police"),
+    ("Fire", "Explosion"),
+)
+
+
+def load(
+    cuts: tuple[float, float] = (4.0, 5.2),
+    captions: str = "human",
+    merge_themes: bool = False,
+    accept_licence: bool = False,
+) -> Dataset:
+    """Return the 590 pictures with their captions; label = how the viewer feels.
+
+    modalities: image (list of Path, JPEG), text (list of str). Labels from valence v (1..7) by cuts a ≤ b:
+    negative (0) if v < a, positive (2) if v > b, neutral (1) otherwise. targets: valence (1..7), valence_sd, arousal
+    (1..7). Groups: the theme, that is the picture's name without its number (188); with `merge_themes` the kindred
+    themes that the data card lists count as one.
+    Raises ValueError for cuts out of order or range and for unknown captions, and what `store.fetch` raises.
+    Kurdi, Lozano & Banaji, Behavior Research Methods 49, 2017.
+    """
+    low, high = cuts
+    if not 1 <= low <= high <= 7:
+        raise ValueError(f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}")
+    if captions not in CAPTIONS:
+        raise ValueError(f"unknown captions {captions!r}; known: {', '.join(CAPTIONS)}")
+    folder = store.fetch("oasis", accept_licence)
+    table = _table(folder, captions)
+    valence = torch.tensor(table["Valence_mean"].to_numpy())
+    themes = [theme_of(name, merge_themes) for name in table.index]
+    group_names, groups = np.unique(themes, return_inverse=True)
+    return Dataset(
+        name="oasis",
+        modalities={
+            "image": [folder / "images" / f"{name}.jpg" for name in table.index],
+            "text": list(table["caption"]),
+        },
+        labels=1 + (valence > high).long() - (valence < low).long(),
+        classes=CLASSES,
+        groups=groups.astype(np.int64),
+        group_names=tuple(str(name) for name in group_names),
+        card=store.facts("oasis"),
+        targets={
+            "valence": valence.float(),
+            "valence_sd": torch.tensor(table["Valence_SD"].to_numpy()).float(),
+            "arousal": torch.tensor(table["Arousal_mean"].to_numpy()).float(),
+        },
+    )
+
+
+def theme_of(name: str, merge: bool = False) -> str:
+    """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred themes share one name, "Fire/Explosion"."""
+    theme = re.sub(r"\s*\d+\s*$", "", name)
+    if merge:
+        return next(("/".join(family) for family in KINDRED if theme in family), theme)
+    return theme
+
+
+def _table(folder: Path, captions: str) -> pd.DataFrame:
+    """Return ratings and captions of the pictures that the manifest lists, one row each, by name, in the table's order.
+
+    The tables hold 310 more rows, some of them explicit: they are dropped here and go nowhere.
+    """
+    paths = (Path(entry["path"]) for entry in store.manifest("oasis")["files"])
+    pictures = {path.stem for path in paths if path.suffix == ".jpg"}
+    ratings = pd.read_csv(folder / "OASIS.csv").set_index("Theme")  # its lines end in CR alone, which pandas reads
+    words = pd.read_csv(
+        folder / CAPTIONS[captions],
+        sep="|",
+        skiprows=1,
+        names=["id", "image_file", "caption"],
+        quoting=3,
+        keep_default_na=False,
+    )
+    words.index = pd.Index(words["image_file"].str.removesuffix(".jpg"), name="Theme")
+    kept = ratings[ratings.index.isin(pictures)]
+    return kept.join(words[["caption"]], how="inner", validate="one_to_one")

@@ -1,0 +1,213 @@
+"""How sure are we? Intervals for one method and for the difference of two, over samples, groups or folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from mmtutor.evaluation.checks import Array, as_numpy, finite
+
+FOLD_SHARE = 0.2
+"""Test share assumed for scores over folds: that of `folds` with its five splits."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate between its bounds, in the units of the values it was made from; level: nominal coverage, 0 to 1."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __format__(self, spec: str) -> str:
+        """Write all three numbers with one format: f"{interval:.2f}" gives "0.63 [0.61, 0.66]"."""
+        spec = spec or ".3f"
+        return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    def __str__(self) -> str:
+        """Write "0.634 [0.610, 0.658]"."""
+        return format(self, "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean of a - b over n pairs with its interval and two-sided p; wins and ties count the pairs with a > b, a = b."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    wins: int
+    n: int
+    ties: int = 0
+    level: float = 0.95
+
+    def __format__(self, spec: str) -> str:
+        """Write difference and bounds with a format such as "+.2f"; p keeps three digits."""
+        spec = spec or "+.3f"
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        ties = f" ({self.ties} tied)" if self.ties else ""
+        bounds = f"[{self.low:{spec}}, {self.high:{spec}}]"
+        return f"{self.difference:{spec}} {bounds}, {p}, {self.wins} of {self.n} won{ties}"
+
+    def __str__(self) -> str:
+        """Write "+0.043 [+0.014, +0.072], p = 0.005, 14 of 15 won"."""
+        return format(self, "")
+
+
+def bootstrap_interval(
+    values: Array,
+    level: float = 0.95,
+    groups: Array | None = None,
+    seed: int = 0,
+    *,
+    statistic: Callable[[np.ndarray], float] | None = None,
+    resamples: int = 5000,
+) -> Interval:
+    """Percentile bootstrap interval for the mean of per-sample scores, or for any other statistic of them.
+
+    values: (N,) scores such as hits of 0 and 1, or (N, K) columns for a `statistic` that takes the redrawn rows, such
+    as lambda rows: macro_f1(rows[:, 0], rows[:, 1]). groups: (N,) group of each sample; whole groups are then drawn,
+    which is right when samples of one speaker, patient or theme resemble each other. Use one value per sample of
+    *one* test set: scores of overlapping folds belong in `corrected_interval`. Efron and Tibshirani, An Introduction
+    to the Bootstrap, 1993, ch. 13; groups: Davison and Hinkley 1997, sec. 3.8. Raises ValueError for NaN, fewer than
+    two samples or groups, unequal lengths, level outside (0, 1).
+    """
+    rows = as_numpy(values)
+    finite("values", rows, 1 if statistic is None else rows.ndim)
+    members = _members(rows, groups)
+    _check_level(level)
+    if resamples < 100:
+        raise ValueError(f"resamples must be at least 100, not {resamples}: the ends of an interval need many")
+    rng = np.random.default_rng(seed)
+    if statistic is None:
+        estimate, drawn = float(rows.mean()), _resampled_means(rows, members, resamples, rng)
+    else:
+        estimate = float(statistic(rows))
+        picks = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
+        drawn = np.array([statistic(rows[np.concatenate([members[i] for i in pick])]) for pick in picks])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level)
+
+
+def corrected_interval(
+    values: Array,
+    *,
+    test_fraction: float | None = None,
+    n_train: float | None = None,
+    n_test: float | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """t interval for one method's mean score over J folds, widened because folds share training data.
+
+    mean ± t(J - 1) · sqrt((1/J + n_test/n_train) · s²), s² the variance over folds (J - 1 in its denominator).
+    values: (J,). Arguments, source and errors as in `paired_comparison`. Equal values give an interval of no width.
+    """
+    scores = _fold_scores("values", values)
+    _check_level(level)
+    half = _standard_error(scores, _ratio(test_fraction, n_train, n_test)) * _quantile(level, len(scores))
+    return Interval(float(scores.mean()), float(scores.mean() - half), float(scores.mean() + half), level)
+
+
+def paired_comparison(
+    a: Array,
+    b: Array,
+    *,
+    test_fraction: float | None = None,
+    n_train: float | None = None,
+    n_test: float | None = None,
+    level: float = 0.95,
+) -> Comparison:
+    """Is method a better than method b on the same J folds? Nadeau and Bengio's corrected resampled t test.
+
+    t = mean(a - b) / sqrt((1/J + n_test/n_train) · s²), J - 1 degrees of freedom, two-sided. The plain paired t has 1/J
+    alone, as if folds were independent; they share most of their training data, so it announces differences that are
+    not there.
+
+    a, b: (J,) scores of the two methods, fold by fold. Say how large the splits were with n_train and n_test
+    (samples, or arrays of one per fold) or with test_fraction = n_test / (n_train + n_test); left out, it is 0.2,
+    five-fold CV. test_fraction=0 gives the plain paired t, right only where every pair has training and test data of
+    its own. Identical scores: difference 0, p 1. The same difference other than 0 in every pair: p 0, no width.
+    Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52, 2003. Raises ValueError for NaN,
+    unequal lengths, fewer than two pairs, impossible sizes.
+    """
+    first, second = _fold_scores("a", a), _fold_scores("b", b)
+    if len(first) != len(second):
+        raise ValueError(f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each fold")
+    _check_level(level)
+    gain = first - second
+    mean, error = float(gain.mean()), _standard_error(gain, _ratio(test_fraction, n_train, n_test))
+    t = abs(mean) / error if error else (np.inf if mean else 0.0)
+    p = float(2 * stats.t.sf(t, len(gain) - 1))
+    half = error * _quantile(level, len(gain))
+    wins, ties = int((gain > 0).sum()), int((gain == 0).sum())
+    return Comparison(mean, mean - half, mean + half, p, wins, len(gain), ties, level)
+
+
+def _resampled_means(
+    values: np.ndarray, members: list[np.ndarray], resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means of `resamples` draws of whole groups with replacement, in batches that keep memory under some 100 MB."""
+    sums = np.array([values[rows].sum() for rows in members])
+    sizes = np.array([len(rows) for rows in members])
+    batch = max(1, 2_000_000 // len(members))
+    means = []
+    for start in range(0, resamples, batch):
+        pick = rng.integers(0, len(members), (min(batch, resamples - start), len(members)))
+        means.append(sums[pick].sum(axis=1) / sizes[pick].sum(axis=1))
+    return np.concatenate(means)
+
+
+def _members(rows: np.ndarray, groups: Array | None) -> list[np.ndarray]:
+    """Return the positions of each group's samples; without groups, each sample alone."""
+    n = len(rows) if rows.ndim else 0
+    if n < 2:
+        raise ValueError(f"an interval needs at least 2 samples, not {n}")
+    if groups is None:
+        return list(np.arange(n)[:, None])
+    names = as_numpy(groups)
+    if names.shape != (n,):
+        raise ValueError(f"groups must name one group for each of the {n} samples, not shape {names.shape}")
+    _, group = np.unique(names, return_inverse=True)
+    if group.max() == 0:
+        raise ValueError("all samples belong to one group: redrawing groups needs at least 2")
+    return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+
+
+def _fold_scores(name: str, values: Array) -> np.ndarray:
+    scores = finite(name, values, 1)
+    if len(scores) < 2:
+        raise ValueError(f"{name} has {len(scores)} score: a spread over folds needs at least 2")
+    return scores
+
+
+def _ratio(test_fraction: float | None, n_train: Array | float | None, n_test: Array | float | None) -> float:
+    """Return n_test / n_train from whichever way the caller said it."""
+    if n_train is None and n_test is None:
+        share = FOLD_SHARE if test_fraction is None else test_fraction
+        if not 0 <= share < 1:
+            raise ValueError(f"test_fraction must be in [0, 1), not {share!r}")
+        return share / (1 - share)
+    if n_train is None or n_test is None or test_fraction is not None:
+        raise ValueError("give n_train and n_test together, or test_fraction alone")
+    train, test = (np.atleast_1d(as_numpy(size)).astype(np.float64) for size in (n_train, n_test))
+    if not (np.isfinite(train).all() and np.isfinite(test).all() and (train > 0).all() and (test >= 0).all()):
+        raise ValueError(f"n_train must be > 0 and n_test >= 0, not {n_train!r} and {n_test!r}")
+    return float(test.mean() / train.mean())
+
+
+def _standard_error(scores: np.ndarray, ratio: float) -> float:
+    return float(np.sqrt((1 / len(scores) + ratio) * scores.var(ddof=1)))
+
+
+def _quantile(level: float, n: int) -> float:
+    return float(stats.t.ppf((1 + level) / 2, n - 1))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, such as 0.95, not {level!r}")

@@ -1,0 +1,58 @@
+"""Numbers the prose cites, and tables made from results: nothing in the book is typed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from IPython.display import display
+
+from mmtutor.evaluation import corrected_interval, paired_comparison
+
+GLUE_PREFIX = "application/papermill.record/"
+
+
+def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{}") -> None:
+    r"""Record `value` under `name`, so that prose on the same page can say {glue:text}\`name\`.
+
+    The page shows fmt.format(value). tol ≥ 0: by how much the number may differ when CI runs the notebook again
+    (same unit as shown); it travels with the stored output. Nothing is printed.
+    Raises ValueError for a negative tolerance or a number that is not finite.
+    """
+    if tol < 0:
+        raise ValueError(f"tol for {name!r} is {tol}, expected 0 or more")
+    if isinstance(value, int | float) and not np.isfinite(value):
+        raise ValueError(f"{name!r} is {value}: a number that prose cites must be finite")
+    display(
+        {GLUE_PREFIX + "text/plain": repr(fmt.format(value))},
+        metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}, "mmtutor": {"tolerance": tol}},
+        raw=True,
+    )
+
+
+def comparison_table(
+    scores: dict[str, np.ndarray], *, against: str, n_train: int, n_test: int, score: str = "score"
+) -> pd.DataFrame:
+    """One row per method: mean score over folds with its interval, and the paired difference from `against`.
+
+    scores[method]: (folds,) one value per fold, the same folds in the same order for all. n_train, n_test: typical
+    sizes of a fold's parts; both intervals (95 %) and p carry the Nadeau–Bengio correction, since folds overlap.
+    Raises KeyError where `against` is not among the methods.
+    """
+    if against not in scores:
+        raise KeyError(f"against={against!r} is not among the methods {list(scores)}")
+    rows = {}
+    for method, values in scores.items():
+        mean = corrected_interval(values, n_train=n_train, n_test=n_test)
+        row = {score: f"{mean.estimate:.3f}", "95 % interval": f"{mean.low:.3f} to {mean.high:.3f}"}
+        if method == against:
+            row |= {f"minus {against}": "", "its 95 % interval": "", "p": "", "folds won": ""}
+        else:
+            pair = paired_comparison(values, scores[against], n_train=n_train, n_test=n_test)
+            row |= {
+                f"minus {against}": f"{pair.difference:+.3f}",
+                "its 95 % interval": f"{pair.low:+.3f} to {pair.high:+.3f}",
+                "p": f"{pair.p:.3f}",
+                "folds won": f"{pair.wins} of {pair.n}",
+            }
+        rows[method] = row
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,216 @@
+"""fit: a small training loop on Accelerate, the same code on CPU, GPU (bf16), Apple and several processes.
+
+Batches are cut by indexing tensors; a DataLoader that collates cached features sample by sample doubles the epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mmtutor.types import Samples
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (B, ...), labels (B,)) → one loss per sample (B,)."""
+
+
+@dataclass
+class History:
+    """What happened: one loss per epoch, and which epoch's weights the model now has (counted from 1)."""
+
+    train_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    stopped_early: bool = False
+
+
+def fit(
+    model: nn.Module,
+    train: Samples,
+    validation: Samples | None = None,
+    *,
+    epochs: int,
+    lr: float,
+    weight_decay: float = 0.01,
+    batch_size: int = 256,
+    class_weights: Tensor | str | None = None,
+    patience: int | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    device: str | None = None,
+) -> History:
+    """Minimise the mean loss over `train` with AdamW; keep the weights of the epoch best on `validation`.
+
+    model(features, present) → outputs. Labels int64: cross-entropy over (B, C) logits; labels float: squared error.
+    class_weights: (C,) tensor, or "balanced" for N / (C · N_c), computed from `train`; classes only.
+    patience: stop after that many epochs without a better validation loss (None: never stop early).
+    batch_size is the size over all processes together; under `torchrun` each takes its share, and since the loss is
+    normalised over the whole batch, the gradient is that of one process. seed: order of samples and dropout.
+    device: None takes the best there is (CUDA with bf16, Apple, CPU); "cpu" and "cuda" insist.
+    The model is trained in place and returned to the CPU in eval mode.
+    Raises ValueError for empty or non-finite data and bad arguments, RuntimeError for a device that is not there,
+    FloatingPointError when the loss stops being finite.
+    """
+    _check(train, validation, epochs, batch_size, patience)
+    accelerator = _accelerator(device)
+    loss = loss or _default_loss(train, class_weights, accelerator.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    train = train.to(accelerator.device)
+    validation = None if validation is None else validation.to(accelerator.device)
+    history, best = History(), None
+    order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on every device and in every process
+    bar = tqdm(range(1, epochs + 1), "fit", disable=None if accelerator.is_main_process else True, leave=False)
+    with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
+        torch.manual_seed(seed + accelerator.process_index)
+        for epoch in bar:
+            shares = _shares(len(train), batch_size, order, accelerator)
+            history.train_loss.append(_epoch(wrapped, optimizer, accelerator, train, loss, shares))
+            if validation is None:
+                history.best_epoch = epoch
+                continue
+            current = _validation_loss(wrapped, validation, loss, accelerator)
+            if current < min(history.validation_loss, default=float("inf")):
+                history.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
+            history.validation_loss.append(current)
+            if patience is not None and epoch - history.best_epoch >= patience:
+                history.stopped_early = True
+                break
+    if best is not None:
+        model.load_state_dict(best)
+    model.to("cpu").eval()
+    accelerator.free_memory()
+    return history
+
+
+def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tensor:
+    """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, on the model's device."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    model.eval()
+    with torch.inference_mode():
+        parts = [
+            model(batch.features, batch.present).float().cpu()
+            for batch in (samples[i : i + batch_size].to(device) for i in range(0, len(samples), batch_size))
+        ]
+    return torch.cat(parts)
+
+
+def balanced_class_weights(labels: Tensor, classes: int | None = None) -> Tensor:
+    """w_c = N / (C · N_c): every class weighs the same in the mean loss. labels (N,) int64 → (C,) float.
+
+    Raises ValueError naming the classes that have no sample.
+    """
+    counts = torch.bincount(labels, minlength=classes or 0)
+    if (empty := (counts == 0).nonzero().flatten()).numel():
+        raise ValueError(f"no sample of class {empty.tolist()} in the training data: its weight would be infinite")
+    return len(labels) / (len(counts) * counts.float())
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    train: Samples,
+    loss: Loss,
+    shares: Iterator[tuple[Tensor, int, int]],
+) -> float:
+    """Train one epoch; return the mean loss over the training samples, as it was while they passed."""
+    model.train()
+    total = torch.zeros((), device=accelerator.device)
+    for rows, counts, size in shares:
+        batch = train[rows.to(accelerator.device)]
+        with accelerator.autocast():
+            outputs = model(batch.features, batch.present)
+        mine = loss(outputs.float(), batch.labels).sum() * counts
+        optimizer.zero_grad()
+        # several processes: gradients are averaged over them, so the sum is scaled to end as the mean over the batch
+        accelerator.backward(mine * accelerator.num_processes / size)
+        optimizer.step()
+        total += mine.detach()
+    mean = accelerator.reduce(total, "sum").item() / len(train)
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the training loss became {mean}: lower lr, or check the scale of the features")
+    return mean
+
+
+def _shares(samples: int, batch_size: int, order: torch.Generator, accelerator: Accelerator) -> Iterator:
+    """Yield (rows, counts, size): this process's rows of each shuffled batch, 1 or 0, and the whole batch's size."""
+    for batch in torch.randperm(samples, generator=order).split(batch_size):
+        mine = batch[accelerator.process_index :: accelerator.num_processes]
+        # a process left without rows must still take part in the averaging: it runs one row that counts for nothing
+        yield (mine, 1, len(batch)) if len(mine) else (batch[:1], 0, len(batch))
+
+
+def _validation_loss(model: nn.Module, validation: Samples, loss: Loss, accelerator: Accelerator) -> float:
+    """Return the mean validation loss, the same number in every process, so that all stop at the same epoch."""
+    model.eval()
+    total = torch.zeros((), device=accelerator.device)
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in (validation[i : i + 1024] for i in range(0, len(validation), 1024)):
+            total += loss(model(batch.features, batch.present).float(), batch.labels).sum()
+    return accelerator.reduce(total, "mean").item() / len(validation)
+
+
+def _default_loss(train: Samples, class_weights: Tensor | str | None, device: torch.device) -> Loss:
+    """Return cross-entropy for integer labels, squared error for float ones, one value per sample."""
+    if train.labels.is_floating_point():
+        if class_weights is not None:
+            raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")
+        return lambda outputs, labels: F.mse_loss(outputs.squeeze(-1), labels.float(), reduction="none")
+    if isinstance(class_weights, str):
+        if class_weights != "balanced":
+            raise ValueError(f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None")
+        class_weights = balanced_class_weights(train.labels)
+    weight = None if class_weights is None else class_weights.to(device)
+    return lambda outputs, labels: F.cross_entropy(outputs, labels, weight=weight, reduction="none")
+
+
+def _accelerator(device: str | None) -> Accelerator:
+    """Return an Accelerator on `device` (None: the best there is), bf16 on CUDA, full precision elsewhere."""
+    if device not in (None, "cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
+    if (device == "cuda" and not torch.cuda.is_available()) or (
+        device == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise RuntimeError(f"device {device!r} was asked for, but this machine has none: use device=None or 'cpu'")
+    on_cuda = device == "cuda" or (device is None and torch.cuda.is_available())
+    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if on_cuda else "no")
+
+
+def _check(train: Samples, validation: Samples | None, epochs: int, batch_size: int, patience: int | None) -> None:
+    """Refuse what would train on nothing, or silently learn from NaN."""
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, expected 1 or more")
+    if patience is not None and validation is None:
+        raise ValueError("patience needs a validation split to watch; pass validation=... or leave patience out")
+    for name, samples in (("train", train), ("validation", validation)):
+        if samples is None:
+            continue
+        if len(samples) == 0:
+            raise ValueError(f"{name} holds no samples")
+        _check_finite(name, samples)
+
+
+def _check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
+    """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to stay in memory."""
+    for modality, x in samples.features.items():
+        there = (samples.present or {}).get(modality)
+        for start in range(0, len(x), rows):
+            finite = torch.isfinite(x[start : start + rows]).flatten(1).all(1)
+            if there is not None:
+                finite |= ~there[start : start + rows].to(finite.device)
+            if not bool(finite.all()):
+                first = start + int((~finite).nonzero()[0])
+                raise ValueError(f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}: mask or mend it")

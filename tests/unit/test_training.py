@@ -1,0 +1,165 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmtutor.fusion import ConcatFusion, FusionClassifier
+from mmtutor.training import balanced_class_weights, fit, predict
+from mmtutor.types import Samples
+
+SCRIPT = Path(__file__).with_name("fit_script.py")
+
+
+def two_modalities(n=200, seed=0) -> Samples:
+    g = torch.Generator().manual_seed(seed)
+    x = {"a": torch.randn(n, 6, generator=g), "b": torch.randn(n, 4, generator=g)}
+    return Samples(x, (x["a"][:, 0] + x["b"][:, 0] > 0).long())
+
+
+def linear(seed=0, **options) -> FusionClassifier:
+    torch.manual_seed(seed)
+    return FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 2, **options)
+
+
+def test_one_full_batch_step_is_adamw_by_hand():
+    data, model, by_hand = two_modalities(), linear(), linear()
+    fit(model, data, epochs=1, lr=0.1, weight_decay=0.3, batch_size=200, device="cpu")
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=0.1, weight_decay=0.3)
+    F.cross_entropy(by_hand(data.features), data.labels).backward()
+    optimizer.step()
+    for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_it_learns_what_only_both_modalities_tell():
+    data = two_modalities(600)
+    model = linear()
+    history = fit(model, data[:400], data[400:500], epochs=40, lr=0.05, batch_size=64)
+    accuracy = (predict(model, data[500:]).argmax(1) == data.labels[500:]).float().mean()
+    assert accuracy > 0.93  # one modality alone reaches 0.75
+    assert history.train_loss[-1] < history.train_loss[0] / 2
+
+
+def test_the_best_epochs_weights_are_restored_and_patience_stops():
+    data = two_modalities(60)
+    noise = Samples(data.features, data.labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))])
+    model = linear(hidden=64)
+    history = fit(model, noise[:40], noise[40:], epochs=200, lr=0.02, patience=5)
+    assert history.stopped_early and len(history.validation_loss) == history.best_epoch + 5
+    assert history.validation_loss[history.best_epoch - 1] == min(history.validation_loss)
+    now = F.cross_entropy(predict(model, noise[40:]), noise.labels[40:]).item()
+    assert now == pytest.approx(min(history.validation_loss), rel=1e-5)
+
+
+def test_same_seed_same_result_other_seed_other_result_and_global_state_untouched():
+    def weights(seed):
+        model = linear(hidden=8, dropout=0.5)
+        fit(model, two_modalities(), epochs=2, lr=0.01, batch_size=32, seed=seed)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    model = linear()
+    torch.random.set_rng_state(before)
+    fit(model, two_modalities(), epochs=1, lr=0.01)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.allclose(weights(1), weights(2))
+
+
+def test_balanced_weights_by_hand_and_their_effect():
+    labels = torch.tensor([0] * 9 + [1])
+    torch.testing.assert_close(balanced_class_weights(labels), torch.tensor([10 / 18, 10 / 2]))
+    with pytest.raises(ValueError, match=r"class \[2\]"):
+        balanced_class_weights(labels, classes=3)
+    constant = Samples({"a": torch.zeros(10, 6), "b": torch.zeros(10, 4)}, labels)
+    plain, balanced = linear(), linear()
+    fit(plain, constant, epochs=300, lr=0.05, weight_decay=0)
+    fit(balanced, constant, epochs=300, lr=0.05, weight_decay=0, class_weights="balanced")
+    torch.testing.assert_close(predict(plain, constant)[0].softmax(0), torch.tensor([0.9, 0.1]), atol=0.01, rtol=0)
+    torch.testing.assert_close(predict(balanced, constant)[0].softmax(0), torch.tensor([0.5, 0.5]), atol=0.01, rtol=0)
+
+
+def test_float_labels_are_a_regression():
+    data = two_modalities(300)
+    target = data.features["a"][:, 0] * 2 + 1
+    model = FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 1)
+    fit(model, Samples(data.features, target), epochs=200, lr=0.05, weight_decay=0)
+    torch.testing.assert_close(predict(model, data).squeeze(1), target, atol=0.02, rtol=0)
+
+
+def test_masked_nan_is_allowed_and_bare_nan_is_named():
+    data = two_modalities(50)
+    data.features["b"][7] = float("nan")
+    with pytest.raises(ValueError, match=r"train features\['b'\].*sample 7"):
+        fit(linear(), data, epochs=1, lr=0.1)
+    there = torch.ones(50, dtype=torch.bool)
+    there[7] = False
+    model = linear()
+    fit(model, Samples(data.features, data.labels, {"b": there}), epochs=2, lr=0.1)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"patience": 3}, "patience needs a validation split"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"class_weights": "equal"}, "class_weights is 'equal'"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(linear(), two_modalities(20), **{"epochs": 1, "lr": 0.1} | options)
+
+
+def test_empty_data_and_unequal_lengths_are_named():
+    with pytest.raises(ValueError, match="train holds no samples"):
+        fit(linear(), two_modalities(20)[:0], epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match=r"features\['a'\] has 3 samples, labels have 4"):
+        Samples({"a": torch.zeros(3, 1)}, torch.zeros(4))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_asked_for_and_absent_is_an_error():
+    with pytest.raises(RuntimeError, match="'cuda' was asked for"):
+        fit(linear(), two_modalities(20), epochs=1, lr=0.1, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_trains_in_bf16_to_the_same_accuracy():
+    data, model = two_modalities(600), linear()
+    fit(model, data[:400], data[400:], epochs=40, lr=0.05, batch_size=64, device="cuda")
+    assert (predict(model, data).argmax(1) == data.labels).float().mean() > 0.93
+
+
+def test_a_loss_that_explodes_is_an_error():
+    class Exploding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, features, present=None):
+            return features["a"][:, :2] * self.w * 1e38 * 1e38
+
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        fit(Exploding(), two_modalities(20), epochs=1, lr=0.1)
+
+
+def test_two_processes_learn_what_one_learns():
+    """101 samples in batches of 10: the last batch has one sample, so one of the two processes has none."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=True, env=environment)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    two = subprocess.run(torchrun, capture_output=True, text=True, check=True, env=environment)
+    ours = [float(v) for v in one.stdout.split()]
+    theirs = [float(v) for v in two.stdout.split()]
+    assert ours[0] == 1 and theirs[0] == 2  # the number of processes that took part
+    assert len(ours) > 20 and ours[1:] == pytest.approx(theirs[1:], abs=1e-5)

@@ -1,0 +1,129 @@
+"""One way to start a notebook's kernel, shared by the runner, the exercise checks and the pytest plugin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ipykernel.kernelspec
+import psutil
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+CORES = 2
+# What the caller's shell may carry and a notebook must not inherit: the first hides warnings, the second hides figures.
+UNWANTED = ("PYTHONWARNINGS", "MPLBACKEND")
+
+
+class ThisInterpreter(KernelSpecManager):
+    """Resolve every kernel name to the running interpreter, whatever kernels the user has installed elsewhere."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Return the kernel specification of sys.executable."""
+        return KernelSpec(resource_dir=ipykernel.kernelspec.RESOURCES, **ipykernel.kernelspec.get_kernel_dict())
+
+
+def kernel_manager() -> AsyncKernelManager:
+    """Return a manager, not started, of a kernel named python3 that runs this interpreter."""
+    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisInterpreter())
+
+
+def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[str, str]:
+    """Return the environment of a notebook's kernel.
+
+    cache: folder that becomes MMTUTOR_CACHE; None keeps the caller's. ipython: empty folder that stands in for the
+    user's IPython profile, so that nobody's start-up files take part. MMTUTOR_DATA is made absolute, because the
+    kernel's working folder is the notebook's.
+    """
+    env = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    for key in ("MMTUTOR_DATA", "MMTUTOR_CACHE"):
+        if env.get(key):
+            env[key] = str(Path(env[key]).expanduser().resolve())
+    if cache is not None:
+        env["MMTUTOR_CACHE"] = str(cache)
+    if ipython is not None:
+        env["IPYTHONDIR"] = str(ipython)
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy may write to stderr when a kernel starts
+    return env
+
+
+def build_font_cache() -> None:
+    """Let matplotlib index the machine's fonts now: inside a notebook its notice would land on stderr."""
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
+
+
+@contextmanager
+def few_cores(wanted: int = CORES) -> Iterator[int]:
+    """Bind this process, and the kernels it starts, to `wanted` cores; yields the number that is really in use.
+
+    Where the system cannot bind a process (macOS), all cores are used and their number is yielded.
+    """
+    process = psutil.Process()
+    if not hasattr(process, "cpu_affinity"):
+        yield psutil.cpu_count() or 1
+        return
+    before = process.cpu_affinity()
+    chosen = before[:wanted]
+    process.cpu_affinity(chosen)
+    try:
+        yield len(chosen)
+    finally:
+        process.cpu_affinity(before)
+
+
+def tree_rss(pid: int) -> int:
+    """Resident bytes of process `pid` and its descendants, 0 once it is gone. Shared pages count once per process."""
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    total = 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # it ended between listing and asking
+            continue
+    return total
+
+
+@dataclass
+class Memory:
+    """The largest resident size seen, in bytes."""
+
+    peak: int = 0
+
+    @property
+    def megabytes(self) -> int:
+        """The peak in MB (10⁶ bytes), rounded up."""
+        return -(-self.peak // 10**6)
+
+
+@contextmanager
+def watch_memory(pid: Callable[[], int | None], step: float = 0.05) -> Iterator[Memory]:
+    """Sample the memory of a process tree in the background and yield the record, final when the block ends.
+
+    pid: a function, since a kernel has no process id before it starts; None means "not yet". Sampled every `step`
+    seconds, so a peak shorter than that can be missed.
+    """
+    memory, done = Memory(), threading.Event()
+
+    def sample() -> None:
+        while not done.wait(step):
+            root = pid()
+            if root is not None:
+                memory.peak = max(memory.peak, tree_rss(root))
+
+    thread = threading.Thread(target=sample, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        done.set()
+        thread.join()

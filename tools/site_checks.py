@@ -1,0 +1,220 @@
+"""The laws of the built site, as functions that return one line per breach and an empty list when all is well.
+
+`tools/site.py` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages that
+break it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+ELSEWHERE = re.compile(r"^\s*(?:(?:https?|wss?|ftp):)?//", re.IGNORECASE)
+CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", re.IGNORECASE)
+SCRIPT_REQUEST = re.compile(
+    r"""(?:\bimport\s*\(?|\bfrom|importScripts\(|fetch\(|\.open\([^,()]{1,20},|\.(?:src|href)\s*=|sendBeacon\()"""
+    r"""\s*["'`]((?:https?:)?//[^"'`]+)""",
+    re.IGNORECASE,
+)
+ATTRIBUTES = ("src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href", "manifest")
+PLAIN_LINKS = {"canonical", "license", "author", "alternate", "me"}  # <link> relations that a browser does not fetch
+FILE_NAME = re.compile(r"^\S+\.(?:png|jpe?g|gif|svg|webp)$|^[0-9a-f]{24,}$|^_?image", re.IGNORECASE)
+CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+TEXT_PAGE_LIMIT = 120 * 1024  # bytes of a page without formulas and pictures, with all it loads, as gzip
+
+
+def css_addresses(css: str) -> list[str]:
+    """Return every address that a style sheet names in url() or @import."""
+    return [(a or b).strip() for a, b in CSS_URL.findall(css)]
+
+
+def css_other_hosts(css: str) -> list[str]:
+    """A style sheet asks no other host."""
+    return [f"style sheet asks {address}" for address in css_addresses(css) if ELSEWHERE.match(address)]
+
+
+def script_other_hosts(script: str) -> list[str]:
+    """A script imports, fetches and inserts nothing from another host."""
+    return [f"script asks {address}" for address in SCRIPT_REQUEST.findall(script)]
+
+
+def resources(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
+    """Yield (tag, address) of everything that a browser loads for a page by itself; links to follow are left out."""
+    for tag in page.find_all(True):
+        for attribute in ATTRIBUTES:
+            if value := tag.get(attribute):
+                parts = str(value).split(",") if attribute == "srcset" else [str(value)]
+                yield from ((tag.name, part.split()[0] if attribute == "srcset" else part) for part in parts if part.strip())
+        if tag.name in ("use", "image", "feImage") and tag.get("href"):
+            yield tag.name, str(tag["href"])
+        if tag.name == "link" and tag.get("href") and not set(tag.get("rel", [])) & PLAIN_LINKS:
+            yield f"link {' '.join(tag.get('rel', []))}", str(tag["href"])
+        if tag.name == "meta" and str(tag.get("http-equiv", "")).lower() == "refresh":
+            yield "meta refresh", str(tag.get("content", "")).partition("url=")[2]
+
+
+def page_other_hosts(page: BeautifulSoup) -> list[str]:
+    """A page loads nothing from another host: no script, style, font, picture, frame, preconnect."""
+    found = [f"<{tag}> asks {address}" for tag, address in resources(page) if ELSEWHERE.match(address)]
+    for style in page.find_all("style"):
+        found += css_other_hosts(style.get_text())
+    for tag in page.find_all(style=True):
+        found += css_other_hosts(str(tag["style"]))
+    for script in page.find_all("script", src=False):
+        found += script_other_hosts(script.get_text())
+    return found
+
+
+def unwanted_scripts(page: BeautifulSoup) -> list[str]:
+    """No icon script, no live-kernel script, no script twice."""
+    sources = [str(script["src"]) for script in page.find_all("script", src=True)]
+    unwanted = [s for s in sources if re.search(r"fontawesome|thebe|mathjax|require", s, re.IGNORECASE)]
+    return [f"unwanted script {s}" for s in unwanted] + [f"script twice: {s}" for s in set(sources) if sources.count(s) > 1]
+
+
+def missing_alternative_text(page: BeautifulSoup) -> list[str]:
+    """Each picture has an alternative text that is not its file name."""
+    found = []
+    for image in page.find_all("img"):
+        text, name = str(image.get("alt") or "").strip(), Path(urlsplit(str(image.get("src", ""))).path).name
+        if not text or FILE_NAME.match(text) or text in (name, Path(name).stem):
+            found.append(f"picture {name or '(inline)'} has the alternative text {text!r}")
+    return found
+
+
+def unnamed_summaries(page: BeautifulSoup) -> list[str]:
+    """Each <summary> has a text or an aria-label, and each frame a title."""
+    found = [
+        f"fold without a name in <{summary.parent.parent.name if summary.parent.parent else '?'}>"
+        for summary in page.find_all("summary")
+        if not (summary.get_text(strip=True) or summary.get("aria-label"))
+    ]
+    return found + [f"frame without title: {frame.get('src')}" for frame in page.find_all("iframe") if not frame.get("title")]
+
+
+def headless_tables(page: BeautifulSoup) -> list[str]:
+    """Each table has header cells, unless it says that it is only a layout."""
+    tables = [table for table in page.find_all("table") if table.get("role") not in ("presentation", "none")]
+    return [f"table without header cells: {t.get_text(' ', strip=True)[:60]!r}" for t in tables if not t.find("th")]
+
+
+def unmarked_language(page: BeautifulSoup) -> list[str]:
+    """The page states its language, and Chinese text in its article stands in an element that says so."""
+    found = [] if page.html and page.html.get("lang") else ["the page does not state its language"]
+    for text in page.select_one("article").find_all(string=CHINESE) if page.select_one("article") else []:
+        if not any(str(parent.get("lang", "")).startswith("zh") for parent in text.parents):
+            found.append(f"Chinese text not marked: {text.strip()[:30]!r}")
+    return found
+
+
+def missing_head(page: BeautifulSoup) -> list[str]:
+    """The page has a title and a favicon (a missing one is asked for, and logged as an error)."""
+    title = page.title.get_text(strip=True) if page.title else ""
+    return ([] if title else ["no title"]) + ([] if page.select_one('link[rel~="icon"]') else ["no favicon"])
+
+
+def broken_formulas(page: BeautifulSoup) -> list[str]:
+    """Each formula was rendered, and can be read aloud: KaTeX's HTML is accompanied by MathML."""
+    found = [f"formula not understood: {f.get_text()[:60]!r}" for f in page.select(".katex-error")]
+    found += ["formula without MathML" for f in page.select(".katex") if not f.find("math")]
+    return found + ["formula left as source" for f in page.select("span.math, div.math") if not f.select_one(".katex, .katex-error")]
+
+
+PAGE_LAWS: tuple[Callable[[BeautifulSoup], list[str]], ...] = (
+    page_other_hosts,
+    unwanted_scripts,
+    missing_alternative_text,
+    unnamed_summaries,
+    headless_tables,
+    unmarked_language,
+    missing_head,
+    broken_formulas,
+)
+
+
+@cache
+def identifiers(path: Path) -> frozenset[str]:
+    """Return the ids and anchor names of a page."""
+    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return frozenset(str(tag.get(key)) for key in ("id", "name") for tag in page.find_all(attrs={key: True}))
+
+
+def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
+    """Each address on this site that a page names exists: files, and the places in pages that links lead to."""
+    found = []
+    links = [("a", str(a["href"])) for a in page.find_all("a", href=True)]
+    for tag, address in [*resources(page), *links]:
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc or address in ("", "#"):
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file() or not target.is_relative_to(site.resolve()):
+            found.append(f"<{tag}> leads nowhere: {address}")
+        elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in identifiers(target):
+            found.append(f"<{tag}> leads to no place in {target.name}: #{parts.fragment}")
+    return found
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Return the pages that a `_toc.yml` lists, without endings, the root first."""
+
+    def walk(entry: object) -> Iterator[str]:
+        if isinstance(entry, dict):
+            yield from (str(entry[key]) for key in ("root", "file") if key in entry)
+            yield from (page for key in ("parts", "chapters", "sections") for page in walk(entry.get(key)))
+        elif isinstance(entry, list):
+            yield from (page for item in entry for page in walk(item))
+
+    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+
+
+def unbuilt_pages(site: Path, toc: Path) -> list[str]:
+    """Each page in the table of contents was built."""
+    return [f"{page} is in {toc.name} but was not built" for page in toc_pages(toc) if not (site / f"{page}.html").is_file()]
+
+
+def page_weight(path: Path) -> int:
+    """Return the bytes of a page with its style sheets, scripts and pictures, each as gzip; fonts come on top."""
+
+    def weight(file: Path) -> int:
+        return len(gzip.compress(file.read_bytes(), 6))
+
+    page: Tag = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    kinds = ("script", "img", "link stylesheet", "link icon")
+    addresses = {urlsplit(address).path for tag, address in resources(page) if tag in kinds and not address.startswith("data:")}
+    return weight(path) + sum(weight(path.parent / address) for address in addresses)
+
+
+def heavy_text_page(path: Path, page: BeautifulSoup) -> list[str]:
+    """A page of text, without formulas and pictures of its own, weighs at most 120 KB as gzip."""
+    if page.select_one("article") is None or page.select_one("article .katex, article img"):
+        return []
+    weight = page_weight(path)
+    return [f"weighs {weight / 1024:.0f} KB, limit {TEXT_PAGE_LIMIT // 1024} KB"] if weight > TEXT_PAGE_LIMIT else []
+
+
+def check_site(site: Path, toc: Path) -> list[str]:
+    """Return every breach on every page, style sheet and script of a built site, each with the file's name before it."""
+    identifiers.cache_clear()
+    found = unbuilt_pages(site, toc)
+    for path in sorted(site.rglob("*.html")):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        breaches = [breach for law in PAGE_LAWS for breach in law(page)]
+        breaches += broken_links(path, page, site) + heavy_text_page(path, page)
+        found += [f"{path.relative_to(site)}: {breach}" for breach in breaches]
+    for path in sorted(site.rglob("*.css")):
+        css = path.read_text(encoding="utf-8")
+        local = [a.split("#")[0].split("?")[0] for a in css_addresses(css) if not a.startswith(("data:", "#"))]
+        breaches = css_other_hosts(css) + [f"names a missing {a}" for a in local if a and not (path.parent / a).is_file()]
+        found += [f"{path.relative_to(site)}: {breach}" for breach in breaches]
+    for path in sorted(site.rglob("*.js")):
+        found += [f"{path.relative_to(site)}: {breach}" for breach in script_other_hosts(path.read_text(encoding="utf-8"))]
+    return found
