@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from IPython.display import display
@@ -56,3 +60,35 @@ def comparison_table(
             }
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
+    """Write results too long for a notebook as JSON, with a sha256 over the rest of the file, atomically.
+
+    command: what regenerates the file; machine: where it was measured; rows: name → figures.
+    """
+    content = {"command": command, "machine": machine, "rows": rows}
+    content["sha256"] = _digest(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def load_results(path: Path | str) -> dict:
+    """Return what `save_results` wrote: {"command", "machine", "rows"}.
+
+    Raises FileNotFoundError saying which command makes the file, ValueError where its content was changed by hand.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: `make results` measures it again")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop("sha256", None) != _digest(content):
+        raise ValueError(f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}` again")
+    return content
+
+
+def _digest(content: dict) -> str:
+    """Return the sha256 of the content in one canonical spelling."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -88,7 +88,6 @@ def fit(
     if best is not None:
         model.load_state_dict(best)
     model.to("cpu").eval()
-    accelerator.free_memory()
     return history
 
 

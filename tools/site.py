@@ -114,7 +114,9 @@ def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
     if command is None:
         raise SiteError('jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or `make book`')
     options = [*STRICT, "--path-output", str(output), "--builder", builder]
-    done = subprocess.run([command, "build", str(source), *options], env=environment(), check=False)
+    # Warnings and errors come on stderr. What Sphinx says on stdout matters only where it is the result: broken links.
+    stdout = subprocess.DEVNULL if builder == "html" else None
+    done = subprocess.run([command, "build", str(source), *options], env=environment(), stdout=stdout, check=False)
     if done.returncode:
         raise SiteError(f"jupyter-book ended with exit code {done.returncode}: mend the warnings and errors above")
     return output / "_build" / builder
@@ -134,7 +136,7 @@ def build() -> None:
     web = fetch()
     site = run_jupyter_book(ROOT, STAGING)
     write_redirect(site)
-    site_slim.drop_unloaded_scripts(site)
+    site_slim.drop_leftovers(site)
     fonts = site_slim.cut_icon_fonts(site)
     sheets = site_slim.purge_css(site, web, node())
     check(site)

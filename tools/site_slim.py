@@ -17,13 +17,13 @@ RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 ICON = re.compile(r"""["']\\([ef][0-9a-f]{3})\b""", re.IGNORECASE)
 ICON_CLASS = re.compile(r"\.(fa-[a-z0-9-]+)")
 USED_CLASS = re.compile(r"\bfa-[a-z0-9-]+")
-SCRIPTS_NOT_LOADED = ("fontawesome.js", "fontawesome.js.LICENSE.txt", "*.js.map")
+LEFTOVERS = ("scripts/fontawesome.js*", "scripts/*.js.map", "styles/*.css.map", "*webpack-macros.html")
 
 
-def drop_unloaded_scripts(site: Path) -> None:
-    """Delete scripts that no page loads; the icon script would also make every icon look used."""
-    for pattern in SCRIPTS_NOT_LOADED:
-        for path in site.glob(f"_static/scripts/{pattern}"):
+def drop_leftovers(site: Path) -> None:
+    """Delete the theme's files that no page loads; its icon script would also make every icon look used."""
+    for pattern in LEFTOVERS:
+        for path in site.glob(f"_static/{pattern}"):
             path.unlink()
 
 

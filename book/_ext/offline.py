@@ -6,16 +6,18 @@ mends one of these while a page is written; `tools/site_checks.py` then proves t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import sphinxcontrib.katex
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
+CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]+")
 THEBE = ("sphinx-thebe", "THEBE_JS_URL")  # live kernels from another host: not on this site
 
 
@@ -53,15 +55,34 @@ def name_summaries(app: Sphinx, page: str, template: str, context: dict[str, Any
     context["generate_toctree_html"] = named
 
 
+def mark_chinese(body: str) -> str:
+    """Wrap each run of Chinese characters in an element that states its language: for voices, fonts and line breaks."""
+    if not CHINESE.search(body):
+        return body
+    soup = BeautifulSoup(body, "html.parser")
+    for text in soup.find_all(string=CHINESE):
+        if text.find_parent(lang=True) or text.find_parent(["script", "style", "svg", "math", "textarea"]):
+            continue
+        pieces: list[str | Tag] = []
+        end = 0
+        for match in CHINESE.finditer(text):
+            span = soup.new_tag("span", lang="zh-Hans")
+            span.string = match.group()
+            pieces += [str(text[end : match.start()]), span]
+            end = match.end()
+        text.replace_with(*[piece for piece in [*pieces, str(text[end:])] if piece])
+    return str(soup)
+
+
 def mend_body(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Replace a deprecated role; report formulas that KaTeX could not read, which it would only colour red."""
+    """Replace a deprecated role; mark Chinese text; report formulas that KaTeX could not read, which it would only colour red."""
     body = context.get("body")
     if not body:
         return
     if "katex-error" in body:
         error = BeautifulSoup(body, "html.parser").select_one(".katex-error")
         LOGGER.warning("%s: KaTeX cannot read a formula: %s", page, error.get("title", error.get_text()))
-    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = mark_chinese(body.replace('role="doc-biblioentry"', 'role="listitem"'))
 
 
 def drop_thebe(app: Sphinx, doctree: nodes.document, page: str) -> None:

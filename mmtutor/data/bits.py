@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from scipy.special import log_expit, ndtr
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 # Trapezoid rule for expectations over N(0, 1): the error falls like exp(-pi²/(d·step)), far below 1e-12 for every d
 # whose information differs from ln 2 in double precision; beyond |z| = 12 the weight is below 1e-32.
@@ -91,6 +94,19 @@ def part_information(kind: str, d_a: float, d_b: float) -> dict[str, float]:
     }[kind]
     names = ("a", "b", "ab", "redundant", "unique_a", "unique_b", "synergy")
     return dict(zip(names, a_b_ab_r_ua_ub_s, strict=True))
+
+
+def part_log_posterior(kind: str, a: Tensor, b: Tensor) -> Tensor:
+    """ln p(class of one part | log-odds of its two bits): (N, 2), or (N, 4) for complement."""
+    if kind == "redundant":
+        return torch.stack([logsigmoid(-a - b), logsigmoid(a + b)], dim=1)
+    zero_a, one_a, zero_b, one_b = logsigmoid(-a), logsigmoid(a), logsigmoid(-b), logsigmoid(b)
+    if kind == "unique":
+        return torch.stack([zero_a, one_a], dim=1)
+    if kind == "complement":
+        return torch.stack([zero_a + zero_b, zero_a + one_b, one_a + zero_b, one_a + one_b], dim=1)
+    same, differ = torch.logaddexp(zero_a + zero_b, one_a + one_b), torch.logaddexp(zero_a + one_b, one_a + zero_b)
+    return torch.stack([same, differ], dim=1)
 
 
 def _nats(expected_log_belief: float) -> float:

@@ -68,9 +68,9 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return plain text as Markdown that shows it: `<guid>` is no tag, `i_d` no emphasis, and addresses become links."""
+    """Return plain text as Markdown that shows it: `<guid>` is no tag, `i_d` no emphasis, an address is a link."""
     text = re.sub(r"([\\*_`\[\]$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-    return re.sub(r"https?://\S+", _link, text)
+    return re.sub(r"https?://\S*[^\s.,;)]", _link, text)
 
 
 def _link(match: re.Match[str]) -> str:

@@ -21,7 +21,7 @@ class UnknownDataset(ValueError):
 
 
 class DatasetUnavailable(RuntimeError):
-    """The set cannot be had here and now: not on this machine, no network, or no consent. `reason` says which, briefly."""
+    """The set cannot be had here and now; `reason` says briefly why: not on this machine, no network, no consent."""
 
     def __init__(self, message: str, reason: str | None = None) -> None:
         """Keep the full message for the reader and the one-line reason for whoever skips a notebook or a test."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +53,7 @@ def problems(data: dict[str, Any], folder: Path, progress: bool = False) -> Iter
 
 
 def check(data: dict[str, Any], folder: Path, stamps: Path, advice: str) -> None:
-    """Return when every file under `folder` matches the manifest; else raise DatasetCorrupt naming the first that does not.
+    """Return when every file under `folder` matches the manifest; else raise DatasetCorrupt naming the first.
 
     Hashing is skipped when the same files (path, size, and both time stamps in ns) passed against the same manifest
     before, in this process or, by a stamp under `stamps`, in an earlier one. `advice` ends the error message.
@@ -74,7 +76,7 @@ def check(data: dict[str, Any], folder: Path, stamps: Path, advice: str) -> None
 
 
 def _snapshot(data: dict[str, Any], folder: Path, advice: str) -> tuple[str, int]:
-    """Return a digest of where the files lie, their sizes and times, and the newest time in ns; raise on a wrong size."""
+    """Return a digest of the files' places, sizes and times, and the newest time in ns; raise on a wrong size."""
     digest = hashlib.sha256(f"{folder.resolve()}\n{catalogue.fingerprint(data['name'])}\n".encode())
     newest = 0
     for entry in data["files"]:
@@ -92,6 +94,8 @@ def _stat(entry: dict[str, Any], folder: Path) -> tuple[str, os.stat_result | No
         info = os.lstat(folder / entry["path"])
     except (FileNotFoundError, NotADirectoryError):
         return "is missing", None
+    except OSError as error:
+        return f"cannot be read ({error.strerror})", None
     if not stat.S_ISREG(info.st_mode):
         return "is not a plain file", info
     if info.st_size != entry["bytes"]:
@@ -101,8 +105,11 @@ def _stat(entry: dict[str, Any], folder: Path) -> tuple[str, os.stat_result | No
 
 def _content(entry: dict[str, Any], folder: Path) -> str:
     """Return what is wrong with a file's content, "" for nothing."""
-    with open(folder / entry["path"], "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    try:
+        with open(folder / entry["path"], "rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     return "" if found == entry["sha256"] else f"has sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
 
 
@@ -121,11 +128,12 @@ def _stamped(stamp: Path, key: str) -> bool:
 
 def _write_stamp(stamp: Path, key: str) -> None:
     """Leave the key for later processes, in one step so that none reads half of it."""
-    temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}.tmp")
+    temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(key, encoding="ascii")
         os.replace(temporary, stamp)
     except OSError:
         # A stamp only saves time. Where none can be written, the next process hashes the files again.
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -9,7 +9,7 @@ from mmtutor.data import catalogue, store
 
 
 def list_sets() -> str:
-    """Return a table of all sets: name, samples, size, licence, commercial use, and where the set is on this machine."""
+    """Return a table of all sets: name, samples, size, commercial use, where it is on this machine, licence."""
     header = ("name", "samples", "MB", "commercial", "present", "licence")
     rows = [header]
     for name in store.names():

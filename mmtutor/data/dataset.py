@@ -23,6 +23,11 @@ class Undisplayed(list):
         """Return the count only."""
         return f"<{len(self)} items, not to be shown>"
 
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item, or a part that prints no items either."""
+        items = super().__getitem__(index)
+        return Undisplayed(items) if isinstance(index, slice) else items
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Stay what it is when sent to another process."""
         return (Undisplayed, (list(self),))
@@ -80,7 +85,7 @@ class Dataset:
         Groups keep their numbers. Raises IndexError for a position outside, or a mask of another length.
         """
         if isinstance(index, slice):
-            rows = np.arange(len(self))[index]
+            rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
         else:
             chosen = np.asarray(index)
             if chosen.dtype == bool and chosen.shape != (len(self),):

@@ -1,4 +1,4 @@
-"""Fetch the files of one set from its pinned source: each through a temporary file, the set through a temporary folder."""
+"""Fetch the files of one set from its pinned source, each through a temporary file, the set through `partial`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _prepare(data: dict[str, Any], target: Path, partial: Path) -> None:
 
 
 def _fetch_all(data: dict[str, Any], folder: Path) -> None:
-    """Fetch every listed file that `folder` lacks, several at a time, under one progress bar; stop at the first failure."""
+    """Fetch every listed file that `folder` lacks, several at a time, under one progress bar; stop at a failure."""
     urls = {entry["path"]: url_of(data, entry) for entry in data["files"]}
     registry = {entry["path"]: f"sha256:{entry['sha256']}" for entry in data["files"]}
     keeper = pooch.create(path=folder, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES)

@@ -43,7 +43,7 @@ def load(accept_licence: bool = False) -> Dataset:
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """Return a post's text and the encoding that fitted: utf-8, else gb18030, else utf-8 with replacement characters."""
+    """Return a post's text and the encoding that fitted: utf-8, else gb18030, else "replaced" (utf-8 with gaps)."""
     for encoding in ("utf-8", "gb18030"):
         try:
             return raw.decode(encoding), encoding
@@ -53,6 +53,6 @@ def decode(raw: bytes) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """Return only the letters of a post, in lower case, without links, @mentions and the mark RT: equal for retweets."""
+    """Return the letters of a post in lower case, without links, @mentions and the mark RT: equal for retweets."""
     text = re.sub(r"https?:\S*|@\w+|\brt\b", " ", text.lower())
     return "".join(character for character in text if character.isalpha())

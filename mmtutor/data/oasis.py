@@ -1,4 +1,4 @@
-"""OASIS: photographs rated for valence and arousal, each with a human and a machine caption (590 classroom-safe ones)."""
+"""OASIS: 590 photographs rated for valence and arousal, each with a human and a machine caption."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load(
 
 
 def theme_of(name: str, merge: bool = False) -> str:
-    """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred themes share one name, "Fire/Explosion"."""
+    """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred ones share a name, "Fire/Explosion"."""
     theme = re.sub(r"\s*\d+\s*$", "", name)
     if merge:
         return next(("/".join(family) for family in KINDRED if theme in family), theme)

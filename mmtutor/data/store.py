@@ -42,7 +42,7 @@ def cache_root() -> Path:
     """Return the folder for downloads and computed features: $MMTUTOR_CACHE, else the user's cache folder."""
     chosen = os.environ.get("MMTUTOR_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("mmtutor", appauthor=False))
@@ -51,7 +51,7 @@ def cache_root() -> Path:
 def mirror_root() -> Path | None:
     """Return the folder of ready data sets that $MMTUTOR_DATA names, or None. It is only ever read."""
     chosen = os.environ.get("MMTUTOR_DATA")
-    return Path(chosen).expanduser() if chosen else None
+    return Path(chosen).expanduser().absolute() if chosen else None
 
 
 def locate(name: str) -> Path | None:
@@ -73,7 +73,7 @@ def find(name: str) -> Path:
     """
     folder = locate(name)
     if folder is None:
-        raise unavailable(name, "it is not on this machine")
+        raise _absent(name)
     checking.check(manifest(name), folder, cache_root() / "verified", _advice(name, folder))
     return folder
 
@@ -107,7 +107,7 @@ def verify(name: str, progress: bool = False) -> Path:
     """
     folder = locate(name)
     if folder is None:
-        raise unavailable(name, "it is not on this machine")
+        raise _absent(name)
     checking.assert_inside(manifest(name), folder)
     wrong = list(checking.problems(manifest(name), folder, progress))
     if wrong:
@@ -115,6 +115,13 @@ def verify(name: str, progress: bool = False) -> Path:
             f"data set {name!r} in {folder} is refused:\n  " + "\n  ".join([*wrong, _advice(name, folder)])
         )
     return folder
+
+
+def _absent(name: str) -> DatasetUnavailable:
+    """Return the error for a set that was looked for on this machine only, saying where."""
+    reason = "it is not on this machine"
+    looked = ", ".join(str(root / name / "files") for root in (mirror_root(), cache_root()) if root is not None)
+    return DatasetUnavailable(f"{unavailable(name, reason)}\n  looked in: {looked}", reason)
 
 
 def _in_mirror(name: str) -> bool:

@@ -6,14 +6,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from mmtutor.data.bits import part_accuracy, part_information
+from mmtutor.data.bits import part_accuracy, part_information, part_log_posterior
 from mmtutor.types import Features, Present, Samples
+
+if TYPE_CHECKING:
+    from mmtutor.data.dataset import Dataset
 
 MODALITIES = ("a", "b")
 KINDS = ("redundant", "unique", "complement", "synergy")
@@ -93,6 +96,27 @@ class World:
         return self._own.labels
 
     @property
+    def groups(self) -> np.ndarray:
+        """(n,) int64: each sample is its own group, as all are drawn independently."""
+        return np.arange(self.n, dtype=np.int64)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The facts of a data card, with the closed forms in it."""
+        facts = {"title": f"Generated world: {self.name}", "licence": "none needed: generated", "do_not_display": False}
+        return facts | {"n": self.n, "bayes_accuracy": self.bayes_accuracy, "information": self.information}
+
+    def __len__(self) -> int:
+        """Return n, the number of the world's own samples."""
+        return self.n
+
+    def dataset(self) -> Dataset:
+        """Return the world's own n samples as a `Dataset`, to be cut and shown like any other."""
+        from mmtutor.data.dataset import Dataset
+
+        return Dataset(self.name, dict(self.features), self.labels, self.classes, self.groups, card=self.card)
+
+    @property
     def bayes_accuracy(self) -> float:
         """Best accuracy that any method can reach from both modalities, 1/C to 1."""
         return math.prod(part_accuracy(kind, *self._reach(kind)) for kind in self.weights)
@@ -134,7 +158,7 @@ class World:
         odds = {m: odds.get(m, torch.zeros_like(some)) for m in MODALITIES}
         joint = some.new_zeros(len(some), 1)
         for k, kind in enumerate(self.weights):
-            part = _part_log_posterior(kind, odds["a"][:, k], odds["b"][:, k])
+            part = part_log_posterior(kind, odds["a"][:, k], odds["b"][:, k])
             joint = (joint[:, :, None] + part[:, None, :]).flatten(1)
         return torch.softmax(joint, dim=1).to(features[looked_at[0]].dtype)
 
@@ -184,19 +208,6 @@ class World:
         return odds
 
 
-def _part_log_posterior(kind: str, a: Tensor, b: Tensor) -> Tensor:
-    """ln p(class of one part | log-odds of its two bits): (N, 2), or (N, 4) for complement."""
-    if kind == "redundant":
-        return torch.stack([logsigmoid(-a - b), logsigmoid(a + b)], dim=1)
-    zero_a, one_a, zero_b, one_b = logsigmoid(-a), logsigmoid(a), logsigmoid(-b), logsigmoid(b)
-    if kind == "unique":
-        return torch.stack([zero_a, one_a], dim=1)
-    if kind == "complement":
-        return torch.stack([zero_a + zero_b, zero_a + one_b, one_a + zero_b, one_a + one_b], dim=1)
-    same, differ = torch.logaddexp(zero_a + zero_b, one_a + one_b), torch.logaddexp(zero_a + one_b, one_a + zero_b)
-    return torch.stack([same, differ], dim=1)
-
-
 def _orthonormal(rng: np.random.Generator, rows: int, dim: int) -> Tensor:
     q, r = np.linalg.qr(rng.standard_normal((dim, rows)))
     # LAPACK builds differ in the sign of each column; fixing it gives the same world on every machine.
@@ -214,7 +225,7 @@ def _known_modalities(modalities: Iterable[str]) -> tuple[str, ...]:
 
 
 def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    for kind, weight in weights.items():
+    for kind in weights:
         if kind not in KINDS:
             raise ValueError(f"unknown world {kind!r}; known worlds: {', '.join(KINDS)}")
     kept = {kind: _positive(f"weight of {kind!r}", weights[kind]) for kind in KINDS if weights.get(kind, 0) != 0}

@@ -23,8 +23,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mmtutor.data.world import World
 
 if TYPE_CHECKING:
@@ -91,26 +89,6 @@ def load(name: str, n: int = 2000, seed: int = 0, **options: Any) -> Dataset:
     name: redundant, unique, complement, synergy or mixture; options: those of the function of that name. Each sample is
     its own group. Raises ValueError for an unknown name.
     """
-    from mmtutor.data.dataset import Dataset
-
     if name not in WORLDS:
         raise ValueError(f"unknown world {name!r}; known worlds: {', '.join(WORLDS)}")
-    world = WORLDS[name](n, seed=seed, **options)
-    card = {
-        "title": f"Generated world: {name}",
-        "licence": "none needed: generated",
-        "n": n,
-        "do_not_display": False,
-        "bayes_accuracy": world.bayes_accuracy,
-        "information": world.information,
-    }
-    return Dataset(
-        name=name,
-        modalities=dict(world.features),
-        labels=world.labels,
-        classes=world.classes,
-        groups=np.arange(n, dtype=np.int64),
-        group_names=None,
-        card=card,
-        targets={},
-    )
+    return WORLDS[name](n, seed=seed, **options).dataset()

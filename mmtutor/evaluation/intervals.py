@@ -13,6 +13,9 @@ from mmtutor.evaluation.checks import Array, as_numpy, finite
 FOLD_SHARE = 0.2
 """Test share assumed for scores over folds: that of `folds` with its five splits."""
 
+CELLS_AT_ONCE = 2_000_000
+"""Redrawn values held at once by the bootstrap: some 50 MB."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -151,10 +154,10 @@ def paired_comparison(
 def _resampled_means(
     values: np.ndarray, members: list[np.ndarray], resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means of `resamples` draws of whole groups with replacement, in batches that keep memory under some 100 MB."""
+    """Means of `resamples` draws of whole groups with replacement, in batches of bounded memory."""
     sums = np.array([values[rows].sum() for rows in members])
     sizes = np.array([len(rows) for rows in members])
-    batch = max(1, 2_000_000 // len(members))
+    batch = max(1, CELLS_AT_ONCE // len(members))
     means = []
     for start in range(0, resamples, batch):
         pick = rng.integers(0, len(members), (min(batch, resamples - start), len(members)))

@@ -50,4 +50,5 @@ def masked_vectors(features: Features, dims: dict[str, int], present: Present | 
         if shape[0] != batch:
             raise ValueError(f"features[{modality!r}] has {shape[0]} samples, another modality has {batch}")
     there = presence(features, present)
-    return {m: torch.where(there[m][:, None], features[m], 0.0) for m in dims}
+    # a modality without a mask is passed on as it is: no copy
+    return {m: torch.where(there[m][:, None], features[m], 0.0) if m in (present or {}) else features[m] for m in dims}

@@ -29,7 +29,8 @@ def test_each_requirement_is_pinned_inside_its_range(requirement):
 def test_conda_environment_is_what_pyproject_asks_for():
     assert (ROOT / "environment.yml").read_text() == environment.conda(), "run python -m tools.environment conda"
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    names = [canonicalize_name(Requirement(r.replace("pytorch", "torch")).name) for r in conda + pip["pip"][:-1]]
+    by_conda = [r.replace("pytorch", "torch") for r in conda]
+    names = [canonicalize_name(Requirement(r).name) for r in by_conda + pip["pip"][:-1]]
     expected = {canonicalize_name(Requirement(r).name) for r in environment.requirements()}
     assert set(names) - {"python", "pip"} == expected
 

