@@ -39,7 +39,8 @@ def comparison_table(
     """One row per method: mean score over folds with its interval, and the paired difference from `against`.
 
     scores[method]: (folds,) one value per fold, the same folds in the same order for all. n_train, n_test: typical
-    sizes of a fold's parts; both intervals (95 %) and p carry the Nadeau–Bengio correction, since folds overlap.
+    sizes of a fold's parts; both intervals (95 %) carry the Nadeau–Bengio correction, since folds overlap. p and the
+    number of folds won are left to `paired_comparison`: a column of p values invites picking.
     Raises KeyError where `against` is not among the methods.
     """
     if against not in scores:
@@ -49,14 +50,12 @@ def comparison_table(
         mean = corrected_interval(values, n_train=n_train, n_test=n_test)
         row = {score: f"{mean.estimate:.3f}", "95 % interval": f"{mean.low:.3f} to {mean.high:.3f}"}
         if method == against:
-            row |= {f"minus {against}": "", "its 95 % interval": "", "p": "", "folds won": ""}
+            row |= {f"minus {against}": "", "its 95 % interval": ""}
         else:
             pair = paired_comparison(values, scores[against], n_train=n_train, n_test=n_test)
             row |= {
                 f"minus {against}": f"{pair.difference:+.3f}",
                 "its 95 % interval": f"{pair.low:+.3f} to {pair.high:+.3f}",
-                "p": f"{pair.p:.3f}",
-                "folds won": f"{pair.wins} of {pair.n}",
             }
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -104,7 +104,7 @@ def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allo
     )
     with tempfile.TemporaryFile() as log, watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory:
         try:
-            client.execute(env=env, stderr=log)
+            client.execute(env=env, stderr=log, cleanup_kc=True)
         except (CellControlSignal, DeadKernelError) as error:
             text = ANSI.sub("", str(error)).strip()
             if isinstance(error, DeadKernelError):  # its last words went past Jupyter

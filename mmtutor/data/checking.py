@@ -21,8 +21,8 @@ _SETTLED_NS = 3_000_000_000
 _verified: set[str] = set()
 
 
-def progress_bar(total: int, what: str) -> Any:
-    """Return one tqdm bar over `total` bytes: shown in a terminal and in a notebook, quiet in logs and pipes.
+def progress_bar(total: int, what: str, wanted: bool = True) -> Any:
+    """Return one tqdm bar over `total` bytes: shown, if wanted, in a terminal and a notebook; quiet in logs and pipes.
 
     In a notebook it goes to stdout, since anything on stderr there reads as a warning.
     """
@@ -30,7 +30,7 @@ def progress_bar(total: int, what: str) -> Any:
 
     notebook = hasattr(builtins, "__IPYTHON__")
     stream = sys.stdout if notebook else sys.stderr
-    shown = notebook or stream.isatty()
+    shown = wanted and (notebook or stream.isatty())
     return tqdm(total=total, desc=what, unit="B", unit_scale=True, file=stream, disable=not shown)
 
 
@@ -44,7 +44,7 @@ def assert_inside(data: dict[str, Any], folder: Path) -> None:
 
 def problems(data: dict[str, Any], folder: Path, progress: bool = False) -> Iterator[str]:
     """Yield one line for each file under `folder` that is missing, not a plain file, or differs from the manifest."""
-    with progress_bar(catalogue.total_bytes(data) if progress else 0, f"checking {data['name']}") as bar:
+    with progress_bar(catalogue.total_bytes(data), f"checking {data['name']}", progress) as bar:
         for entry in data["files"]:
             problem = _stat(entry, folder)[0] or _content(entry, folder)
             bar.update(entry["bytes"])

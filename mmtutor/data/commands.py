@@ -1,4 +1,4 @@
-"""What `mmtutor data list | get | verify` do: each prints for a person and returns an exit status."""
+"""What `mmtutor data list | get | verify` do: each prints for a person; `mmtutor.cli` calls them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ def list_sets() -> str:
 
 
 def presence(name: str) -> str:
-    """Say where a set lies, judged by the sizes of its files only: "MMTUTOR_DATA", "cache", "…, incomplete", "no"."""
-    folder = store.locate(name)
+    """Say where a set lies, by its files' sizes: "MMTUTOR_DATA" or "cache" (or "…, incomplete"), "no", "unreadable"."""
+    try:
+        folder = store.locate(name)
+    except store.DatasetUnavailable:
+        return "unreadable"
     if folder is None:
-        return "no (download begun)" if (store.cache_root() / name / "partial").is_dir() else "no"
+        begun = any(path.is_file() for path in (store.cache_root() / name / "partial").rglob("*"))
+        return "no (download begun)" if begun else "no"
     mirror = store.mirror_root()
     place = "MMTUTOR_DATA" if mirror is not None and folder.is_relative_to(mirror) else "cache"
     paths = ((folder / entry["path"], entry["bytes"]) for entry in store.manifest(name)["files"])
@@ -37,12 +41,11 @@ def presence(name: str) -> str:
 
 
 def get(name: str, accept_licence: bool = False) -> int:
-    """Make sure that a set is on this machine, downloading or mending it; print where, and return the exit status."""
-    try:
-        folder = store.fetch(name, accept_licence, repair=True)
-    except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as error:
-        print(error, file=sys.stderr)
-        return 1
+    """Make sure that a set is on this machine, downloading or mending it; print where and its terms; return 0.
+
+    Raises what `store.fetch` raises; the command line prints that and ends with another status.
+    """
+    folder = store.fetch(name, accept_licence, repair=True)
     data = store.facts(name)
     print(f"{name}: {data['n_files']} files, {data['bytes'] / 1e6:.1f} MB, verified, in {folder}")
     print(f"licence: {data['licence']}\ncite: {data['citation']}")
@@ -50,7 +53,12 @@ def get(name: str, accept_licence: bool = False) -> int:
 
 
 def verify(names: Sequence[str] = ()) -> int:
-    """Hash every file of the named sets, or of all that are here; print a line each; return 0 if all match, else 1."""
+    """Hash every file of the named sets, or of all that are here; print a line each; return 0 if all match, else 1.
+
+    Raises UnknownDataset before anything is hashed.
+    """
+    for name in names:
+        store.manifest(name)
     chosen = list(names) or [name for name in store.names() if store.locate(name) is not None]
     if not chosen:
         print("no data set is on this machine; `mmtutor data list` shows what there is", file=sys.stderr)
@@ -59,7 +67,7 @@ def verify(names: Sequence[str] = ()) -> int:
     for name in chosen:
         try:
             print(f"{name}: every file matches, in {store.verify(name, progress=True)}")
-        except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as error:
+        except (store.DatasetUnavailable, store.DatasetCorrupt) as error:
             print(error, file=sys.stderr)
             status = 1
     return status

@@ -57,12 +57,16 @@ def mirror_root() -> Path | None:
 def locate(name: str) -> Path | None:
     """Return the folder <root>/<name>/files of a set that is on this machine, unverified, or None.
 
-    The mirror comes first, then the cache. Raises UnknownDataset.
+    The mirror comes first, then the cache. Raises UnknownDataset, DatasetUnavailable where one may not be looked into.
     """
     manifest(name)
-    for root in (mirror_root(), cache_root()):
-        if root is not None and (root / name / "files").is_dir():
-            return root / name / "files"
+    for variable, root in (("MMTUTOR_DATA", mirror_root()), ("MMTUTOR_CACHE", cache_root())):
+        try:
+            if root is not None and (root / name / "files").is_dir():
+                return root / name / "files"
+        except OSError as error:
+            advice = f"check its permissions, or set {variable} to another folder"
+            raise unavailable(name, f"cannot look into {root} ({error.strerror}): {advice}") from error
     return None
 
 
@@ -86,13 +90,12 @@ def fetch(name: str, accept_licence: bool = False, repair: bool = False) -> Path
     are missing or differ are fetched again; without, they raise.
     Raises UnknownDataset, DatasetUnavailable (its `.reason` says why), DatasetCorrupt (naming the file).
     """
-    try:
-        return find(name)
-    except DatasetUnavailable:
-        pass
-    except DatasetCorrupt:
-        if not repair or _in_mirror(name):
-            raise
+    if locate(name) is not None:
+        try:
+            return find(name)
+        except DatasetCorrupt:
+            if not repair or _in_mirror(name):
+                raise
     _require_consent(name, accept_licence)
     from mmtutor.data.download import download  # pooch and requests only where they are needed
 

@@ -1,6 +1,6 @@
 """From raw signals to vectors: a frozen pretrained network per modality, its features cached by content.
 
-Every encoder has `.name`, `.dim` and `.encode(samples) -> Tensor (N, D)`. The classes are imported on first use, so that
+Every encoder has `.name`, `.dim` and `.encode(samples) -> Tensor (N, D)`. The classes are imported on first use:
 asking for one modality does not load the libraries of the others.
 """
 

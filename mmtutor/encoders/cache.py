@@ -1,8 +1,8 @@
 """Features on disk, found by what was encoded and by which encoder: computed once, read as a memory map.
 
 One folder per encoder holds shards (see shards.py), each whole and never changed once it has its final name. Writers
-therefore need no lock: two notebooks that encode the same pictures at once both store them, and the next merge drops one
-copy. Only merging, which deletes the shards that it replaces, takes a lock.
+therefore need no lock: two notebooks that encode the same pictures at once both store them, and the next merge drops
+one copy. Only merging, which deletes the shards that it replaces, takes a lock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -52,8 +53,8 @@ class FeatureCache:
     """Features of one encoder: key → row of width `dim`.
 
     encoder: a readable name; fingerprint: everything that changes the features (weights, preprocessing, sizes), as a
-    dict that JSON can write; root: the folder of all caches, by default `<cache root>/features`, where the cache root is
-    MMTUTOR_CACHE or the user's cache folder.
+    dict that JSON can write; root: the folder of all caches, by default `<cache root>/features`, where the cache root
+    is MMTUTOR_CACHE or the user's cache folder.
     """
 
     def __init__(self, encoder: str, fingerprint: dict[str, object], dim: int, root: Path | str | None = None) -> None:
@@ -187,7 +188,15 @@ class FeatureCache:
                 if shard is not kept and shard.within(kept.keys):
                     with suppress(OSError):  # Windows refuses while another process reads it; it goes next time
                         shard.path.unlink()
+            self._sweep()
             return kept.run(keys)
+
+    def _sweep(self) -> None:
+        """Delete what processes that were killed while writing left behind, once it is a day old."""
+        for path in self.folder.glob("*.part"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > 86_400:
+                    path.unlink()
 
 
 def _as_keys(keys: list[bytes] | np.ndarray) -> np.ndarray:

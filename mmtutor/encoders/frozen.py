@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmtutor.encoders.cache import FeatureCache
 from mmtutor.encoders.weights import WEIGHTS
@@ -30,8 +30,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:1', 'mps' or None") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise RuntimeError(
-            f"device {str(chosen)!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
-            "devices. Use device=None or 'cpu', or install a CUDA build of torch and its driver."
+            f"device {str(chosen)!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} "
+            "CUDA devices. Use device=None or 'cpu', or install a CUDA build of torch and its driver."
         )
     if chosen.type == "mps" and not _has_mps():
         raise RuntimeError("device 'mps' was asked for, but this machine has no Apple GPU. Use device=None or 'cpu'.")
@@ -61,25 +61,29 @@ class FrozenEncoder:
     dim: int
 
     def __init__(
-        self, device: str | torch.device | None, batch_size: int, cache: bool | Path | str, fingerprint: dict[str, object]
+        self,
+        device: str | torch.device | None,
+        batch_size: int,
+        cache: bool | Path | str,
+        fingerprint: dict[str, object],
     ) -> None:
         """Settle device, batch size and cache folder; see the subclasses for their meaning."""
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}")
         self.device = pick_device(device)
         self.batch_size = batch_size
-        self._network: nn.Module | None = None
+        self._model: nn.Module | None = None
         self.cache: FeatureCache | None = None
         if cache is not False:
             fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
             self.cache = FeatureCache(self.name, fingerprint, self.dim, None if cache is True else cache)
 
     @property
-    def network(self) -> nn.Module:
-        """The network itself, in evaluation mode, its parameters frozen."""
-        if self._network is None:
-            self._network = self._build().eval().requires_grad_(False).to(self.device)
-        return self._network
+    def model(self) -> nn.Module:
+        """The network, in evaluation mode, its parameters frozen."""
+        if self._model is None:
+            self._model = self._build().eval().requires_grad_(False).to(self.device)
+        return self._model
 
     def encode(self, samples: Sequence[Any], progress: bool = True) -> Tensor:
         """Return one vector per sample: (N, D) float32, (0, D) for none.
@@ -100,7 +104,7 @@ class FrozenEncoder:
         if self.cache is not None:
             return self.cache.fill([self._key(sample, i) for i, sample in enumerate(samples)], compute)
         out = torch.empty(len(samples), self.dim)
-        for rows, features in compute(list(range(len(samples)))) if samples else ():
+        for rows, features in compute(list(range(len(samples)))):
             out[rows] = features.to(out)
         return out
 

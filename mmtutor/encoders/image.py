@@ -58,9 +58,7 @@ def resnet18(path: Path) -> nn.Module:
 _HALF = (0.5, 0.5, 0.5)
 RECIPES = {
     "efficientnet-lite0": Recipe(1280, efficientnet_lite0, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF),
-    "resnet18": Recipe(
-        512, resnet18, 0.875, Image.Resampling.BILINEAR, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    ),
+    "resnet18": Recipe(512, resnet18, 0.875, Image.Resampling.BILINEAR, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
@@ -110,11 +108,10 @@ class ImageEncoder(FrozenEncoder):
         return self._standardise(self._square(picture, 0)[None])[0]
 
     def _checked(self, samples: Sequence[Picture]) -> Sequence[Picture]:
-        if isinstance(samples, Path | str | Image.Image):
-            raise TypeError(f"expected a list of pictures, got one {type(samples).__name__}: write [picture]")
+        pictures.check_list(samples)
         for index, sample in enumerate(samples):
             pictures.check_type(sample, index)
-        return samples
+        return list(samples)
 
     def _key(self, sample: Picture, index: int) -> bytes:
         return pictures.key(sample, index)
@@ -138,7 +135,7 @@ class ImageEncoder(FrozenEncoder):
                 return [pool.submit(self._square, samples[i], i) for i in part]
 
             coming = start(parts[0]) if parts else []
-            for part, following in zip(parts, [*parts[1:], []], strict=True):
+            for part, following in zip(parts, [*parts[1:], []], strict=False):
                 ready, coming = coming, start(following)
                 yield part, self._standardise(torch.stack([future.result() for future in ready]))
 
@@ -153,7 +150,7 @@ class ImageEncoder(FrozenEncoder):
 
     def _map(self, batch: Tensor) -> Tensor:
         """(B, 3, S, S) → last feature map (B, D, H, W)."""
-        return _features(self.network, batch.to(self.device))
+        return _features(self.model, batch.to(self.device))
 
 
 def _features(network: nn.Module, batch: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ def key(picture: Picture, index: int) -> bytes:
 def to_rgb(picture: Picture, index: int = 0) -> Image.Image:
     """Return the picture as 8-bit RGB, upright; `index` is the sample's number, for error messages.
 
-    EXIF orientation is applied; transparency is laid over white; grey, palette and CMYK are converted; 16 bits (0..65535)
-    are scaled to 8; of an animation the first frame is taken. Arrays are (H, W) or (H, W, C), tensors (H, W) or (C, H, W),
-    C = 1, 3 or 4: bool, uint8, uint16, or float in 0..1, which is rounded to 8 bits.
+    EXIF orientation is applied; transparency is laid over white; grey, palette and CMYK are converted; 16 bits
+    (0..65535) are scaled to 8; of an animation the first frame is taken. Arrays are (H, W) or (H, W, C), tensors (H, W)
+    or (C, H, W), with C = 1, 3 or 4: bool, uint8, uint16, or float in 0..1, which is rounded to 8 bits.
     Raises PictureUnreadable, FileNotFoundError or TypeError, each naming the file or the sample.
     """
     with _naming(picture, index):
@@ -59,11 +59,21 @@ def check_type(picture: object, index: int) -> None:
         )
 
 
+def check_list(samples: object) -> None:
+    """Raise TypeError where one picture was given in place of a list of them."""
+    one = isinstance(samples, Path | str | bytes | Image.Image)
+    if isinstance(samples, np.ndarray | Tensor):
+        channels = samples.shape[0 if isinstance(samples, Tensor) else -1] if samples.ndim == 3 else 0
+        one = samples.ndim < 3 or channels in (3, 4)  # (H, W, 3) would otherwise pass for H grey pictures
+    if one:
+        raise TypeError(f"expected a list of pictures, got one {type(samples).__name__}: write [picture]")
+
+
 def square(image: Image.Image, size: int, crop: float, resample: Image.Resampling) -> Tensor:
     """Cut the central square, `crop` of the shorter side, and resize it. RGB image → (size, size, 3) uint8.
 
-    One resampling of the cut instead of resizing everything and cutting afterwards: the same pixels but for the rounding
-    of the intermediate size, less work, and a 1 × 10,000 picture stays small.
+    One resampling of the cut instead of resizing everything and cutting afterwards: the same pixels but for the
+    rounding of the intermediate size, less work, and a 1 × 10,000 picture stays small.
     """
     side = min(image.size) * crop
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -90,9 +100,7 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode of Pillow's to RGB without losing range or transparency on the way."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray(_bytes(np.asarray(image)))
-    elif image.mode == "F":
+    if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_bytes(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -126,7 +134,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
         if not np.isfinite(array).all():
             raise ValueError("it holds NaN or infinite values")
         top, scale = 1.0, 255.0
-    elif array.dtype in (np.uint16, np.int32):  # Pillow's 16-bit modes come as either
+    elif array.dtype.newbyteorder("=") in (np.uint16, np.int32):  # Pillow's 16-bit modes come as either
         top, scale = 65535, 1 / 257
     else:
         raise ValueError(f"its dtype is {array.dtype}, expected bool, uint8, uint16 or float in 0..1")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Shard:
         """Check the file and map it. Raises ShardCorrupt, or FileNotFoundError where a merge has just deleted it."""
         try:
             start, rows = _read_header(path, dim)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ShardCorrupt(f"{path} has no readable header ({error})") from error
         if path.stat().st_size != start + rows * (dim * 4 + KEY_BYTES) + CHECKSUM_BYTES:
             raise ShardCorrupt(f"{path} has the wrong size for {rows} rows of width {dim}")
@@ -72,14 +72,13 @@ class Shard:
 def write_shard(folder: Path, keys: np.ndarray, blocks: Iterable[np.ndarray], dim: int) -> Path:
     """Write rows, block by block, under a temporary name; move them into place; return the final path.
 
-    keys: (N,) of 16 bytes; blocks: arrays (·, D) that make up the N rows. Raises OSError and leaves nothing behind where
-    the folder cannot be written or the disk is full.
+    keys: (N,) of 16 bytes; blocks: arrays (·, D) that make up the N rows. Raises OSError and leaves nothing behind
+    where the folder cannot be written or the disk is full.
     """
     digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
-    temporary = None
+    temporary = folder / f"{uuid.uuid4().hex}.part"  # not from tempfile: others may read a shared cache
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(_header(len(keys), dim))
             for block in blocks:
                 _write_table(file, digest, np.ascontiguousarray(block, "<f4"))
@@ -90,8 +89,7 @@ def write_shard(folder: Path, keys: np.ndarray, blocks: Iterable[np.ndarray], di
         path = temporary.with_suffix(SUFFIX)
         os.replace(temporary, path)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 

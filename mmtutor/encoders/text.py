@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class TextEncoder(FrozenEncoder):
         self.max_tokens = limit if max_tokens is None else max_tokens
         if not isinstance(self.max_tokens, int) or not 2 < self.max_tokens <= limit:
             raise ValueError(f"max_tokens must be a whole number from 3 to {limit} for {name!r}, got {max_tokens!r}")
-        self._tokenizer = None
+        self._tokenizer: Any = None
         super().__init__(device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens})
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -99,7 +100,9 @@ class TextEncoder(FrozenEncoder):
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise ValueError(f"sample {index} is no valid text: it holds half a surrogate pair ({error})") from error
+                raise ValueError(
+                    f"sample {index} is no valid text: it holds half a surrogate pair ({error})"
+                ) from error
         return texts
 
     def _key(self, sample: str, index: int) -> bytes:
@@ -113,7 +116,7 @@ class TextEncoder(FrozenEncoder):
         """Cut texts into word pieces, by number; lists of different lengths, none above max_tokens."""
         if not texts:
             return []
-        _ = self.network  # loads the tokenizer too
+        _ = self.model  # loads the tokenizer too
         # Both settings are given because minilm's tokenizer file asks for cutting and padding to 128 pieces.
         cut = self._tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)
         return cut["input_ids"]
@@ -137,7 +140,7 @@ class TextEncoder(FrozenEncoder):
         ).to(self.device)
         lengths = torch.tensor([len(i) for i in ids], device=self.device)
         mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
-        output = self.network(input_ids=padded, attention_mask=mask.long())
+        output = self.model(input_ids=padded, attention_mask=mask.long())
         return mask, output.last_hidden_state, output.pooler_output
 
 
@@ -147,7 +150,7 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def load(folder: Path):
+def load(folder: Path) -> tuple[Any, nn.Module]:
     """Load tokenizer and network, float32, from a folder in transformers' format; no hub is asked for anything."""
     from transformers import AutoModel, AutoTokenizer
 

@@ -94,8 +94,8 @@ WEIGHTS = {
 def locate(name: str) -> Path:
     """Return the path of the checked weight file of encoder `name`, downloading it if no package carries it.
 
-    Raises EncoderUnavailable (naming weights, size, licence and what to do) where it cannot be had, WeightsCorrupt where
-    its sha256 is not the published one.
+    Raises EncoderUnavailable (naming weights, size, licence and what to do) where it cannot be had, WeightsCorrupt
+    where its sha256 is not the published one.
     """
     weights = WEIGHTS[name]
     if weights.package:
@@ -110,8 +110,8 @@ def check(path: Path, weights: Weights) -> Path:
     if found != weights.sha256:
         remedy = f"reinstall the package {weights.package!r}" if weights.package else "delete the file and try again"
         raise WeightsCorrupt(
-            f"{path} is not the published file of {weights.describe()}: its sha256 is {found}, expected {weights.sha256}. "
-            f"It was not loaded; {remedy}."
+            f"{path} is not the published file of {weights.describe()}: its sha256 is {found}, expected "
+            f"{weights.sha256}. It was not loaded; {remedy}."
         )
     return path
 

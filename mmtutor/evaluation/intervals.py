@@ -101,8 +101,8 @@ def corrected_interval(
     values: Array,
     *,
     test_fraction: float | None = None,
-    n_train: float | None = None,
-    n_test: float | None = None,
+    n_train: Array | float | None = None,
+    n_test: Array | float | None = None,
     level: float = 0.95,
 ) -> Interval:
     """t interval for one method's mean score over J folds, widened because folds share training data.
@@ -121,8 +121,8 @@ def paired_comparison(
     b: Array,
     *,
     test_fraction: float | None = None,
-    n_train: float | None = None,
-    n_test: float | None = None,
+    n_train: Array | float | None = None,
+    n_test: Array | float | None = None,
     level: float = 0.95,
 ) -> Comparison:
     """Is method a better than method b on the same J folds? Nadeau and Bengio's corrected resampled t test.

@@ -228,6 +228,15 @@ def test_grouped_split_cuts_off_about_the_share_asked_for(fraction, groups):
     assert part.tolist() != evaluation.grouped_split(GROUPED_LABELS, groups, fraction, seed=3)[1].tolist()
 
 
+def test_grouped_split_meets_the_share_class_by_class_when_groups_are_uneven():
+    """Groups of 1 to 40 samples of mostly one class each: a single random draw would often miss by a quarter."""
+    groups = np.repeat(np.arange(20), np.r_[40, 30, 20, np.arange(1, 18)])
+    y = np.where(np.arange(len(groups)) % 5 == 0, 1 - groups % 2, groups % 2)
+    for seed in range(10):
+        _, part = evaluation.grouped_split(y, groups, 0.25, seed=seed)
+        np.testing.assert_allclose(np.bincount(y[part]) / np.bincount(y), 0.25, atol=0.08)
+
+
 NAN = np.array([[0.5, 0.5], [np.nan, 0.5]])
 
 

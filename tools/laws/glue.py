@@ -11,7 +11,8 @@ from nbformat import NotebookNode
 from tools.laws.cells import called_name, numbered, tree
 from tools.laws.prose import without_code
 
-ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`|^(?:`{3,}|:{3,})\{glue(?::\w+)?\}\s*(\S+)", re.MULTILINE)
+ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
+DIRECTIVE = re.compile(r"^ {0,3}(?:`{3,}|:{3,})\{glue(?::\w+)?\}\s*(\S+)", re.MULTILINE)
 
 
 def stored_names(nb: NotebookNode) -> list[str]:
@@ -26,7 +27,7 @@ def stored_names(nb: NotebookNode) -> list[str]:
 
 def cited_names(source: str) -> list[str]:
     """Return the names that the glue roles and directives of a markdown text refer to, formats (`name:.2f`) cut off."""
-    found = [a or b for a, b in ROLE.findall(without_code(source, keep_roles=True))]
+    found = ROLE.findall(without_code(source, keep_roles=True)) + DIRECTIVE.findall(source)
     return [name.split("<")[-1].rstrip(">").split(":")[0].strip() for name in found]
 
 

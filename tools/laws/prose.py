@@ -4,7 +4,8 @@ Banned in markdown cells and in alternative texts: decimals, percentages, and wh
 Not looked at: code, maths, link targets, raw HTML tags, roles ({cite}, {glue}, {ref}, …), numbers in headings' front.
 Allowed, because they are names, settings or references rather than results:
 
-- years 1900 to 2099 after a name, a bracket, a comma or a word such as in, since, from; page, chapter, section, figure and equation numbers; arXiv identifiers and DOIs;
+- years 1900 to 2099 after a name, a bracket, a comma or a word such as in, since, from;
+- page, chapter, section, figure and equation numbers; arXiv identifiers and DOIs;
 - sizes: 8×8, 224 × 224, 224 px, 512-d, 384-dimensional, 384 dimensions, 22050 Hz, 16 kHz;
 - names with a number: ResNet-18, ResNet-152, Python 3.11, CC BY 4.0, 8-bit;
 - the level of an interval: 95 % interval, 95% confidence;
@@ -21,16 +22,11 @@ from nbformat import NotebookNode
 
 from tools.laws.cells import tags
 
-CODE_DIRECTIVES = r"(?:code|code-block|code-cell|sourcecode|literalinclude|math|mermaid|bibliography|raw)"
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(?!\{)[^\n]*\n.*?(?:^ {0,3}\1`*~*\s*$|\Z)", re.MULTILINE | re.DOTALL)
-CODE_DIRECTIVE = re.compile(
-    rf"^ {{0,3}}(`{{3,}}|:{{3,}})\{{{CODE_DIRECTIVES}\}}[^\n]*\n.*?(?:^ {{0,3}}\1\s*$|\Z)", re.MULTILINE | re.DOTALL
-)
-DIRECTIVE_LINE = re.compile(
-    r"^ {0,3}(?:`{3,}|:{3,})\{(?:figure|image|glue:figure)\}.*$"  # with its argument, a file or a name
-    r"|^ {0,3}(?:`{3,}|:{3,})(?:\{[\w:-]+\})?|^ *:(?!alt:)[\w-]+:.*$",
-    re.MULTILINE,
-)
+CODE_DIRECTIVES = {"code", "code-block", "code-cell", "sourcecode", "literalinclude", "math", "mermaid", "raw"}
+NAMING_DIRECTIVES = {"figure", "image", "glue", "glue:figure", "bibliography"}  # what follows is a file or a name
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})\s*(.*?)\s*$")
+DIRECTIVE = re.compile(r"\{([\w:-]+)\}(.*)")
+OPTION = re.compile(r"\s*:(?!alt:)[\w-]+:")
 IMAGE_ALT = re.compile(r"<img\b[^>]*?\balt\s*=\s*[\"']([^\"']*)[\"'][^>]*>", re.IGNORECASE)
 ROLE = re.compile(r"\{[\w:.+-]+\}(`+)(?:(?!\1).)*\1", re.DOTALL)
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])??\1(?!`)", re.DOTALL)
@@ -58,13 +54,13 @@ ALLOWED = (
         r"\s*\d+(?:\.\d+)*(?:\s*[-–]\s*\d+(?:\.\d+)*)?",
         re.IGNORECASE,
     ),
-    re.compile(r"\b\d+(?:\s*[×x]\s*\d+)+(?:\s*(?:px|pixels?)\b)?"),
+    re.compile(r"(?<![\w.])\d+(?: *[×x] *\d+)+(?!\.?\d)(?: *(?:px|pixels?)\b)?"),
     re.compile(r"\b\d+(?:\.\d+)?[\s-]?(?:px|pixels?|k?Hz|d|dimensional|dimensions|bits?)\b"),
     re.compile(r"\b(?:Python|PyTorch|CUDA|JupyterLab|CC(?:0| BY(?:-[A-Z]{2})*))\s*[≥>=]*\s*\d+(?:\.\d+)*"),
     re.compile(r"\b95\s?%(?=\s+(?:\w+\s+)?(?:intervals?|confidence))"),
     re.compile(
-        r"(?:(?<=[(,–©-])\s?|(?<=\bin )|(?<=\bby )|(?<=\bof )|(?<=\bsince )|(?<=\bfrom )|(?<=\buntil )|(?<=\bbefore )"
-        r"|(?<=\bafter )|(?<=\bal\. )|\b(?!The|All|These|Those|Over|About|Only|Its|Our|With|And)[A-Z]\w{2,} \(?)"
+        r"(?:(?<=[(,–©-])\s?|(?<=\b[Ii]n )|(?<=\bby )|(?<=\bof )|(?<=\bsince )|(?<=\bfrom )|(?<=\buntil )"
+        r"|(?<=\bbefore )|(?<=\bafter )|(?<=\bal\. )|\b(?!The|All|These|Those|Over|About|Only|With)[A-Z]\w{2,} \(?)"
         r"(?:19|20)\d\d[a-z]?(?![\w%]|\s%|[.,]\d)"
     ),
     re.compile(r"\b[A-Za-z]\w*-\d+\b(?!\s?%)(?!\.\d)|\b[A-Za-z_]+\d[\w.]*"),
@@ -78,6 +74,28 @@ REFERENCES = re.compile(r"^#{1,6}\s+(?:Further reading|References)\b", re.IGNORE
 BARE_INTEGER = re.compile(r"(?<![\w.,])\d+(?:[-–]\d+)?(?![\w%]|[.,]\d|\s%)")
 
 
+def without_blocks(source: str) -> str:
+    """Return a markdown text without its code blocks; of MyST directives the prose inside stays, options go."""
+    kept: list[str] = []
+    fences: list[tuple[str, bool]] = []  # those open around this line: (marks, holds code)
+    for line in source.splitlines():
+        fence = FENCE.match(line)
+        marks, info = fence.groups() if fence else ("", "")
+        in_code = bool(fences) and fences[-1][1]
+        if fence and not info and fences and marks.startswith(fences[-1][0]):
+            fences.pop()
+        elif in_code:
+            continue
+        elif fence:
+            directive = DIRECTIVE.match(info)
+            name, argument = directive.groups() if directive else ("", "")
+            fences.append((marks, name in CODE_DIRECTIVES if directive else marks[0] != ":"))
+            kept.append("" if name in NAMING_DIRECTIVES | CODE_DIRECTIVES else argument)
+        elif not (fences and OPTION.match(line)):
+            kept.append(line)
+    return "\n".join(kept)
+
+
 def without_code(source: str, keep_roles: bool = False) -> str:
     """Return a markdown text with code blocks, code spans, maths and, unless kept, MyST roles taken out."""
     kept: list[str] = []
@@ -86,24 +104,20 @@ def without_code(source: str, keep_roles: bool = False) -> str:
         kept.append(match.group())
         return f"\x00{len(kept) - 1}\x00"
 
-    text = CODE_DIRECTIVE.sub("\n", FENCE.sub("\n", source))
-    text = ROLE.sub(keep if keep_roles else " ", text)
+    text = ROLE.sub(keep if keep_roles else " ", without_blocks(source))
     text = MATHS.sub(" ", CODE_SPAN.sub(" ", text))
     return re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match.group(1))], text)
 
 
 def typed_numbers(source: str) -> list[str]:
     """Return the numbers in a markdown text that look like results typed by hand."""
-    text = DIRECTIVE_LINE.sub(" ", without_code(source))
-    text = IMAGE_ALT.sub(r" \1 ", text)
+    text = IMAGE_ALT.sub(r" \1 ", without_code(source))
     for pattern in NOT_PROSE:
         text = pattern.sub(" ", text)
-    start = REFERENCES.search(source)
     for pattern in ALLOWED:
         text = pattern.sub(" ", text)
-    if start:
-        head = REFERENCES.split(text, maxsplit=1)
-        text = head[0] + (BARE_INTEGER.sub(" ", head[1]) if len(head) > 1 else "")
+    body, *references = REFERENCES.split(text, maxsplit=1)
+    text = "\n".join([body, *(BARE_INTEGER.sub(" ", part) for part in references)])
     return [match.group().strip() for match in NUMBER.finditer(text)]
 
 

@@ -24,7 +24,7 @@ CONTENT = {
 
 
 class Source(ThreadingHTTPServer):
-    """Sends `content` by path; `faults[path]` is "truncate", "alter", "longer", "hang" or an HTTP status."""
+    """Sends `content` by path; `faults[path]` is "truncate", "alter", "longer", "slow", "hang" or an HTTP status."""
 
     daemon_threads = True
 
@@ -33,7 +33,7 @@ class Source(ThreadingHTTPServer):
         self.content: dict[str, bytes] = {}
         self.faults: dict[str, str | int] = {}
         self.asked: Counter[str] = Counter()
-        self.released = threading.Event()  # what "hang" waits for
+        self.released = threading.Event()  # what "slow" and "hang" wait for
         self.base = f"http://127.0.0.1:{self.server_port}/pinned/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -61,6 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if fault == "slow":
+            self.server.released.wait(30)
         if fault in ("truncate", "hang"):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()

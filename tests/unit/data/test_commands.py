@@ -27,6 +27,8 @@ def test_list_tells_where_a_set_is(make_set, lay_out, home, tmp_path, monkeypatc
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
     assert commands.presence("tiny") == "no"
     (home / "tiny" / "partial").mkdir(parents=True)
+    assert commands.presence("tiny") == "no"  # a try that got nothing
+    (home / "tiny" / "partial" / "table.csv").write_bytes(b"id")
     assert commands.presence("tiny") == "no (download begun)"
     lay_out(home)
     assert commands.presence("tiny") == "cache"
@@ -55,25 +57,35 @@ def test_get_mends_what_verify_finds(make_set, source, lay_out, home, capsys):
     assert commands.get("tiny") == 0 and commands.verify(["tiny"]) == 0 and commands.verify() == 0
 
 
-@pytest.mark.parametrize("command", [commands.get, lambda name: commands.verify([name])])
-def test_unknown_set_ends_with_status_one_and_the_known_names(command, capsys):
-    assert command("oases") == 1
-    assert "known: fsdd, ham10000, kitti, mvsa, oasis, phone_drive" in capsys.readouterr().err
+@pytest.mark.parametrize("command", [commands.get, lambda name: commands.verify(["fsdd", name])])
+def test_unknown_set_lists_the_known_names_before_anything_is_done(command, capsys):
+    with pytest.raises(store.UnknownDataset, match="known: fsdd, ham10000, kitti, mvsa, oasis, phone_drive"):
+        command("oases")
+    assert capsys.readouterr().out == ""
 
 
-def test_get_without_consent_ends_with_status_one_and_what_to_type(home, capsys):
-    assert commands.get("oasis") == 1
-    assert "mmtutor data get oasis --accept-licence" in capsys.readouterr().err
+def test_get_without_consent_says_what_to_type(home):
+    with pytest.raises(store.DatasetUnavailable, match="mmtutor data get oasis --accept-licence"):
+        commands.get("oasis")
 
 
-def test_verify_of_an_absent_set_fails_and_one_absentee_hides_nothing(make_set, lay_out, home, capsys):
+@pytest.mark.parametrize(("name", "status"), [("oasis", 1), ("oases", 2)])
+def test_command_line_ends_with_a_status_of_its_own(home, name, status):
+    command = [sys.executable, "-m", "mmtutor.cli", "data", "get", name]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == status and name in done.stderr and "Traceback" not in done.stderr
+
+
+def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(make_set, lay_out, home, capsys, monkeypatch):
     make_set()
     assert commands.verify() == 1 and "no data set is on this machine" in capsys.readouterr().err
     assert commands.verify(["tiny"]) == 1 and "it is not on this machine" in capsys.readouterr().err
-    lay_out(home)
-    assert commands.verify(["oases", "tiny"]) == 1
+    folder = lay_out(home)
+    monkeypatch.setattr(store, "locate", lambda name: next(looks))
+    looks = iter([None, folder, folder])
+    assert commands.verify(["tiny", "tiny"]) == 1
     printed = capsys.readouterr()
-    assert "tiny: every file matches" in printed.out and "'oases'" in printed.err
+    assert "tiny: every file matches" in printed.out and "not on this machine" in printed.err
 
 
 def test_load_of_an_unknown_name_lists_the_known_ones():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -11,13 +13,14 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from mmtutor.data import catalogue, checking, store
+from mmtutor.data import catalogue, checking, commands, store
 
 # Published beside the data: the sha256 of each manifest, as its authors wrote it (indent 1).
 PUBLISHED = {
@@ -125,7 +128,7 @@ def test_mirror_comes_before_cache_before_download(make_set, source, home, lay_o
 
 def test_find_never_downloads(make_set, source, home):
     make_set(source.base)
-    with pytest.raises(store.DatasetUnavailable, match="it is not on this machine"):
+    with pytest.raises(store.DatasetUnavailable, match=r"it is not on this machine"):
         store.find("tiny")
     assert not source.asked and not home.exists()
 
@@ -392,6 +395,22 @@ def test_bad_source_leaves_nothing_half_written_and_resumes(
     assert source.asked["table.csv"] == 1 and source.asked[quote(DOG)] == 2
 
 
+def test_bar_shows_where_someone_watches_and_never_on_a_notebooks_stderr(monkeypatch):
+    for notebook, terminal, stream in [(False, True, "err"), (False, False, None), (True, False, "out")]:
+        streams = {"out": io.StringIO(), "err": io.StringIO()}
+        streams["err"].isatty = lambda terminal=terminal: terminal
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", streams["out"])
+            patch.setattr(sys, "stderr", streams["err"])
+            if notebook:
+                patch.setattr(builtins, "__IPYTHON__", True, raising=False)
+            for wanted in (True, False):
+                with checking.progress_bar(100, f"wanted {wanted}", wanted) as bar:
+                    bar.update(50)
+        assert {key for key, text in streams.items() if "wanted True:  50%" in text.getvalue()} == {stream} - {None}
+        assert not any("wanted False" in text.getvalue() for text in streams.values())
+
+
 def test_retry_gets_over_a_passing_fault(make_set, source, monkeypatch, content):
     monkeypatch.setattr("mmtutor.data.download.RETRIES", 1)
     make_set(source.base)
@@ -419,9 +438,31 @@ def test_cache_that_cannot_be_written_is_named(make_set, source, tmp_path, monke
     assert not source.asked
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs rights to lay down, that is, root")
+@pytest.mark.parametrize(
+    ("mode", "message"), [(0o755, "cannot write to the cache folder"), (0o700, "cannot look into")]
+)
+def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, message):
+    make_set(source.base)
+    store.manifest("tiny")
+    monkeypatch.setattr(catalogue, "names", lambda: ("tiny",))  # without rights the test's manifests cannot be listed
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, mode)
+        monkeypatch.setenv("MMTUTOR_CACHE", folder)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(store.DatasetUnavailable, match=rf"(?s){message}.*Permission denied.*MMTUTOR_CACHE"):
+                store.fetch("tiny")
+            assert commands.presence("tiny") == ("no" if mode == 0o755 else "unreadable")
+        finally:
+            os.seteuid(0)
+    assert not source.asked
+
+
 def fetch_in_another_process() -> subprocess.Popen[str]:
     script = (
         "import sys; from pathlib import Path; from mmtutor.data import catalogue, store\n"
+        "import mmtutor.data.download; print('begin', flush=True)\n"
         "catalogue.FOLDER = Path(sys.argv[1]); print(store.fetch('tiny'))\n"
     )
     command = [sys.executable, "-W", "error", "-c", script, str(catalogue.FOLDER)]
@@ -430,7 +471,11 @@ def fetch_in_another_process() -> subprocess.Popen[str]:
 
 def test_two_processes_at_once_download_each_file_once(make_set, source, home, content):
     make_set(source.base)
+    source.faults[quote(DOG)] = "slow"
     processes = [fetch_in_another_process() for _ in range(2)]
+    assert [process.stdout.readline() for process in processes] == ["begin\n"] * 2
+    time.sleep(0.7)  # long enough for the second to ask for the files as well, were there no lock
+    source.released.set()
     ends = [process.communicate(timeout=60) for process in processes]
     assert ends == [(f"{home / 'tiny' / 'files'}\n", "")] * 2
     assert tree(home / "tiny" / "files") == content and source.asked == {quote(path): 1 for path in content}

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,6 +50,33 @@ def test_seeds_fix_directions_and_samples_separately():
     noisier = dataclasses.replace(world, noise={"a": 1.0, "b": 4.0})
     assert torch.equal(noisier.directions["b"], world.directions["b"])
     assert noisier.bayes_accuracy < world.bayes_accuracy
+
+
+def test_directions_are_gram_schmidt_and_do_not_hang_on_the_sign_of_a_lapack_build():
+    rows = np.random.default_rng([5, 0]).standard_normal((16, 2)).T
+    first = rows[0] / np.linalg.norm(rows[0])
+    second = rows[1] - (rows[1] @ first) * first
+    expected = np.stack([first, second / np.linalg.norm(second)])
+    np.testing.assert_allclose(worlds.redundant(seed=5).directions["a"].numpy(), expected, atol=1e-12)
+
+
+def test_directions_and_samples_never_share_a_random_stream(monkeypatch):
+    """numpy pads seeds with zeros, so [3, 0] and [3, 0, 0] would be one stream: noise would repeat the directions."""
+    states = []
+    make = np.random.default_rng
+
+    def recording(seed: list[int]) -> np.random.Generator:
+        generator = make(seed)
+        states.append(str(generator.bit_generator.state))
+        return generator
+
+    monkeypatch.setattr(np.random, "default_rng", recording)
+    for seed in range(3):
+        world = worlds.redundant(seed=seed)
+        for drawn in range(3):
+            world.sample(2, seed=drawn)
+    assert len(states) == 12, "three worlds' directions and nine samples"
+    assert len(set(states)) == 12
 
 
 @pytest.mark.parametrize("name", PURE)

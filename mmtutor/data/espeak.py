@@ -1,0 +1,190 @@
+"""The binding to the espeak-ng library: one utterance in, 16-bit samples and timed events out.
+
+espeak-ng keeps its state in global variables (the phase of its pitch flutter, the seed of its noise, filter memories),
+and ending and starting it again does not clear them: the second "seven" differs from the first. So each utterance gets
+a freshly loaded library, which costs 3 ms and makes it a pure function of its arguments. Nothing is alive between two
+calls, so a fork finds nothing half-done; a lock keeps threads apart.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SAMPLE_RATE = 22050
+WORD, PHONEME = 1, 7
+
+# From speak_lib.h. Synchronous: audio comes through the callback while espeak_Synth runs, with no thread of espeak's
+# own (the retrieval mode has one, polls, and takes 18 ms for a clip that takes half a millisecond here).
+_SYNCHRONOUS = 2
+_PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
+_UTF8 = 1
+_RATE, _VOLUME, _PITCH = 1, 2, 3
+_SEED = 1
+_LONGEST_PATH = 120
+_NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
+ADVICE = "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits instead)"
+
+
+class SpeechUnavailable(RuntimeError):
+    """espeak-ng cannot be loaded here, or lacks a voice; the message says what is missing and what to install."""
+
+
+class _Id(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that begins at `sample`: a WORD (position in the text from 0, length) or a PHONEME (name in IPA)."""
+
+    kind: int
+    sample: int
+    position: int
+    length: int
+    name: str
+
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child its own lock: the parent's may have been held by a thread that the child does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def synthesise(text: str, voice: str, rate: int, pitch: int, volume: int) -> tuple[np.ndarray, list[Event]]:
+    """Return samples (T,) int16 at 22050 Hz and the events in order; the same arguments give the same samples.
+
+    voice: an espeak name, "+variant" included; rate in words per minute; pitch 0..99; volume 0..200 (100 is normal).
+    Raises SpeechUnavailable. Arguments are checked by `mmtutor.data.speech`, which is what others call.
+    """
+    chunks: list[bytes] = []
+    events: list[Event] = []
+    callback = _Callback(_collector(chunks, events))
+    encoded = text.encode("utf-8")
+    with _lock, ExitStack() as stack:
+        library = _fresh_library(stack)
+        _start(library, _data_folder(stack), voice)
+        try:
+            library.espeak_SetSynthCallback(callback)
+            for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
+                library.espeak_SetParameter(parameter, value, 0)
+            failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
+        finally:
+            library.espeak_Terminate()
+    if failed:
+        raise SpeechUnavailable(f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}")
+    return np.frombuffer(b"".join(chunks), np.int16), events
+
+
+def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
+    """Return a callback that copies espeak's buffers, which are overwritten once it returns."""
+
+    def collect(wave: ctypes._Pointer, n_samples: int, found: ctypes._Pointer) -> int:
+        if n_samples > 0:
+            chunks.append(ctypes.string_at(wave, 2 * n_samples))
+        index = 0
+        while found[index].type:
+            event = found[index]
+            if event.type in (WORD, PHONEME):
+                name = event.id.string.decode("utf-8", "ignore") if event.type == PHONEME else ""
+                events.append(Event(event.type, event.sample, event.text_position - 1, event.length, name))
+            index += 1
+        return 0
+
+    return collect
+
+
+def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
+    """Initialise a fresh library with its data in `folder`, a fixed seed (its own is the clock) and a voice."""
+    options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
+    if rate != SAMPLE_RATE:
+        raise SpeechUnavailable(
+            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (it takes paths of up to "
+            f"{_LONGEST_PATH} bytes; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
+        )
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
+    if library.espeak_SetVoiceByName(voice.encode()):
+        library.espeak_Terminate()
+        raise SpeechUnavailable(f"this espeak-ng has no voice {voice!r}; {ADVICE}")
+
+
+def _data_folder(stack: ExitStack) -> Path:
+    """Return the folder that holds espeak-ng-data, by a short path: espeak-ng cuts long ones off."""
+    import espeakng_loader
+
+    try:
+        data = Path(espeakng_loader.get_data_path())
+    except RuntimeError as error:
+        raise SpeechUnavailable(f"espeak-ng's voice data are missing ({error}); {ADVICE}") from error
+    if len(os.fsencode(data)) > _LONGEST_PATH:
+        short = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
+        with suppress(OSError):  # no right to make a link (Windows): espeak-ng then reports the path it was given
+            short.symlink_to(data, target_is_directory=True)
+            return short.parent
+    return data.parent
+
+
+def _library_path() -> Path:
+    """Return the path of the shared library in the package espeakng-loader."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise SpeechUnavailable(f"the package espeakng-loader cannot be imported ({error}); {ADVICE}") from error
+    return Path(espeakng_loader.get_library_path())
+
+
+def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
+    """Load espeak-ng with all its global variables as they were built; leaving the stack unloads it."""
+    path = _library_path()
+    library = _load(path, stack)
+    if not library.espeak_ng_GetSampleRate():
+        return library
+    # Somebody else in this process holds it, state and all: a copy under another name has variables of its own.
+    folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+    return _load(Path(shutil.copy(path, folder)), stack)
+
+
+def _load(path: Path, stack: ExitStack) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+        for function in _NEEDED:
+            getattr(library, function)
+    except (OSError, AttributeError) as error:
+        raise SpeechUnavailable(f"the library {path} cannot be loaded ({error}); {ADVICE}") from error
+    unload = _ctypes.FreeLibrary if os.name == "nt" else _ctypes.dlclose
+    stack.callback(unload, library._handle)
+    return library
