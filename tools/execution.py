@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -81,13 +82,17 @@ def share_sets(folders: dict[str, Path], cache: Path) -> None:
     for name, files in folders.items():
         if files.is_relative_to(store.cache_root()):
             (cache / name).mkdir(parents=True, exist_ok=True)
-            (cache / name / "files").symlink_to(files.resolve(), target_is_directory=True)
+            try:
+                (cache / name / "files").symlink_to(files.resolve(), target_is_directory=True)
+            except OSError:  # Windows lets only some users link
+                shutil.copytree(files, cache / name / "files")
 
 
 def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allow_errors: bool = False) -> Memory:
     """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns the memory record.
 
-    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its kernel.
+    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its kernel, and
+    KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
     """
     current: dict[str, int] = {"cell": 0}
     manager = kernel_manager()
@@ -111,6 +116,10 @@ def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allo
                 log.seek(0)
                 text = f"{text}\n{log.read().decode(errors='replace')}"
             raise NotebookFailed(f"{name}: cell {current['cell']} failed (counting from 0)\n{text}") from error
+        except AssertionError as error:
+            if client.km is None:  # nbclient's signal handler took the kernel away under the run
+                raise KeyboardInterrupt from error
+            raise
     return memory
 
 

@@ -170,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deriving.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     if options.command == "check":
-        return check_all([p for p in select(options.paths) if options.paths or p.name == "exercises.ipynb"])
+        sheets = [path for path in select(options.paths) if path.name == "exercises.ipynb"]
+        return check_all(sheets) if sheets else parser.error("no exercises.ipynb there")
     nb = nbformat.read(options.path, as_version=4)
     wrong = form_problems(nb, label(options.path))
     if wrong:

@@ -49,6 +49,7 @@ def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[
         env["MMTUTOR_CACHE"] = str(cache)
     if ipython is not None:
         env["IPYTHONDIR"] = str(ipython)
+    env.setdefault("OMP_NUM_THREADS", str(CORES))  # what the book is measured with, on a machine of any size
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy may write to stderr when a kernel starts
     return env
 

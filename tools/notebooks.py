@@ -108,7 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = select(options.paths)
     except FileNotFoundError as error:
         parser.error(str(error))
-    return run_all(paths) if options.command == "run" else check_all(paths)
+    try:
+        return run_all(paths) if options.command == "run" else check_all(paths)
+    except KeyboardInterrupt:
+        print("stopped, this notebook was left as it was", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

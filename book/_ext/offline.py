@@ -94,8 +94,11 @@ def drop_thebe(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the handlers. Priority 990: after the theme has filled the context."""
-    sphinxcontrib.katex.STARTUP_TIMEOUT = 60.0  # its 5 s are too few where several builds share two cores
-    sphinxcontrib.katex.RENDER_TIMEOUT = 60.0
+    server = sphinxcontrib.katex.KaTeXServer
+    # On a busy machine its Unix socket can be seen before it listens: the build then fails and leaves a node process
+    # behind (2 of 25 starts, measured). Its network variant, on 127.0.0.1, tries again until it listens.
+    server.start_server_process = server.start_network_socket
+    sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = 60.0  # 5 s are too few there
     for handler in (clean_assets, name_summaries, mend_body):
         app.connect("html-page-context", handler, priority=990)
     app.connect("doctree-resolved", drop_thebe)

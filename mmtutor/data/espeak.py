@@ -3,7 +3,7 @@
 espeak-ng keeps its state in global variables (the phase of its pitch flutter, the seed of its noise, filter memories),
 and ending and starting it again does not clear them: the second "seven" differs from the first. So each utterance gets
 a freshly loaded library, which costs 3 ms and makes it a pure function of its arguments. Nothing is alive between two
-calls, so a fork finds nothing half-done; a lock keeps threads apart.
+calls; a lock keeps threads and forks out while a word is being spoken.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -31,7 +32,6 @@ _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
 _UTF8 = 1
 _RATE, _VOLUME, _PITCH = 1, 2, 3
 _SEED = 1
-_LONGEST_PATH = 120
 _NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
 ADVICE = "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits instead)"
 
@@ -73,40 +73,45 @@ class Event:
 
 _lock = threading.Lock()
 
-
-def _renew_lock() -> None:
-    """Give a forked child its own lock: the parent's may have been held by a thread that the child does not have."""
-    global _lock
-    _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork waits for the word being spoken, so that no child inherits half of one
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+@dataclass(frozen=True)
+class Spoken:
+    """samples (T,) int16 at 22050 Hz, and the events in order."""
+
+    samples: np.ndarray
+    events: list[Event]
 
 
-def synthesise(text: str, voice: str, rate: int, pitch: int, volume: int) -> tuple[np.ndarray, list[Event]]:
-    """Return samples (T,) int16 at 22050 Hz and the events in order; the same arguments give the same samples.
+def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
+    """Speak each of (text, voice, rate, pitch, volume); the same five give the same samples, whatever came before.
 
     voice: an espeak name, "+variant" included; rate in words per minute; pitch 0..99; volume 0..200 (100 is normal).
     Raises SpeechUnavailable. Arguments are checked by `mmtutor.data.speech`, which is what others call.
     """
+    with ExitStack() as stack:
+        folder = _data_folder(stack)
+        return [_speak(folder, *one) for one in asked]
+
+
+def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: int) -> Spoken:
     chunks: list[bytes] = []
     events: list[Event] = []
     callback = _Callback(_collector(chunks, events))
     encoded = text.encode("utf-8")
     with _lock, ExitStack() as stack:
         library = _fresh_library(stack)
-        _start(library, _data_folder(stack), voice)
-        try:
-            library.espeak_SetSynthCallback(callback)
-            for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
-                library.espeak_SetParameter(parameter, value, 0)
-            failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-        finally:
-            library.espeak_Terminate()
+        stack.callback(library.espeak_Terminate)
+        _start(library, folder, voice)
+        library.espeak_SetSynthCallback(callback)
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
+            library.espeak_SetParameter(parameter, value, 0)
+        failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
     if failed:
         raise SpeechUnavailable(f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}")
-    return np.frombuffer(b"".join(chunks), np.int16), events
+    return Spoken(np.frombuffer(b"".join(chunks), np.int16), events)
 
 
 def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
@@ -133,43 +138,49 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
     if rate != SAMPLE_RATE:
         raise SpeechUnavailable(
-            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (it takes paths of up to "
-            f"{_LONGEST_PATH} bytes; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
+            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer than 120 "
+            f"bytes may be why; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
         )
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     if library.espeak_SetVoiceByName(voice.encode()):
-        library.espeak_Terminate()
         raise SpeechUnavailable(f"this espeak-ng has no voice {voice!r}; {ADVICE}")
 
 
 def _data_folder(stack: ExitStack) -> Path:
-    """Return the folder that holds espeak-ng-data, by a short path: espeak-ng cuts long ones off."""
-    import espeakng_loader
+    """Return a folder that holds espeak-ng-data: where it lies, or links to it in a temporary folder.
 
+    The links make its path short (espeak-ng cuts long ones off) and give each language the lower-case name under which
+    espeak-ng looks for it first; else it reads all 250 voice files to find one, three quarters of the time of a word.
+    """
     try:
-        data = Path(espeakng_loader.get_data_path())
+        data = Path(_loader().get_data_path())
     except RuntimeError as error:
         raise SpeechUnavailable(f"espeak-ng's voice data are missing ({error}); {ADVICE}") from error
-    if len(os.fsencode(data)) > _LONGEST_PATH:
-        short = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
-        with suppress(OSError):  # no right to make a link (Windows): espeak-ng then reports the path it was given
-            short.symlink_to(data, target_is_directory=True)
-            return short.parent
-    return data.parent
+    links = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
+    try:
+        (links / "lang").mkdir(parents=True)
+        for entry in data.iterdir():
+            if entry.name != "lang":
+                (links / entry.name).symlink_to(entry)
+        for language in data.glob("lang/*/*"):
+            (links / "lang" / language.name.lower()).symlink_to(language)
+    except OSError:  # no right to make links (Windows): the same speech, slower
+        return data.parent
+    return links.parent
 
 
-def _library_path() -> Path:
-    """Return the path of the shared library in the package espeakng-loader."""
+def _loader() -> ModuleType:
+    """Return the package that carries the library and its data."""
     try:
         import espeakng_loader
     except ImportError as error:
         raise SpeechUnavailable(f"the package espeakng-loader cannot be imported ({error}); {ADVICE}") from error
-    return Path(espeakng_loader.get_library_path())
+    return espeakng_loader
 
 
 def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
     """Load espeak-ng with all its global variables as they were built; leaving the stack unloads it."""
-    path = _library_path()
+    path = Path(_loader().get_library_path())
     library = _load(path, stack)
     if not library.espeak_ng_GetSampleRate():
         return library

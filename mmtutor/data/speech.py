@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -62,7 +64,7 @@ class Request:
             raise ValueError(f"unknown variant {self.variant!r}; known: None, {', '.join(VARIANTS)}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if int(value) != value or not low <= value <= high:
+            if not isinstance(value, Integral) or not low <= value <= high:
                 raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
             object.__setattr__(self, name, int(value))
 
@@ -129,7 +131,7 @@ def speak_all(requests: Sequence[Request], cache: bool = True) -> list[Utterance
     path = speech_cache.path_of([asdict(request) for request in requests]) if cache else None
     batch = speech_cache.read(path, len(requests)) if path else None
     if batch is None:
-        batch = [_synthesise(request) for request in requests]
+        batch = _synthesise(requests)
         if path:
             speech_cache.write(path, batch)
     return [_utterance(request.text, *parts) for request, parts in zip(requests, batch, strict=True)]
@@ -147,7 +149,7 @@ def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> 
     for index, milliseconds in sorted(pauses.items()):
         if not 0 <= index < len(words):
             raise IndexError(f"a pause before word {index}, but there are {len(words)} words, counted from 0")
-        if not 0 <= milliseconds < float("inf"):
+        if not 0 <= milliseconds < math.inf:
             raise ValueError(f"a pause must be a number of milliseconds from 0, got {milliseconds!r}")
         cuts.append((words[index][0], round(milliseconds * SAMPLE_RATE / 1000)))
     if not cuts:
@@ -160,7 +162,7 @@ def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Te
     """Return waveform + white Gaussian noise with mean square = mean(waveform²) / 10^(snr_db / 10).
 
     waveform: (T,) or (N, T) float, each row its own signal; noise comes from `generator` (same device).
-    Raises ValueError where no ratio exists: empty, silent, NaN or infinite rows, NaN for snr_db.
+    snr_db = inf adds nothing. Raises ValueError where no ratio exists: empty, silent, NaN or infinite rows.
     """
     if not waveform.is_floating_point() or waveform.numel() == 0 or not torch.isfinite(waveform).all():
         raise ValueError(
@@ -169,18 +171,21 @@ def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Te
     power = waveform.square().mean(-1, keepdim=True)
     if not (power > 0).all():
         raise ValueError("a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself")
-    if snr_db != snr_db:
-        raise ValueError("snr_db is NaN; expected decibels, such as 0 (noise as strong as the signal)")
+    if math.isnan(snr_db) or snr_db == -math.inf:
+        raise ValueError(f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}")
     noise = torch.randn(waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device)
     return waveform + noise * (power * 10 ** (-snr_db / 10)).sqrt()
 
 
-def _synthesise(request: Request) -> speech_cache.Parts:
-    """Speak one request now."""
-    name = request.voice if request.variant is None else f"{request.voice}+{request.variant}"
-    samples, events = espeak.synthesise(request.text, name, request.rate, request.pitch, request.volume)
-    phonemes = timing.phonemes(events, len(samples))
-    return samples, timing.words(request.text, events, phonemes, len(samples)), phonemes
+def _synthesise(requests: Sequence[Request]) -> list[speech_cache.Parts]:
+    """Speak now, with no cache."""
+    asked = [(r.text, f"{r.voice}+{r.variant}" if r.variant else r.voice, r.rate, r.pitch, r.volume) for r in requests]
+    batch = []
+    for request, spoken in zip(requests, espeak.synthesise(asked), strict=True):
+        phonemes = timing.phonemes(spoken.events, len(spoken.samples))
+        words = timing.words(request.text, spoken.events, phonemes, len(spoken.samples))
+        batch.append((spoken.samples, words, phonemes))
+    return batch
 
 
 def _utterance(text: str, samples: np.ndarray, words: timing.Marks, phonemes: timing.Marks) -> Utterance:

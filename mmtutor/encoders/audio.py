@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ class AudioEncoder:
         if name != "log-mel":
             raise ValueError(f"unknown audio encoder {name!r}; known: log-mel")
         for what, value, low in (("sample_rate", sample_rate, 1000), ("n_mels", n_mels, 1), ("frames", frames, 1)):
-            if int(value) != value or value < low:
+            if not isinstance(value, Integral) or value < low:
                 raise ValueError(f"{what} must be a whole number from {low}, got {value!r}")
         self.name, self.sample_rate, self.n_mels, self.frames = name, int(sample_rate), int(n_mels), int(frames)
         self.dim = self.frames * self.n_mels
@@ -79,7 +80,7 @@ class AudioEncoder:
             pad_mode="constant",
             return_complex=True,
         )  # (B, n_fft // 2 + 1, F)
-        power = spectrum.abs().square() / self._window.square().sum()
+        power = torch.view_as_real(spectrum).square().sum(-1) / self._window.square().sum()
         mel = (self._filters @ power).clamp_min(_FLOOR).log()  # (B, n_mels, F)
         counts = torch.tensor([1 + len(signal) // self._hop for signal in signals])
         grid = stretches(counts, mel.shape[-1], self.frames) @ mel.transpose(1, 2)  # (B, frames, n_mels)

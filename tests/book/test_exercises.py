@@ -25,6 +25,10 @@ def test_solution_passes_and_stub_fails_in_the_book(path):
     assert law.problems(path) == []
 
 
+def test_there_are_exercises():
+    assert SHEETS, "book/ holds no exercises.ipynb, so the law was tested on none"
+
+
 HIDDEN_ONLY = "### BEGIN HIDDEN TESTS\nassert double(1) == {}\n### END HIDDEN TESTS"
 
 
@@ -151,6 +155,13 @@ def test_check_command_fails_on_a_bad_sheet(tmp_path, capsys):
     no_points(nb)
     assert law.main(["check", str(write(nb, tmp_path / "exercises.ipynb"))]) == 1
     assert "worth 0 points" in capsys.readouterr().out
+
+
+def test_check_command_does_not_praise_nothing(tmp_path, capsys):
+    write(exercises(), tmp_path / "lesson.ipynb")
+    with pytest.raises(SystemExit) as stopped:
+        law.main(["check", str(tmp_path)])
+    assert stopped.value.code == 2 and "no exercises.ipynb there" in capsys.readouterr().err
 
 
 def test_student_command_refuses_a_bad_sheet(tmp_path, capsys):

@@ -70,6 +70,16 @@ def test_run_that_does_not_start_at_one():
     assert len(broken("executed in order", change=change)) == 3
 
 
+def test_notebook_that_was_never_executed():
+    """It has that one problem, and those that show before a run: no flood about outputs it cannot have."""
+    nb = notebook(markdown("0.5"))
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = None, []
+    found = laws.check(nb, NAME)
+    assert len(found) == 2 and "never executed" in found[0] and "'0.5'" in found[1]
+
+
 def test_empty_code_cell():
     assert says(broken("executed in order", code(" \n")), f"cell {EXTRA}", "empty")
 
@@ -181,10 +191,18 @@ def test_tolerance_of_a_glued_value():
         {"text/html": "<script>1</script>"},
         {"text/html": "<img alt='a photograph of one red apple' src='https://example.org/a.png'>"},
         {"text/html": "<b onclick = 'f()'>x</b>"},
+        {"text/html": "<link rel='stylesheet' href='https://example.org/a.css'>"},
     ],
 )
 def test_live_outputs(data):
     assert says(broken("readable without a kernel", code("f()", new_output("display_data", data=data))), "cell 7")
+
+
+@pytest.mark.parametrize(
+    "html", ["<a href='https://example.org'>x</a>", "<td>only = one = 1</td>", "<img src='data:x'>"]
+)
+def test_still_outputs(html):
+    assert broken("readable without a kernel", code("f()", new_output("display_data", data={"text/html": html}))) == []
 
 
 HOME = "/ho" + "me/ann/cache"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +26,7 @@ def no_data(tmp_path, monkeypatch):
     for name in ("MMTUTOR_DATA", "MMTUTOR_ACCEPT_LICENCE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "no-data"))
-    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115  (closed with the test process)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody at a terminal to give consent
 
 
 def lesson(tmp_path: Path, *extra, **own) -> Path:
@@ -36,7 +40,7 @@ def lesson(tmp_path: Path, *extra, **own) -> Path:
 
 def test_run_stores_outputs_and_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "warm"))
-    ballast = code("import os, pathlib, time\nx = bytes(300_000_000)\ntime.sleep(0.5)\nprint(len(x))")
+    ballast = code("import os, pathlib, time\nx = b'x' * 300_000_000\ntime.sleep(0.5)\nprint(len(x))")
     where = code("print(pathlib.Path.cwd().name, os.listdir(os.environ['MMTUTOR_CACHE']))")
     path = lesson(tmp_path / "chapter", ballast, where, cost_note="A GPU does not help.")
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
@@ -62,7 +66,7 @@ def test_run_stores_outputs_and_cost(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_a_failing_notebook_is_left_alone_and_its_cell_named(tmp_path, monkeypatch, capsys, source, part):
-    monkeypatch.setattr(execution, "CELL_TIMEOUT", 8)
+    monkeypatch.setattr(execution, "CELL_TIMEOUT", 5)
     path = lesson(tmp_path, code(source))
     before = path.read_bytes()
     assert notebooks.main(["run", str(path)]) == 1
@@ -70,6 +74,24 @@ def test_a_failing_notebook_is_left_alone_and_its_cell_named(tmp_path, monkeypat
     place = [cell.source for cell in nbformat.read(path, as_version=4).cells].index(source)
     assert f"cell {place} failed" in printed.out and part in printed.out and "lesson.ipynb" in printed.err
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["lesson.ipynb"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to a single process")
+def test_an_interrupted_run_leaves_the_notebook_alone(tmp_path):
+    flag = tmp_path / "started"
+    path = lesson(tmp_path, code(f"import pathlib, time\npathlib.Path({str(flag)!r}).touch()\ntime.sleep(60)"))
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "tools.notebooks", "run", str(path)]
+    process = subprocess.Popen(
+        command, cwd=execution.ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not flag.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.endswith("stopped, this notebook was left as it was\n"), errors
+    assert "Traceback" not in errors and path.read_bytes() == before
 
 
 def test_a_missing_set_skips_with_its_reason(tmp_path, no_data, capsys):
@@ -144,10 +166,7 @@ def test_environment_hides_no_warning_and_no_figure(tmp_path, monkeypatch):
 
 
 def test_memory_of_children_counts():
-    script = "x = bytes(200_000_000); import time; time.sleep(1.5)"
-    import subprocess
-    import sys
-
+    script = "x = b'x' * 200_000_000; import time; time.sleep(1.5)"
     with watch_memory(os.getpid) as alone:
         time.sleep(0.3)
     with watch_memory(os.getpid) as together:

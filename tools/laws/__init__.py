@@ -39,6 +39,17 @@ LAWS: dict[str, Law] = {
     "title": structure.title_first,
     "metadata": structure.clean_metadata,
 }
+# What can be said of a notebook before its first run
+BEFORE_A_RUN = (
+    "executed in order",
+    "nothing ignored",
+    "numbers from glue",
+    "needs",
+    "short cells",
+    "title",
+    "metadata",
+    "lesson anatomy",
+)
 LESSON_LAWS: dict[str, Law] = {"lesson anatomy": structure.lesson_sections}
 
 
@@ -48,9 +59,14 @@ def is_lesson(name: str) -> bool:
 
 
 def check(nb: NotebookNode, name: str) -> list[str]:
-    """Return every problem of a notebook, in the order of the laws; empty when it keeps them all."""
+    """Return every problem of a notebook, in the order of the laws; empty when it keeps them all.
+
+    One that was never executed has that problem, and those which can be seen before a run.
+    """
     laws = LAWS | (LESSON_LAWS if is_lesson(name) else {})
-    return [problem for law in laws.values() for problem in law(nb, name)]
+    if outputs.never_run(nb):
+        laws = {title: law for title, law in laws.items() if title in BEFORE_A_RUN}
+    return list(dict.fromkeys(problem for law in laws.values() for problem in law(nb, name)))
 
 
 def file_size(path: Path, name: str) -> list[str]:

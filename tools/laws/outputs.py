@@ -24,13 +24,22 @@ MACHINE_PATH = re.compile(
 )
 STATIC_MIMES = ("text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml")
 LIVE_HTML = re.compile(
-    r"<\s*(?:script|iframe|object|embed)\b|\son\w+\s*=|(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", re.I
+    r"<\s*(?:script|iframe|object|embed|link)\b|<[^>]*\s(?:on\w+\s*=|src(?:set)?\s*=\s*[\"']?\s*(?:https?:)?//)",
+    re.IGNORECASE,
 )
 ABSOLUTE_FREE, ABSOLUTE_SHARE, RELATIVE_LIMIT = 0.05, 0.2, 0.2
 
 
+def never_run(nb: NotebookNode) -> bool:
+    """Return whether a notebook has code and none of it was executed, so that looking at outputs is vain."""
+    counts = [cell.execution_count for _, cell in numbered(nb, "code")]
+    return bool(counts) and not any(counts)
+
+
 def executed_in_order(nb: NotebookNode, name: str) -> list[str]:
     """Every code cell was executed, once, from a fresh kernel: execution counts are 1, 2, …, n."""
+    if never_run(nb):
+        return [f"{name}: never executed, no code cell has a number: run `make notebooks`"]
     problems = []
     for expected, (place, cell) in enumerate(numbered(nb, "code"), start=1):
         if cell.execution_count != expected:

@@ -1,0 +1,161 @@
+"""Digits seen and heard: scikit-learn's 1797 real pictures, each with a recording of somebody saying that digit."""
+
+from __future__ import annotations
+
+import math
+import wave
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from mmtutor.data import store
+from mmtutor.data.dataset import Dataset
+from mmtutor.data.speech import SAMPLE_RATE, Request, add_noise, speak_all
+from mmtutor.encoders.audio import AudioEncoder
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029")
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+_VARIANTS = (*(f"f{i}" for i in range(1, 6)), *(f"m{i}" for i in range(1, 6)))
+_TAKES = 5  # of each word by each voice: 200 recordings of a digit, more than it has pictures (183 at most)
+_RATES, _PITCHES = (100, 260), (0, 99)
+_CARD = {
+    "name": "digits",
+    "title": "Digits seen and heard",
+    "do_not_display": False,
+    "citation": "Alpaydin, E., & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning "
+    "Repository. https://doi.org/10.24432/C50P49",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Recordings:
+    """M recordings to draw from: waveforms (T_i,), digits, groups and voices (M,), and what the data card says of them."""
+
+    waveforms: list[Tensor]
+    digits: np.ndarray
+    groups: np.ndarray
+    voices: np.ndarray
+    group_names: tuple[str, ...]
+    sample_rate: int
+    facts: dict[str, Any]
+
+
+def load(
+    speech: str = "espeak",
+    image_noise: float = 0.0,
+    snr_db: float | None = None,
+    seed: int = 0,
+    waveforms: bool = False,
+) -> Dataset:
+    """Return 1797 digits, each seen and heard; label = the digit.
+
+    modalities: image (N, 1, 8, 8) float32 in 0..1, plus Gaussian noise of standard deviation `image_noise` (not
+    clipped); audio (N, 24 frames, 32 mels) float32 log-mels, see `AudioEncoder`, of the recording with white noise at
+    `snr_db` (None: as recorded); with `waveforms` also waveform, the N recordings (T_i,) themselves, noise included.
+    The card's sample_rate says how to play them. targets: voice (N,), the speaker: 40 of espeak, 6 of fsdd.
+    speech: "espeak", made on this machine: 4 accents × 10 voices × 5 takes at random rates and pitches, groups = the
+    accent; or "fsdd", real recordings (3000, downloaded where they are missing), groups = the 6 speakers.
+    `seed` pairs each picture with one of the recordings of its digit, and draws the noise. No picture and no recording
+    occurs twice, so splitting by group leaves neither on both sides. The pairs, the pictures' noise and the pattern of
+    the sound's noise stay the same when only `image_noise` or `snr_db` change. Speaking takes about 5 s the first time.
+    Raises ValueError naming the option, SpeechUnavailable, and what `store.fetch` raises.
+    """
+    if speech not in _SOURCES:
+        raise ValueError(f"unknown speech {speech!r}; known: {', '.join(_SOURCES)}")
+    if not 0 <= image_noise < math.inf:
+        raise ValueError(f"image_noise must be a standard deviation from 0, got {image_noise!r}")
+    if snr_db is not None and not math.isfinite(snr_db):
+        raise ValueError(f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed must be a whole number from 0, got {seed!r}")
+    source = _SOURCES[speech]()
+    pixels, digits = load_digits(return_X_y=True)
+    rows = _pair(digits, source.digits, np.random.default_rng([seed, 0]))
+    heard = [source.waveforms[row] for row in rows]
+    if snr_db is not None:
+        generator = _generator(seed, 1)
+        heard = [add_noise(waveform, snr_db, generator) for waveform in heard]
+    image = torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)
+    modalities = {
+        "image": image + image_noise * torch.randn(image.shape, generator=_generator(seed, 2)),
+        "audio": AudioEncoder(sample_rate=source.sample_rate).spectrogram(heard),
+    }
+    return Dataset(
+        name="digits",
+        modalities=modalities | ({"waveform": heard} if waveforms else {}),
+        labels=torch.from_numpy(digits).long(),
+        classes=WORDS,
+        groups=source.groups[rows],
+        group_names=source.group_names,
+        targets={"voice": torch.from_numpy(source.voices[rows])},
+        card=_CARD | {"n": len(digits), "speech": speech, "sample_rate": source.sample_rate} | source.facts,
+    )
+
+
+def _pair(pictures: np.ndarray, recordings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return for each picture the row of a recording of the same digit; no recording twice. (N,) and (M,) → (N,)."""
+    rows = np.empty(len(pictures), np.int64)
+    for digit in np.unique(pictures):
+        seen = np.flatnonzero(pictures == digit)
+        rows[seen] = rng.permutation(np.flatnonzero(recordings == digit))[: len(seen)]
+    return rows
+
+
+def _generator(seed: int, stream: int) -> torch.Generator:
+    """Return a generator of its own for each use of `seed`, so that one option does not move the noise of another."""
+    state = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+def _espeak() -> _Recordings:
+    """Speak every word in every voice. The takes do not depend on the seed of `load`: one cache file serves all."""
+    rng = np.random.default_rng(0)
+    asked, digits, groups, voices = [], [], [], []
+    for digit, word in enumerate(WORDS):
+        for group, accent in enumerate(ACCENTS):
+            for take, variant in enumerate(_VARIANTS * _TAKES):
+                rate, pitch = (int(rng.integers(low, high + 1)) for low, high in (_RATES, _PITCHES))
+                asked.append(Request(word, accent, variant, rate, pitch))
+                digits.append(digit)
+                groups.append(group)
+                voices.append(group * len(_VARIANTS) + take % len(_VARIANTS))
+    waveforms = [utterance.waveform for utterance in speak_all(asked)]
+    licence = "pictures CC BY 4.0; speech generated by espeak-ng on this machine"
+    return _Recordings(
+        waveforms, np.array(digits), np.array(groups), np.array(voices), ACCENTS, SAMPLE_RATE, {"licence": licence}
+    )
+
+
+def _fsdd() -> _Recordings:
+    """Read the Free Spoken Digit Dataset: files <digit>_<speaker>_<index>.wav, 16 bits, mono, 8000 Hz."""
+    folder = store.fetch("fsdd") / "recordings"
+    paths = sorted(folder.glob("*.wav"))
+    digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
+    waveforms = []
+    for path in paths:
+        with wave.open(str(path)) as file:
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        waveforms.append(torch.from_numpy(samples.astype(np.float32)).div_(32768))
+    facts = store.facts("fsdd")
+    who = np.array([SPEAKERS.index(speaker) for speaker in speakers], np.int64)
+    return _Recordings(
+        waveforms,
+        np.array(digits, np.int64),
+        who,
+        who,
+        SPEAKERS,
+        8000,
+        {
+            "licence": f"pictures CC BY 4.0; speech {facts['licence']}",
+            "citation": f"{_CARD['citation']}; {facts['citation']}",
+        },
+    )
+
+
+_SOURCES = {"espeak": _espeak, "fsdd": _fsdd}
