@@ -68,6 +68,7 @@ def _weights() -> list[tuple[bool, str, str]]:
     for make, name in ((ImageEncoder, "efficientnet-lite0"), (TextEncoder, "minilm")):
         try:
             encoder = make(name, device="cpu")
+            encoder.model  # noqa: B018  encoders load at first use; this is where the sha256 is compared
             found.append((True, name, f"weights as published, {encoder.dim} features"))
         except Exception as problem:  # whatever is wrong with a weight file, the doctor reports it and goes on
             found.append((False, name, str(problem)))

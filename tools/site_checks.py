@@ -1,7 +1,7 @@
 """The laws of the built site, as functions that return one line per breach and an empty list when all is well.
 
-`tools/site.py` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages that
-break it.
+`tools/site.py` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages
+that break it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def resources(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
         for attribute in ATTRIBUTES:
             if value := tag.get(attribute):
                 parts = str(value).split(",") if attribute == "srcset" else [str(value)]
-                yield from ((tag.name, part.split()[0] if attribute == "srcset" else part) for part in parts if part.strip())
+                yield from (
+                    (tag.name, part.split()[0] if attribute == "srcset" else part) for part in parts if part.strip()
+                )
         if tag.name in ("use", "image", "feImage") and tag.get("href"):
             yield tag.name, str(tag["href"])
         if tag.name == "link" and tag.get("href") and not set(tag.get("rel", [])) & PLAIN_LINKS:
@@ -76,7 +78,9 @@ def unwanted_scripts(page: BeautifulSoup) -> list[str]:
     """No icon script, no live-kernel script, no script twice."""
     sources = [str(script["src"]) for script in page.find_all("script", src=True)]
     unwanted = [s for s in sources if re.search(r"fontawesome|thebe|mathjax|require", s, re.IGNORECASE)]
-    return [f"unwanted script {s}" for s in unwanted] + [f"script twice: {s}" for s in set(sources) if sources.count(s) > 1]
+    return [f"unwanted script {s}" for s in unwanted] + [
+        f"script twice: {s}" for s in set(sources) if sources.count(s) > 1
+    ]
 
 
 def missing_alternative_text(page: BeautifulSoup) -> list[str]:
@@ -96,7 +100,9 @@ def unnamed_summaries(page: BeautifulSoup) -> list[str]:
         for summary in page.find_all("summary")
         if not (summary.get_text(strip=True) or summary.get("aria-label"))
     ]
-    return found + [f"frame without title: {frame.get('src')}" for frame in page.find_all("iframe") if not frame.get("title")]
+    return found + [
+        f"frame without title: {frame.get('src')}" for frame in page.find_all("iframe") if not frame.get("title")
+    ]
 
 
 def headless_tables(page: BeautifulSoup) -> list[str]:
@@ -124,7 +130,9 @@ def broken_formulas(page: BeautifulSoup) -> list[str]:
     """Each formula was rendered, and can be read aloud: KaTeX's HTML is accompanied by MathML."""
     found = [f"formula not understood: {f.get_text()[:60]!r}" for f in page.select(".katex-error")]
     found += ["formula without MathML" for f in page.select(".katex") if not f.find("math")]
-    return found + ["formula left as source" for f in page.select("span.math, div.math") if not f.select_one(".katex, .katex-error")]
+    return found + [
+        "formula left as source" for f in page.select("span.math, div.math") if not f.select_one(".katex, .katex-error")
+    ]
 
 
 PAGE_LAWS: tuple[Callable[[BeautifulSoup], list[str]], ...] = (
@@ -178,7 +186,9 @@ def toc_pages(toc: Path) -> list[str]:
 
 def unbuilt_pages(site: Path, toc: Path) -> list[str]:
     """Each page in the table of contents was built."""
-    return [f"{page} is in {toc.name} but was not built" for page in toc_pages(toc) if not (site / f"{page}.html").is_file()]
+    return [
+        f"{page} is in {toc.name} but was not built" for page in toc_pages(toc) if not (site / f"{page}.html").is_file()
+    ]
 
 
 def page_weight(path: Path) -> int:
@@ -189,7 +199,9 @@ def page_weight(path: Path) -> int:
 
     page: Tag = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
     kinds = ("script", "img", "link stylesheet", "link icon")
-    addresses = {urlsplit(address).path for tag, address in resources(page) if tag in kinds and not address.startswith("data:")}
+    addresses = {
+        urlsplit(address).path for tag, address in resources(page) if tag in kinds and not address.startswith("data:")
+    }
     return weight(path) + sum(weight(path.parent / address) for address in addresses)
 
 
@@ -201,20 +213,31 @@ def heavy_text_page(path: Path, page: BeautifulSoup) -> list[str]:
     return [f"weighs {weight / 1024:.0f} KB, limit {TEXT_PAGE_LIMIT // 1024} KB"] if weight > TEXT_PAGE_LIMIT else []
 
 
+def style_sheet_breaches(path: Path) -> list[str]:
+    """A style sheet asks no other host, and each file that it names is there."""
+    css = path.read_text(encoding="utf-8")
+    local = [re.split("[?#]", address)[0] for address in css_addresses(css) if not address.startswith("data:")]
+    missing = [name for name in local if name and not ELSEWHERE.match(name) and not (path.parent / name).is_file()]
+    return css_other_hosts(css) + [f"names a missing {name}" for name in missing]
+
+
+def page_breaches(path: Path, site: Path) -> list[str]:
+    """Every law of a page."""
+    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    found = [breach for law in PAGE_LAWS for breach in law(page)]
+    return found + broken_links(path, page, site) + heavy_text_page(path, page)
+
+
 def check_site(site: Path, toc: Path) -> list[str]:
-    """Return every breach on every page, style sheet and script of a built site, each with the file's name before it."""
+    """Return every breach on every page, style sheet and script of a built site, the file's name before each."""
     identifiers.cache_clear()
+    kinds: dict[str, Callable[[Path], list[str]]] = {
+        "*.html": lambda path: page_breaches(path, site),
+        "*.css": style_sheet_breaches,
+        "*.js": lambda path: script_other_hosts(path.read_text(encoding="utf-8")),
+    }
     found = unbuilt_pages(site, toc)
-    for path in sorted(site.rglob("*.html")):
-        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        breaches = [breach for law in PAGE_LAWS for breach in law(page)]
-        breaches += broken_links(path, page, site) + heavy_text_page(path, page)
-        found += [f"{path.relative_to(site)}: {breach}" for breach in breaches]
-    for path in sorted(site.rglob("*.css")):
-        css = path.read_text(encoding="utf-8")
-        local = [a.split("#")[0].split("?")[0] for a in css_addresses(css) if not a.startswith(("data:", "#"))]
-        breaches = css_other_hosts(css) + [f"names a missing {a}" for a in local if a and not (path.parent / a).is_file()]
-        found += [f"{path.relative_to(site)}: {breach}" for breach in breaches]
-    for path in sorted(site.rglob("*.js")):
-        found += [f"{path.relative_to(site)}: {breach}" for breach in script_other_hosts(path.read_text(encoding="utf-8"))]
+    for pattern, law in kinds.items():
+        for path in sorted(site.rglob(pattern)):
+            found += [f"{path.relative_to(site)}: {breach}" for breach in law(path)]
     return found

@@ -1,7 +1,7 @@
 """Make a freshly built site light: icon fonts cut to the icons in use, style sheets cut to the rules in use.
 
-The theme ships 1.5 MB of icon script, 400 KB of icon fonts and 580 KB of CSS, of which a page needs a tenth. All functions
-change the folder they are given, so hand them a clean build, never the sources.
+The theme ships 1.5 MB of icon script, 400 KB of icon fonts and 580 KB of CSS, of which a page needs a tenth. All
+functions change the folder they are given, so hand them a clean build, never the sources.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from fontTools import subset
 
 RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
-ICON = re.compile(r"""["']\\([ef][0-9a-f]{3})\b|([\ue000-\uf8ff])""", re.IGNORECASE)  # as an escape, or as the character itself
+# An icon in CSS, as an escape or as the character itself
+ICON = re.compile(r"""["']\\([ef][0-9a-f]{3})\b|([\ue000-\uf8ff])""", re.IGNORECASE)
 ICON_CLASS = re.compile(r"\.(fa-[a-z0-9-]+)")
 USED_CLASS = re.compile(r"\bfa-[a-z0-9-]+")
 LEFTOVERS = ("scripts/fontawesome.js*", "scripts/*.js.map", "styles/*.css.map", "*webpack-macros.html")
@@ -50,7 +51,7 @@ def cut_icon_fonts(site: Path) -> tuple[int, int]:
     fonts += site.glob("_static/vendor/fontawesome/webfonts/*.ttf")
     points = sorted(icons_in_use(site))
     if not fonts or not points:
-        raise RuntimeError(f"{len(fonts)} icon fonts and {len(points)} icons found under {site}: has the theme changed?")
+        raise RuntimeError(f"{len(fonts)} icon fonts and {len(points)} icons under {site}: has the theme changed?")
     before = sum(path.stat().st_size for path in fonts)
     for path in fonts:
         options = subset.Options(flavor="woff2" if path.suffix == ".woff2" else None, notdef_outline=True)

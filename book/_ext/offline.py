@@ -1,7 +1,7 @@
 """Keep the built pages on their own host, and usable with a keyboard and a screen reader.
 
-The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a name. Each handler below
-mends one of these while a page is written; `tools/site_checks.py` then proves the result over the built files.
+The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a name. Each handler
+below mends one of these while a page is written; `tools/site_checks.py` then proves the result over the built files.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ def first_of_each(assets: list[Any], key: Callable[[Any], Any]) -> list[Any]:
     return list(kept.values())
 
 
-def clean_assets(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def clean_assets(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     """Keep one of each script and style sheet."""
     scripts, styles = context["script_files"], context["css_files"]
     scripts[:] = first_of_each(scripts, lambda s: (getattr(s, "filename", s), getattr(s, "attributes", {}).get("body")))
     styles[:] = first_of_each(styles, lambda s: getattr(s, "filename", s))
 
 
-def name_summaries(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def name_summaries(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     """Give each fold of the sidebar a name: "Sections of" and the entry it opens."""
     generate = context.get("generate_toctree_html")
     if generate is None:
@@ -75,7 +79,7 @@ def mark_chinese(body: str) -> str:
 
 
 def mend_body(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Replace a deprecated role; mark Chinese text; report formulas that KaTeX could not read, which it would only colour red."""
+    """Replace a deprecated role; mark Chinese text; report formulas that KaTeX cannot read and only colours red."""
     body = context.get("body")
     if not body:
         return

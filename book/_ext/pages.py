@@ -12,7 +12,7 @@ CARDS_PLACE = "<!-- data cards -->"
 
 
 class ChapterRole(ReferenceRole):
-    """{chapter}`Title <folder>`: a link to the folder's lesson, or the title and "planned" where there is no lesson yet."""
+    """{chapter}`Title <folder>`: a link to the folder's lesson, or the title and "planned" if there is none."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the link, or the title with its note."""

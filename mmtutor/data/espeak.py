@@ -14,8 +14,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -71,10 +71,33 @@ class Event:
     name: str
 
 
-_lock = threading.Lock()
+_turnstile, _lock = threading.Lock(), threading.Lock()
 
-if hasattr(os, "register_at_fork"):  # a fork waits for the word being spoken, so that no child inherits half of one
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other threads and forks out. Who waits holds the turnstile, so no thread can go on and on."""
+    with _turnstile:
+        _lock.acquire()
+    try:
+        yield
+    finally:
+        _lock.release()
+
+
+def _before_fork() -> None:
+    """Wait for the word being spoken, so that no child inherits half of one, or a lock that nobody will release."""
+    _turnstile.acquire()
+    _lock.acquire()
+
+
+def _after_fork() -> None:
+    _lock.release()
+    _turnstile.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,8 @@ def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
     Raises SpeechUnavailable. Arguments are checked by `mmtutor.data.speech`, which is what others call.
     """
     with ExitStack() as stack:
-        folder = _data_folder(stack)
+        with _alone():  # tempfile has a lock of its own, which a fork must not catch either
+            folder = _data_folder(stack)
         return [_speak(folder, *one) for one in asked]
 
 
@@ -101,7 +125,7 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
     events: list[Event] = []
     callback = _Callback(_collector(chunks, events))
     encoded = text.encode("utf-8")
-    with _lock, ExitStack() as stack:
+    with _alone(), ExitStack() as stack:
         library = _fresh_library(stack)
         stack.callback(library.espeak_Terminate)
         _start(library, folder, voice)

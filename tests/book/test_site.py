@@ -1,0 +1,247 @@
+"""The built site: it keeps its laws, and each law notices when it is broken."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from tools import site, site_checks
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+TOC = site_checks.toc_pages(ROOT / "_toc.yml")
+TERMS = set(
+    """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion, late fusion,
+    decision-level fusion, alignment, missing modality, presence mask, encoder, embedding, frozen features, pooling,
+    log-mel spectrogram, macro-F1, expected calibration error, Brier score, grouped split, Nadeau–Bengio correction,
+    bootstrap, Bayes accuracy, redundancy, unique information, synergy""".replace("\n    ", " ").split(", ")
+)
+GOOD = """<!DOCTYPE html><html lang="en"><head><title>Good</title><link rel="icon" href="x.svg">
+<link rel="canonical" href="https://example.org/good"><link rel="stylesheet" href="_static/a.css">
+<script src="_static/a.js"></script><script>const home = "https://example.org"; fetch("local.json")</script></head>
+<body><article><p style="background: url(local.png)">Text and <a href="https://example.org">a link</a>,
+<span lang="zh-Hans">模态</span></p><img src="curve.png" alt="A curve that rises">
+<details><summary>Question</summary>Answer</details><table><tr><th>a</th></tr><tr><td>1</td></tr></table>
+<span class="math"><span class="katex"><math></math></span></span></article></body></html>"""
+
+# law → (what to replace in the good page, by what), each of which must be noticed
+BROKEN: dict[str, list[tuple[str, str]]] = {
+    "page_other_hosts": [
+        ('src="_static/a.js"', 'src="https://cdn.example.org/a.js"'),
+        ('src="_static/a.js"', 'src="//cdn.example.org/a.js"'),
+        ('href="_static/a.css"', 'href="https://cdn.example.org/a.css"'),
+        ('rel="stylesheet" href="_static/a.css"', 'rel="preconnect" href="https://fonts.example.org"'),
+        ('rel="icon" href="x.svg"', 'rel="icon" href="http://example.org/x.svg"'),
+        ('src="curve.png"', 'src="https://example.org/curve.png"'),
+        ('src="curve.png"', 'src="curve.png" srcset="curve.png 1x, https://example.org/2.png 2x"'),
+        ("url(local.png)", "url('https://example.org/a.png')"),
+        ("</head>", "<style>@import '//example.org/a.css';</style></head>"),
+        ("</head>", '<meta http-equiv="refresh" content="0; url=https://example.org/"></head>'),
+        ('fetch("local.json")', 'fetch("https://example.org/a.json")'),
+        ('fetch("local.json")', "s.src='https://example.org/a.js'"),
+        ("</article>", '<iframe title="x" src="https://example.org"></iframe></article>'),
+        ("</article>", '<svg><use href="https://example.org/i.svg#a"/></svg></article>'),
+        ("</article>", '<object data="https://example.org/a.pdf"></object></article>'),
+    ],
+    "unwanted_scripts": [
+        ("_static/a.js", "_static/scripts/fontawesome.js?digest=1"),
+        ("_static/a.js", "_static/sphinx-thebe.js"),
+        ("</head>", '<script src="_static/a.js"></script></head>'),
+    ],
+    "missing_alternative_text": [
+        (' alt="A curve that rises"', ""),
+        ("A curve that rises", " "),
+        ("A curve that rises", "curve.png"),
+        ("A curve that rises", "curve"),
+        ("A curve that rises", "../_images/3f2a9c.png"),
+        ("A curve that rises", "_images/3f2a9c0d1e2f3a4b5c6d7e8f"),
+    ],
+    "unnamed_summaries": [
+        ("<summary>Question</summary>", "<summary><i></i></summary>"),
+        ("</article>", '<iframe src="a.html"></iframe></article>'),
+    ],
+    "headless_tables": [("<tr><th>a</th></tr>", "")],
+    "unmarked_language": [(' lang="zh-Hans"', ""), (' lang="en"', "")],
+    "missing_head": [("<title>Good</title>", ""), ('<link rel="icon" href="x.svg">', "")],
+    "broken_formulas": [
+        ('<span class="katex"><math></math></span>', r"\(x^2\)"),
+        ('<span class="katex"><math></math></span>', '<span class="katex-error">\\frac</span>'),
+        ("<math></math>", ""),
+    ],
+}
+
+
+def soup(html: str) -> BeautifulSoup:
+    return BeautifulSoup(html, "html.parser")
+
+
+@pytest.mark.parametrize("law", site_checks.PAGE_LAWS, ids=lambda law: law.__name__)
+def test_good_page_keeps_the_law(law):
+    assert law(soup(GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("law", "old", "new"), [(law, old, new) for law, changes in BROKEN.items() for old, new in changes]
+)
+def test_law_notices_a_broken_page(law, old, new):
+    assert old in GOOD
+    assert getattr(site_checks, law)(soup(GOOD.replace(old, new, 1)))
+
+
+def test_every_law_has_a_page_that_breaks_it():
+    assert set(BROKEN) == {law.__name__ for law in site_checks.PAGE_LAWS}
+
+
+@pytest.fixture
+def small_site(tmp_path) -> Path:
+    """A whole site of two pages that keeps every law."""
+    (tmp_path / "_static").mkdir()
+    files = {
+        "good.html": GOOD.replace("</article>", '<a href="other.html#place">b</a></article>'),
+        "other.html": GOOD.replace("<p ", '<p id="place" ', 1),
+        "x.svg": "<svg/>",
+        "curve.png": "",
+        "local.png": "",
+        "_static/a.css": "a { background: url(../curve.png) } b { background: url(data:image/png;base64,AA) }",
+        "_static/a.js": 'const licence = "https://example.org/licence"; fetch("good.html");',
+        "toc.yml": "root: good\nparts:\n- caption: x\n  chapters:\n  - file: other\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_small_site_keeps_every_law(small_site):
+    assert site_checks.check_site(small_site, small_site / "toc.yml") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "complaint"),
+    [
+        ("toc.yml", "file: other", "file: planned", "planned is in toc.yml but was not built"),
+        ("good.html", "other.html#place", "missing.html", "leads nowhere: missing.html"),
+        ("good.html", "other.html#place", "other.html#nowhere", "no place in other.html: #nowhere"),
+        ("good.html", 'src="curve.png"', 'src="gone.png"', "leads nowhere: gone.png"),
+        ("good.html", 'src="_static/a.js"', 'src="//example.org/a.js"', "asks //example.org/a.js"),
+        ("_static/a.css", "../curve.png", "https://example.org/a.woff2", "style sheet asks https://example.org"),
+        ("_static/a.css", "a {", '@import url("//example.org/b.css"); a {', "style sheet asks //example.org"),
+        ("_static/a.css", "../curve.png", "gone.woff2", "names a missing gone.woff2"),
+        ("_static/a.js", 'fetch("good', 'fetch("https://example.org/good', "script asks https://example.org"),
+        ("_static/a.js", "const", 'import("https://example.org/m.js"); const', "script asks https://example.org"),
+    ],
+)
+def test_site_law_notices(small_site, name, old, new, complaint):
+    path = small_site / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert any(complaint in breach for breach in site_checks.check_site(small_site, small_site / "toc.yml"))
+
+
+def test_heavy_text_page_is_noticed(small_site):
+    page = small_site / "good.html"
+    text_only = re.sub(r'<img[^>]*>|<span class="math">.*</span></span>', "", page.read_text(encoding="utf-8"))
+    page.write_text(text_only, encoding="utf-8")
+    assert site_checks.heavy_text_page(page, soup(text_only)) == []
+    (small_site / "_static" / "a.js").write_text(random.Random(0).randbytes(100_000).hex(), encoding="utf-8")
+    assert site_checks.heavy_text_page(page, soup(text_only)) == []
+    (small_site / "_static" / "a.js").write_text(random.Random(0).randbytes(130_000).hex(), encoding="utf-8")
+    assert "limit 120 KB" in site_checks.heavy_text_page(page, soup(text_only))[0]
+
+
+def test_built_site_keeps_every_law(built_site):
+    assert site_checks.check_site(built_site, ROOT / "_toc.yml") == []
+
+
+def test_every_page_of_the_contents_can_be_reached_from_the_first(built_site):
+    first = soup((built_site / f"{TOC[0]}.html").read_text(encoding="utf-8"))
+    linked = {(built_site / "book" / a["href"].split("#")[0]).resolve() for a in first.select("nav.bd-links a[href]")}
+    missing = [page for page in TOC[1:] if (built_site / f"{page}.html").resolve() not in linked]
+    assert len(TOC) >= 6
+    assert missing == []
+
+
+def test_index_leads_to_the_first_page(built_site):
+    page = soup((built_site / "index.html").read_text(encoding="utf-8"))
+    assert page.select_one("a")["href"] == f"{TOC[0]}.html"
+
+
+def test_launch_buttons_lead_to_the_configured_repository(built_site):
+    repository = CONFIG["repository"]["url"].removeprefix("https://github.com/")
+    lessons = [page for page in TOC if (ROOT / f"{page}.ipynb").is_file()]
+    assert lessons
+    for page in lessons:
+        links = [a["href"] for a in soup((built_site / f"{page}.html").read_text(encoding="utf-8")).select("a[href]")]
+        assert f"https://colab.research.google.com/github/{repository}/blob/main/{page}.ipynb" in links
+        assert any(link.startswith(f"https://mybinder.org/v2/gh/{repository}/main") for link in links)
+        assert any(link.endswith(".ipynb") and "_sources" in link for link in links)
+
+
+def test_sources_name_one_repository():
+    url = CONFIG["repository"]["url"]
+    named = re.compile(r"https://github\.com/[\w.-]+/mmtutor\b")
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in (ROOT / "book").rglob("*")
+        if path.suffix in (".md", ".ipynb")
+    }
+    wrong = [f"{path}: {found}" for path, text in texts.items() for found in named.findall(text) if found != url]
+    assert wrong == []
+
+
+def test_data_cards_are_made_from_the_packaged_manifests(built_site):
+    from mmtutor.data import store
+
+    article = soup((built_site / "book" / "data_cards.html").read_text(encoding="utf-8")).select_one("article")
+    assert len(store.names()) >= 2
+    for name in store.names():
+        card = article.find("code", string=re.compile(rf"^{name}$")).find_parent("section").get_text(" ")
+        manifest = store.manifest(name)
+        assert manifest["title"] in card
+        assert str(manifest["n"]) in card
+        assert all(source["repo"] in card for source in manifest["sources"])
+
+
+def test_map_shows_lessons_as_links_and_the_rest_as_planned(built_site):
+    intro = soup((built_site / "book" / "intro.html").read_text(encoding="utf-8"))
+    rows = intro.select("#map-of-the-book tbody tr")
+    assert len(rows) == 17
+    for row in rows:
+        number = int(row.td.get_text())
+        written = any(page.startswith(f"book/{number:02}_") for page in TOC)
+        assert bool(row.select_one("a[href*=lesson]")) == written
+        assert bool(row.select_one(".planned")) != written
+
+
+def test_glossary_has_the_terms_of_the_field_each_with_its_chinese_term(built_site):
+    page = soup((built_site / "book" / "glossary.html").read_text(encoding="utf-8"))
+    entries: list[list[str]] = [[]]
+    for child in page.select_one("dl.glossary").find_all(["dt", "dd"], recursive=False):
+        if child.name == "dd":
+            entries.append([])
+        else:
+            entries[-1].append(child.get_text().rstrip("#").strip())
+    entries.pop()
+    without = [names for names in entries if not any(site_checks.CHINESE.search(name) for name in names)]
+    terms = {name for names in entries for name in names}
+    assert without == []
+    assert terms >= TERMS
+
+
+def test_digest_follows_the_sources(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    (tmp_path / "book" / "__pycache__").mkdir(parents=True)
+    page = tmp_path / "book" / "page.md"
+    page.write_text("one", encoding="utf-8")
+    first = site.digest(("book",))
+    (tmp_path / "book" / "__pycache__" / "x.pyc").write_text("cache", encoding="utf-8")
+    assert site.digest(("book",)) == first
+    page.write_text("two", encoding="utf-8")
+    second = site.digest(("book",))
+    page.rename(tmp_path / "book" / "other.md")
+    assert len({first, second, site.digest(("book",))}) == 3

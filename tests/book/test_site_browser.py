@@ -1,0 +1,167 @@
+"""Every page in a real browser: no error, no request to another host, accessible, and nothing cut off on a phone."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tools import site_checks, site_serve
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*site_checks.toc_pages(ROOT / "_toc.yml"), "search"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}
+TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
+    const box = e.getBoundingClientRect();
+    if (!box.width || box.right <= innerWidth + 1) return false;
+    for (let p = e.parentElement; p; p = p.parentElement)
+        if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)) return false;
+    return true;
+}).map(e => e.tagName + ' ' + e.className + ': ' + e.textContent.trim().slice(0, 40))"""
+
+
+@dataclass
+class Visit:
+    """What was noticed while a page loaded."""
+
+    errors: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)})")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield running
+        running.close()
+
+
+def serve(folder: Path) -> Iterator[str]:
+    with site_serve.server(folder, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(built_site: Path) -> Iterator[str]:
+    yield from serve(built_site)
+
+
+@pytest.fixture
+def broken_address(tmp_path: Path) -> Iterator[str]:
+    yield from serve(tmp_path)
+
+
+@pytest.fixture
+def open_page(browser: Browser):
+    """A function that opens an address in a view and returns the page with what was noticed."""
+    contexts = []
+
+    def visit(url: str, view: str) -> tuple[Page, Visit]:
+        width, height, scheme = VIEWS[view]
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        )  # what fades in would be measured half faded
+        contexts.append(context)
+        page, seen = context.new_page(), Visit()
+        page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
+        page.on("response", lambda a: seen.errors.append(f"{a.status}: {a.url}") if a.status >= 400 else None)
+        page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).hostname or ""))
+        page.goto(url, wait_until="networkidle")
+        return page, seen
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """One line for each element that breaks WCAG 2.1 A or AA, folds opened first so that what they hide is seen."""
+    page.evaluate("() => document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    found = Axe().run(page, options=WCAG).response["violations"]
+    return [f"{v['id']}: {node['html'][:120]} {node['failureSummary'][:160]}" for v in found for node in v["nodes"]]
+
+
+def overflow(page: Page) -> list[str]:
+    """What reaches beyond the right edge without a scroll bar of its own, and the page itself if it can be pushed."""
+    width = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+    return page.evaluate(TOO_WIDE) + ([f"page is {width[0]} px wide, not {width[1]}"] if width[0] > width[1] else [])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", PAGES)
+def test_page(open_page, address, name, view):
+    page, seen = open_page(f"{address}/{name}.html", view)
+    assert seen.errors == []
+    assert seen.hosts == {"127.0.0.1"}
+    assert page.evaluate("() => document.documentElement.dataset.theme") == VIEWS[view][2]
+    assert overflow(page) == []
+    assert violations(page) == []
+
+
+def test_index_leads_to_the_book(open_page, address):
+    page, seen = open_page(f"{address}/index.html", "light")
+    page.wait_for_url(f"{address}/{PAGES[0]}.html")
+    assert seen.errors == []
+
+
+def test_search_finds_a_page(open_page, address):
+    page, seen = open_page(f"{address}/search.html?q=pooling", "light")
+    page.wait_for_selector("#search-results li a")
+    assert any("glossary" in a.get_attribute("href") for a in page.query_selector_all("#search-results li a"))
+    assert seen.errors == []
+
+
+def test_pages_can_be_read_from_a_folder(open_page, built_site):
+    page, seen = open_page((built_site / f"{PAGES[0]}.html").as_uri(), "light")
+    assert page.query_selector("article h1").inner_text()
+    assert seen.errors == []
+
+
+def test_icons_are_drawn_in_the_icon_font(open_page, address):
+    page, _ = open_page(f"{address}/{PAGES[0]}.html", "light")
+    assert page.evaluate("() => [...document.fonts].some(f => f.family.includes('Awesome') && f.status === 'loaded')")
+
+
+BROKEN = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>x</title></head><body><article><h1>x</h1>
+<img src="https://other.invalid/a.png" alt="x"><img src="gone.png"><p style="color:#aaa;background:#fff">pale</p>
+<pre style="width:900px;overflow:visible">wide</pre><script>undefinedFunction()</script></article></body></html>"""
+
+
+def test_each_check_notices_a_broken_page(open_page, broken_address, tmp_path):
+    (tmp_path / "broken.html").write_text(BROKEN, encoding="utf-8")
+    page, seen = open_page(f"{broken_address}/broken.html", "phone")
+    assert any("undefinedFunction" in error for error in seen.errors)
+    assert any("404" in error and "gone.png" in error for error in seen.errors)
+    assert any("other.invalid" in error for error in seen.errors)
+    assert "other.invalid" in seen.hosts
+    found = violations(page)
+    assert any(line.startswith("color-contrast") for line in found)
+    assert any(line.startswith("image-alt") for line in found)
+    wide = overflow(page)
+    assert any(line.startswith("PRE") for line in wide)
+    assert any(line.startswith("page is") for line in wide)

