@@ -19,9 +19,9 @@ DIMS = {"image": 1280, "text": 384}
 
 def rows() -> list[Row]:
     """Time the training alone, not the start of the interpreters, in one and in two single-threaded processes."""
-    one, two = _seconds([sys.executable, "-m", "benchmarks.processes"]), _seconds(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "benchmarks.processes"]
-    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    one = _seconds([sys.executable, "-m", "benchmarks.processes"])
+    two = _seconds([*torchrun, "-m", "benchmarks.processes"])
     return [Row("two processes / one, wide model, batch 1024", two / one, None, "ratio of time (0.5 is ideal)")]
 
 

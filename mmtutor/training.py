@@ -212,4 +212,4 @@ def _check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
                 finite |= ~there[start : start + rows].to(finite.device)
             if not bool(finite.all()):
                 first = start + int((~finite).nonzero()[0])
-                raise ValueError(f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}: mask or mend it")
+                raise ValueError(f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}: mask it")

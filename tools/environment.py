@@ -44,7 +44,7 @@ def distribution(requirement: str) -> str:
 
 
 def conda() -> str:
-    """Return environment.yml: Python and conda-forge's torch family by conda, the rest by pip, ranges as in pyproject."""
+    """Return environment.yml: Python and the torch family from conda-forge, the rest by pip, ranges as in pyproject."""
     lines = [
         "# Written by `python -m tools.environment conda` from pyproject.toml; a test keeps the two in step.",
         "name: mmtutor",
@@ -76,7 +76,7 @@ def freeze() -> str:
         for requirement in found.requires or []:
             if "extra ==" not in requirement:
                 wanted.append(distribution(requirement))
-    head = "# Written by `python -m tools.environment freeze`: the exact versions that CI tests. Used by make, not by pip users.\n"
+    head = "# Written by `python -m tools.environment freeze`: the exact versions that make installs and CI tests.\n"
     return head + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
 
 

@@ -35,7 +35,7 @@ _CARD = {
 
 @dataclass(frozen=True, eq=False)
 class _Recordings:
-    """M recordings to draw from: waveforms (T_i,), digits, groups and voices (M,), and what the data card says of them."""
+    """M recordings to draw from: waveforms (T_i,), digits, groups, voices (M,), and what the data card says."""
 
     waveforms: list[Tensor]
     digits: np.ndarray

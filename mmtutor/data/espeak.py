@@ -32,6 +32,8 @@ _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
 _UTF8 = 1
 _RATE, _VOLUME, _PITCH = 1, 2, 3
 _SEED = 1
+_LONGEST_PATH = 120
+_MANY = 20  # utterances for which making 250 links is worth while
 _NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
 ADVICE = "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits instead)"
 
@@ -116,7 +118,7 @@ def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
     """
     with ExitStack() as stack:
         with _alone():  # tempfile has a lock of its own, which a fork must not catch either
-            folder = _data_folder(stack)
+            folder = _data_folder(stack, links=len(asked) >= _MANY)
         return [_speak(folder, *one) for one in asked]
 
 
@@ -162,35 +164,37 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
     if rate != SAMPLE_RATE:
         raise SpeechUnavailable(
-            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer than 120 "
-            f"bytes may be why; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
+            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer than "
+            f"{_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
         )
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     if library.espeak_SetVoiceByName(voice.encode()):
         raise SpeechUnavailable(f"this espeak-ng has no voice {voice!r}; {ADVICE}")
 
 
-def _data_folder(stack: ExitStack) -> Path:
-    """Return a folder that holds espeak-ng-data: where it lies, or links to it in a temporary folder.
+def _data_folder(stack: ExitStack, links: bool) -> Path:
+    """Return a folder that holds espeak-ng-data: where it lies, or a temporary one with `links` to what is in it.
 
-    The links make its path short (espeak-ng cuts long ones off) and give each language the lower-case name under which
-    espeak-ng looks for it first; else it reads all 250 voice files to find one, three quarters of the time of a word.
+    Links give each language the lower-case name under which espeak-ng looks for it first; else it reads all 250 voice
+    files to find one, two thirds of the time of a word. They also shorten a path that espeak-ng would cut off.
     """
     try:
         data = Path(_loader().get_data_path())
     except RuntimeError as error:
         raise SpeechUnavailable(f"espeak-ng's voice data are missing ({error}); {ADVICE}") from error
-    links = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
+    if not links and len(os.fsencode(data)) <= _LONGEST_PATH:
+        return data.parent
+    linked = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
     try:
-        (links / "lang").mkdir(parents=True)
+        (linked / "lang").mkdir(parents=True)
         for entry in data.iterdir():
             if entry.name != "lang":
-                (links / entry.name).symlink_to(entry)
+                (linked / entry.name).symlink_to(entry)
         for language in data.glob("lang/*/*"):
-            (links / "lang" / language.name.lower()).symlink_to(language)
+            (linked / "lang" / language.name.lower()).symlink_to(language)
     except OSError:  # no right to make links (Windows): the same speech, slower
         return data.parent
-    return links.parent
+    return linked.parent
 
 
 def _loader() -> ModuleType:

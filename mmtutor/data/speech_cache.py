@@ -39,7 +39,7 @@ def path_of(requests: list[dict[str, Any]]) -> Path:
 def read(path: Path, count: int) -> list[Parts] | None:
     """Return the utterances in a file, None where there is none. A damaged one is passed over and made again."""
     try:
-        with np.load(path, allow_pickle=False) as file:  # each table's CRC is checked while it is read
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # reading a table checks its CRC
             samples, lengths, marks = file["samples"], file["lengths"], json.loads(file["marks"].tobytes())
         if not len(lengths) == len(marks) == count or lengths.sum() != len(samples):
             raise ValueError("its tables do not fit together")

@@ -81,7 +81,7 @@ class AudioEncoder:
             return_complex=True,
         )  # (B, n_fft // 2 + 1, F)
         power = torch.view_as_real(spectrum).square().sum(-1) / self._window.square().sum()
-        mel = (self._filters @ power).clamp_min(_FLOOR).log()  # (B, n_mels, F)
+        mel = (self._filters @ power / _FLOOR).clamp_min(1).log()  # (B, n_mels, F), 0 is silence
         counts = torch.tensor([1 + len(signal) // self._hop for signal in signals])
         grid = stretches(counts, mel.shape[-1], self.frames) @ mel.transpose(1, 2)  # (B, frames, n_mels)
         return grid - grid.mean((1, 2), keepdim=True)

@@ -41,5 +41,5 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
         slack = 2e-2 if p.dtype in (torch.float16, torch.bfloat16) else 1e-3
         # written so that NaN fails the test too
         if not bool(((rows.sum(1) - 1).abs() <= slack).all() and (rows >= -slack).all()):
-            raise ValueError(f"probs[{modality!r}] has rows that are no probabilities: expected entries ≥ 0 that sum to 1")
+            raise ValueError(f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1")
     return there

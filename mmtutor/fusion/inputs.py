@@ -11,13 +11,13 @@ from mmtutor.types import Features, Present
 def check_modalities(given: dict[str, Tensor], expected: dict[str, int] | list[str], what: str) -> None:
     """Raise KeyError unless `given` holds exactly the `expected` modalities; the message names the odd ones."""
     if missing := [m for m in expected if m not in given]:
-        raise KeyError(f"{what} lacks {missing}; expected {list(expected)}. Pass a mask in `present` for what is missing")
+        raise KeyError(f"{what} lacks {missing}; expected {list(expected)}. What is missing is a mask in `present`")
     if unknown := [m for m in given if m not in expected]:
         raise KeyError(f"{what} has unknown {unknown}; expected {list(expected)}")
 
 
 def presence(given: dict[str, Tensor], present: Present | None) -> Present:
-    """Return a full mask: modality → (B,) bool on the features' device; a modality not named in `present` is there.
+    """Return a full mask, modality → (B,) bool on the features' device; who is not named in `present` is there.
 
     Raises KeyError for a mask of an unknown modality, TypeError for one that is not bool, ValueError for a wrong length.
     """

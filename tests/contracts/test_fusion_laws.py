@@ -38,7 +38,7 @@ def decision_rules() -> list:
         if inspect.isfunction(f)
         and f.__module__ == module.__name__
         and not name.startswith(("_", "check"))
-        and list(inspect.signature(f).parameters)[0] == "probs"
+        and next(iter(inspect.signature(f).parameters)) == "probs"
     ]
 
 

@@ -55,6 +55,10 @@ def fundamental(utterance):
     return utterance.sample_rate / (first + int(repeats[first:last].argmax()))
 
 
+def refuse(*_args, **_keywords):
+    raise OSError("a privilege is missing")
+
+
 # Always the same sound
 
 
@@ -72,10 +76,16 @@ def test_the_same_in_another_process():
     assert in_another_process(code) == [digest(speak("nine lives", "en-gb-x-rp", "f4", 140, 70, cache=False))]
 
 
-def test_the_same_alone_and_in_a_batch():
-    asked = [Request(word, "en-gb-scotland", "m2") for word in ("three", "two", "one")]
-    alone = [digest(speak(request.text, "en-gb-scotland", "m2", cache=False)) for request in asked]
+@pytest.mark.parametrize("links", [True, False])
+def test_the_same_alone_and_in_a_batch(links, monkeypatch):
+    asked = [
+        Request("seven, 世界, 3.5", voice, variant) for voice in speech.VOICES for variant in ("f2", "m3", "m6", None)
+    ]
+    alone = [digest(speak(request.text, request.voice, request.variant, cache=False)) for request in asked]
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", refuse)
     assert [digest(utterance) for utterance in speak_all(asked, cache=False)] == alone
+    assert len(asked) >= espeak._MANY and len(set(alone)) == len(asked)
 
 
 def test_the_same_from_four_threads_at_once():
@@ -114,16 +124,6 @@ def test_the_same_while_somebody_else_holds_the_library():
     finally:
         library.espeak_Terminate()
         espeak._ctypes.dlclose(library._handle) if os.name == "posix" else espeak._ctypes.FreeLibrary(library._handle)
-
-
-def test_the_same_where_links_cannot_be_made(monkeypatch):
-    expected = digest(speak("seven stars", "en-gb-x-rp", "f2", cache=False))
-
-    def refuse(*_args, **_keywords):
-        raise OSError("a privilege is missing")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    assert digest(speak("seven stars", "en-gb-x-rp", "f2", cache=False)) == expected
 
 
 def test_data_under_a_path_that_espeak_would_cut_off(tmp_path, monkeypatch):
@@ -280,10 +280,10 @@ def no_package(monkeypatch, tmp_path):
 
 
 def no_data(monkeypatch, tmp_path):
-    def refuse():
+    def fail():
         raise RuntimeError("data path not exists")
 
-    monkeypatch.setattr(espeakng_loader, "get_data_path", refuse)
+    monkeypatch.setattr(espeakng_loader, "get_data_path", fail)
 
 
 def empty_data(monkeypatch, tmp_path):
@@ -316,10 +316,10 @@ def test_a_build_without_a_voice_is_named(monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    def refuse(name):
+    def fail(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(speech_cache.metadata, "version", refuse)
+    monkeypatch.setattr(speech_cache.metadata, "version", fail)
     with pytest.raises(SpeechUnavailable, match="espeakng-loader is not installed"):
         speak("seven")
 
