@@ -34,6 +34,8 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlelocation": "left",
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
             "axes.grid": True,
             "grid.color": "#E3E3E3",
             "axes.axisbelow": True,

@@ -35,7 +35,7 @@ INPUTS = ("_config.yml", "_toc.yml", "book", "tools", "mmtutor/data/store.py", "
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><meta http-equiv="refresh" content="0; url={page}">
-<link rel="icon" href="_static/favicon.svg"></head>
+<link rel="icon" href="data:,"></head>
 <body><main><h1>{title}</h1><p><a href="{page}">Open the book</a></p></main></body>
 </html>
 """

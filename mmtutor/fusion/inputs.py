@@ -19,7 +19,7 @@ def check_modalities(given: dict[str, Tensor], expected: dict[str, int] | list[s
 def presence(given: dict[str, Tensor], present: Present | None) -> Present:
     """Return a full mask, modality → (B,) bool on the features' device; who is not named in `present` is there.
 
-    Raises KeyError for a mask of an unknown modality, TypeError for one that is not bool, ValueError for a wrong length.
+    Raises KeyError for a mask of an unknown modality, TypeError for one that is not bool, ValueError for a wrong size.
     """
     present = present or {}
     if unknown := [m for m in present if m not in given]:
