@@ -11,7 +11,6 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
 # Two cores is what the book is measured on; more threads than cores make small models slower
 export OMP_NUM_THREADS ?= 2
-export MMTUTOR_CACHE ?= $(CURDIR)/_build/cache
 .DEFAULT_GOAL := help
 .PHONY: help book serve lab test notebooks bench check clean distclean results
 
@@ -37,7 +36,7 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
 book: $(VENV)/.book  ## build the site from stored outputs into _build/html
 	$(BIN)/python -m tools.site build
 
-serve: book  ## open the built site on localhost
+serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m tools.site serve
 
 lab: $(VENV)/.all  ## start JupyterLab in book/
@@ -60,7 +59,7 @@ results: $(VENV)/.all  ## measure again what is too long for a notebook (the fil
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove what was built (the site and caches), keep the environment
+clean:  ## remove what was built, keep the environment, downloads and cached features
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

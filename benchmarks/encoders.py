@@ -12,15 +12,14 @@ import gc
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measure import Row, as_table
+from benchmarks.measure import Row, as_table, ratio, turns
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.cache import FeatureCache, content_key
 
@@ -89,30 +88,20 @@ def bare_texts(encoder: TextEncoder, tokenizer, texts: list[str]) -> torch.Tenso
     return torch.cat(found)
 
 
-def paired(actions: dict[str, Callable[[], object]], repeats: int = 11) -> dict[str, list[float]]:
-    """Return the seconds of each action, turn by turn, the order reversed at every turn.
-
-    Ratios are then taken within a turn, and their median reported: what else the machine does in the meantime moves
-    numerator and denominator together.
-    """
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for turn in range(repeats):
-        for name in list(actions) if turn % 2 else reversed(actions):
-            start = time.perf_counter()
-            actions[name]()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times: dict[str, list[float]], above: str, below: str) -> float:
-    """Return the median over the turns of one action's time divided by another's."""
-    return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
-
-
 def from_empty(encoder: ImageEncoder | TextEncoder, samples: list, folder: str) -> torch.Tensor:
     """Encode with an empty cache."""
     encoder.cache = FeatureCache(encoder.name, {}, encoder.dim, tempfile.mkdtemp(dir=folder))
     return encoder.encode(samples, progress=False)
+
+
+def epoch(encoder: ImageEncoder, paths: list[Path], head: torch.nn.Linear) -> None:
+    """Train a linear head for one epoch, one batch, on what the encoder says of the pictures."""
+    features = encoder.encode(paths, progress=False)
+    head.zero_grad()
+    torch.nn.functional.cross_entropy(head(features), torch.arange(len(paths)) % 3).backward()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter -= 1e-3 * parameter.grad
 
 
 def image_rows(folder: str) -> list[Row]:
@@ -123,20 +112,31 @@ def image_rows(folder: str) -> list[Row]:
     assert same.abs().max() < 1e-3, "the bare loop computes something else"
     with torch.no_grad():
         ready = [batch for _, batch in encoder._squares(paths, list(range(len(paths))))]
-    times = paired(
+    times = turns(
         {
             "encoder": lambda: from_empty(encoder, paths, folder),
             "bare": lambda: bare_pictures(encoder, paths),
             "arithmetic": lambda: bare_forward(encoder, ready),
-        }
+        },
+        repeats=11,
     )
+    uncached = ImageEncoder(cache=False)
+    uncached._model, head = encoder.model, torch.nn.Linear(DIM, 3)
     encoder.encode(paths, progress=False)
-    again = paired({"cached": lambda: encoder.encode(paths, progress=False)})["cached"]
+    epochs = turns(
+        {
+            "uncached": lambda: epoch(uncached, paths, head),
+            "cached": lambda: epoch(encoder, paths, head),
+            "read": lambda: encoder.encode(paths, progress=False),
+        },
+        repeats=7,
+    )
     return [
         Row("image encoder / bare loop, same batches", ratio(times, "encoder", "bare"), OVERHEAD, "ratio"),
         Row("image encoder / forward passes alone", ratio(times, "encoder", "arithmetic"), None, "ratio"),
         Row("image encoder, 224 px", len(paths) / statistics.median(times["encoder"]), None, "pictures/s"),
-        Row("image features again, from the cache", len(paths) / statistics.median(again), None, "pictures/s"),
+        Row("image features again, from the cache", len(paths) / statistics.median(epochs["read"]), None, "pictures/s"),
+        Row("uncached epoch (encode + head) / cached epoch", ratio(epochs, "uncached", "cached"), None, "ratio"),
     ]
 
 
@@ -151,11 +151,12 @@ def text_rows(folder: str) -> list[Row]:
     tokenizer = AutoTokenizer.from_pretrained(locate("minilm").parent, local_files_only=True)
     same = from_empty(encoder, texts, folder) - bare_texts(encoder, tokenizer, texts)
     assert same.abs().max() < 1e-3, "the bare loop computes something else"
-    times = paired(
+    times = turns(
         {
             "encoder": lambda: from_empty(encoder, texts, folder),
             "bare": lambda: bare_texts(encoder, tokenizer, texts),
-        }
+        },
+        repeats=11,
     )
     return [
         Row("text encoder / bare loop", ratio(times, "encoder", "bare"), OVERHEAD, "ratio"),

@@ -23,16 +23,32 @@ class Row:
         return self.limit is None or self.value <= self.limit
 
 
-def interleaved(actions: dict[str, Callable[[], object]], repeats: int = 15, warm: int = 2) -> dict[str, float]:
-    """Return the median seconds of each action, taking turns so that a slow moment of the machine hits all alike."""
+def turns(actions: dict[str, Callable[[], object]], repeats: int, warm: int = 0) -> dict[str, list[float]]:
+    """Return the seconds of each action, turn by turn, the order reversed at every turn; `warm` turns go first.
+
+    A slow moment of the machine hits all actions alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(warm + repeats):
-        for name, action in actions.items():
+        for name in list(actions) if turn % 2 else reversed(actions):
             start = time.perf_counter()
-            action()
+            actions[name]()
             if turn >= warm:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
+
+
+def ratio(times: dict[str, list[float]], above: str, below: str) -> float:
+    """Return the median over the turns of one action's time divided by another's.
+
+    Taken within a turn, since what else the machine does meanwhile moves numerator and denominator together.
+    """
+    return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
+
+
+def interleaved(actions: dict[str, Callable[[], object]], repeats: int = 15, warm: int = 2) -> dict[str, float]:
+    """Return the median seconds of each action, the actions taking turns."""
+    return {name: statistics.median(seconds) for name, seconds in turns(actions, repeats, warm).items()}
 
 
 def as_table(rows: list[Row]) -> str:

@@ -6,6 +6,8 @@ import argparse
 import importlib.metadata as metadata
 import platform
 import sys
+from collections.abc import Callable
+from functools import partial
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "timm", "scikit-learn", "matplotlib")
 
@@ -28,15 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def doctor() -> int:
-    """Print versions, device, packaged weights and data sets; return 1 if a package or a weight file is not right."""
-    checks = [*_packages(), _device(), *_weights(), *_speech()]
-    for good, what, detail in checks:
+    """Print versions, device, packaged weights and data sets; return 1 if any of them is not right."""
+    checks = [
+        *_packages(),
+        _row("device", _device),
+        _row("efficientnet-lite0", partial(_weights, "ImageEncoder", "efficientnet-lite0")),
+        _row("minilm", partial(_weights, "TextEncoder", "minilm")),
+        _row("espeak-ng", _speech),
+    ]
+    sets = _row("list of data sets", _sets)
+    for good, what, detail in checks if sets[0] else [*checks, sets]:
         print(f"{'ok     ' if good else 'MISSING'}  {what:<24} {detail}")
-    print("\nData sets (only some notebooks need one):")
-    from mmtutor.data.commands import list_sets
+    if sets[0]:
+        print(f"\nData sets (only some notebooks need one):\n{sets[2]}")
+    return 0 if all(good for good, _, _ in [*checks, sets]) else 1
 
-    print(list_sets())
-    return 0 if all(good for good, _, _ in checks) else 1
+
+def _row(what: str, check: Callable[[], str]) -> tuple[bool, str, str]:
+    """Return the row of one check; where it cannot even be made, the row says why and the other checks go on."""
+    try:
+        return True, what, check()
+    except Exception as problem:  # a package that is absent or half installed raises errors of any kind
+        return False, what, f"{type(problem).__name__}: {problem}"
 
 
 def _packages() -> list[tuple[bool, str, str]]:
@@ -50,39 +65,36 @@ def _packages() -> list[tuple[bool, str, str]]:
     return found
 
 
-def _device() -> tuple[bool, str, str]:
+def _device() -> str:
     """Name the device that `fit` and the encoders take by default."""
     import torch
 
     if torch.cuda.is_available():
-        return True, "device", f"cuda ({torch.cuda.get_device_name()})"
-    name = "mps (Apple)" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    return True, "device", name
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "mps (Apple)" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
 
 
-def _weights() -> list[tuple[bool, str, str]]:
-    """Load each packaged encoder, which checks the sha256 of its weights first."""
-    from mmtutor.encoders import ImageEncoder, TextEncoder
+def _weights(kind: str, name: str) -> str:
+    """Load one packaged encoder, which checks the sha256 of its weights first."""
+    from mmtutor import encoders
 
-    found = []
-    for make, name in ((ImageEncoder, "efficientnet-lite0"), (TextEncoder, "minilm")):
-        try:
-            encoder = make(name, device="cpu")
-            encoder.model  # noqa: B018  encoders load at first use; this is where the sha256 is compared
-            found.append((True, name, f"weights as published, {encoder.dim} features"))
-        except Exception as problem:  # whatever is wrong with a weight file, the doctor reports it and goes on
-            found.append((False, name, str(problem)))
-    return found
+    encoder = getattr(encoders, kind)(name, device="cpu")
+    encoder.model  # noqa: B018  encoders load at first use; this is where the sha256 is compared
+    return f"weights as published, {encoder.dim} features"
 
 
-def _speech() -> list[tuple[bool, str, str]]:
+def _speech() -> str:
     """Speak one word."""
-    from mmtutor.data.speech import SpeechUnavailable, speak
+    from mmtutor.data.speech import speak
 
-    try:
-        return [(True, "espeak-ng", f"speaks: {len(speak('seven').waveform)} samples for one word")]
-    except SpeechUnavailable as problem:
-        return [(False, "espeak-ng", str(problem))]
+    return f"speaks: {len(speak('seven').waveform)} samples for one word"
+
+
+def _sets() -> str:
+    """Return the table of data sets."""
+    from mmtutor.data.commands import list_sets
+
+    return list_sets()
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ class OriginalRecipe(nn.Module):
     """logits = W · [resnet18(image); bert(text)] + b, trained end to end.
 
     image: (B, 3, H, W) float; tokens: (B, T) int64 WordPiece ids; mask: (B, T) int, 1 for real tokens, None: all are
-    → (B, classes). The networks start from random weights, which cost the same per step as trained ones;
-    `load_pretrained()` fetches the ImageNet and BERT weights where a model hub can be reached.
+    → (B, classes). The networks start from random weights, since this class is here to be measured: a step costs the
+    same whatever they are. `ImageEncoder("resnet18")` and `TextEncoder("bert-base-uncased")` are the trained ones.
     He et al. 2016 (arXiv 1512.03385); Devlin et al. 2019 (arXiv 1810.04805).
     """
 
@@ -36,15 +36,6 @@ class OriginalRecipe(nn.Module):
         self.text = BertModel(BertConfig(attn_implementation="eager"))
         self.fusion = ConcatFusion({"image": IMAGE_FEATURES, "text": TEXT_FEATURES})
         self.head = nn.Linear(self.fusion.out_features, classes)
-
-    def load_pretrained(self) -> OriginalRecipe:
-        """Load ImageNet and BERT weights from their hubs; raises EncoderUnavailable where those cannot be reached."""
-        from mmtutor.encoders.image import ImageEncoder
-        from mmtutor.encoders.text import TextEncoder
-
-        self.image.load_state_dict(ImageEncoder("resnet18").model.state_dict(), strict=False)
-        self.text.load_state_dict(TextEncoder("bert-base-uncased").model.state_dict())
-        return self
 
     def forward(self, image: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return logits (B, classes)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +70,27 @@ def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
     content = {"command": command, "machine": machine, "rows": rows}
     content["sha256"] = _digest(content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two processes may write at once
+    try:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_results(path: Path | str) -> dict:
     """Return what `save_results` wrote: {"command", "machine", "rows"}.
 
-    Raises FileNotFoundError saying which command makes the file, ValueError where its content was changed by hand.
+    Raises FileNotFoundError saying which command makes the file, ValueError naming the file where it
+    is no whole JSON or was changed by hand.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: `make results` measures it again")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # cut short, not UTF-8, or no object at all
+        raise ValueError(f"{path} holds no whole results ({error}): `make results` measures them again") from error
     if content.pop("sha256", None) != _digest(content):
         raise ValueError(f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}` again")
     return content

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmtutor._training_checks import check_arguments, check_class_weights, check_finite, check_labels
 from mmtutor.types import Samples
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -57,16 +58,16 @@ def fit(
     normalised over the whole batch, the gradient is that of one process. seed: order of samples and dropout.
     device: None takes the best there is (CUDA with bf16, Apple, CPU); "cpu" and "cuda" insist.
     The model is trained in place and returned to the CPU in eval mode.
-    Raises ValueError for empty or non-finite data and bad arguments, RuntimeError for a device that is not there,
-    FloatingPointError when the loss stops being finite.
+    Raises ValueError for empty or non-finite data, labels that the model has no output for and bad arguments,
+    RuntimeError for a device that is not there, FloatingPointError when a loss stops being finite.
     """
-    _check(train, validation, epochs, batch_size, patience)
+    check_arguments(train, validation, epochs, batch_size, patience)
     accelerator = _accelerator(device)
-    loss = loss or _default_loss(train, class_weights, accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     train = train.to(accelerator.device)
     validation = None if validation is None else validation.to(accelerator.device)
+    loss = loss or _default_loss(model, train, validation, class_weights, accelerator)
     history, best = History(), None
     order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on every device and in every process
     bar = tqdm(range(1, epochs + 1), "fit", disable=None if accelerator.is_main_process else True, leave=False)
@@ -92,7 +93,13 @@ def fit(
 
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tensor:
-    """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, on the model's device."""
+    """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, computed on its device.
+
+    Raises ValueError for empty samples, and for NaN or inf in a modality that is present.
+    """
+    if len(samples) == 0:
+        raise ValueError("samples to predict hold no rows: an empty split, or a mask that selects none?")
+    check_finite("samples", samples)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model.eval()
     with torch.inference_mode():
@@ -156,20 +163,35 @@ def _validation_loss(model: nn.Module, validation: Samples, loss: Loss, accelera
     with torch.inference_mode(), accelerator.autocast():
         for batch in (validation[i : i + 1024] for i in range(0, len(validation), 1024)):
             total += loss(model(batch.features, batch.present).float(), batch.labels).sum()
-    return accelerator.reduce(total, "mean").item() / len(validation)
+    mean = accelerator.reduce(total, "mean").item() / len(validation)
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the validation loss became {mean}: lower lr, or check the scale of the features")
+    return mean
 
 
-def _default_loss(train: Samples, class_weights: Tensor | str | None, device: torch.device) -> Loss:
+def _default_loss(
+    model: nn.Module,
+    train: Samples,
+    validation: Samples | None,
+    class_weights: Tensor | str | None,
+    accelerator: Accelerator,
+) -> Loss:
     """Return cross-entropy for integer labels, squared error for float ones, one value per sample."""
     if train.labels.is_floating_point():
         if class_weights is not None:
             raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")
         return lambda outputs, labels: F.mse_loss(outputs.squeeze(-1), labels.float(), reduction="none")
+    model.eval()  # one row, without dropout and its random numbers: only the shape of the outputs is of interest
+    with torch.no_grad(), accelerator.autocast():
+        outputs = model(train[:1].features, train[:1].present)
+    classes = check_labels(outputs, train, validation)
     if isinstance(class_weights, str):
         if class_weights != "balanced":
             raise ValueError(f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None")
-        class_weights = balanced_class_weights(train.labels)
-    weight = None if class_weights is None else class_weights.to(device)
+        class_weights = balanced_class_weights(train.labels, classes)
+    if class_weights is None:
+        return lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none")
+    weight = check_class_weights(class_weights, classes).to(accelerator.device)
     return lambda outputs, labels: F.cross_entropy(outputs, labels, weight=weight, reduction="none")
 
 
@@ -185,31 +207,3 @@ def _accelerator(device: str | None) -> Accelerator:
     # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
     AcceleratorState._reset_state()
     return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if on_cuda else "no")
-
-
-def _check(train: Samples, validation: Samples | None, epochs: int, batch_size: int, patience: int | None) -> None:
-    """Refuse what would train on nothing, or silently learn from NaN."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, expected 1 or more")
-    if patience is not None and validation is None:
-        raise ValueError("patience needs a validation split to watch; pass validation=... or leave patience out")
-    for name, samples in (("train", train), ("validation", validation)):
-        if samples is None:
-            continue
-        if len(samples) == 0:
-            raise ValueError(f"{name} holds no samples")
-        _check_finite(name, samples)
-
-
-def _check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
-    """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to stay in memory."""
-    for modality, x in samples.features.items():
-        there = (samples.present or {}).get(modality)
-        for start in range(0, len(x), rows):
-            finite = torch.isfinite(x[start : start + rows]).flatten(1).all(1)
-            if there is not None:
-                finite |= ~there[start : start + rows].to(finite.device)
-            if not bool(finite.all()):
-                first = start + int((~finite).nonzero()[0])
-                raise ValueError(f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}: mask it")

@@ -31,7 +31,7 @@ WEB = ROOT / "_build" / "web"
 STAGING = ROOT / "_build" / "staging"
 STAMP = ROOT / "_build" / "site.sha256"
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; list them all before stopping
-INPUTS = ("_config.yml", "_toc.yml", "book", "tools", "mmtutor/data/store.py", "mmtutor/data/manifests")
+INPUTS = ("_config.yml", "_toc.yml", "book", "tools", "mmtutor/data", "constraints.txt")
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><meta http-equiv="refresh" content="0; url={page}">

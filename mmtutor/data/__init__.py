@@ -13,31 +13,27 @@ from mmtutor.data.catalogue import UnknownDataset
 if TYPE_CHECKING:
     from mmtutor.data.dataset import Dataset
 
-_LOADERS = {
-    "oasis": ("oasis", "load"),
-    "mvsa": ("mvsa", "load"),
-    "digits": ("digits", "load"),
-    "redundant": ("worlds", "redundant"),
-    "unique": ("worlds", "unique"),
-    "complement": ("worlds", "complement"),
-    "synergy": ("worlds", "synergy"),
-}
+WORLD_NAMES = ("redundant", "unique", "complement", "synergy", "mixture")
+"""The generated worlds. Each is a function of `mmtutor.data.worlds`, which needs torch; their names do not."""
+
+_MODULES = {"oasis": "oasis", "mvsa": "mvsa", "digits": "digits"} | dict.fromkeys(WORLD_NAMES, "worlds")
 
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return tuple(_LOADERS)
+    return tuple(_MODULES)
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """Return the data set `name`: real ("oasis", "mvsa"), composed ("digits") or generated (the four worlds).
+    """Return the data set `name`: real ("oasis", "mvsa"), composed ("digits") or generated (the worlds).
 
     `options` are those of the set's own function, e.g. `load("oasis", captions="machine")` or `load("synergy", n=500)`.
-    A world is returned as `mmtutor.data.worlds.World`, which has the same attributes and closed forms besides.
+    A world has its closed forms in the card; for the `World` itself, which can draw new samples and knows the exact
+    posterior, call its function in `mmtutor.data.worlds`.
     Raises UnknownDataset (a ValueError) listing the known names; TypeError for an option that the set does not have;
     `store.DatasetUnavailable` or `store.DatasetCorrupt` for a real set that cannot be had or differs.
     """
-    if name not in _LOADERS:
-        raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_LOADERS)}")
-    module, function = _LOADERS[name]
-    return getattr(importlib.import_module(f"mmtutor.data.{module}"), function)(**options)
+    if name not in _MODULES:
+        raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_MODULES)}")
+    module = importlib.import_module(f"mmtutor.data.{_MODULES[name]}")
+    return module.load(name, **options) if name in WORLD_NAMES else module.load(**options)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmtutor.data import WORLD_NAMES
 from mmtutor.data.world import World
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def mixture(
     return World("mixture", weights, n, strength, noise, dim, seed)
 
 
-WORLDS = {"redundant": redundant, "unique": unique, "complement": complement, "synergy": synergy, "mixture": mixture}
+WORLDS = {name: globals()[name] for name in WORLD_NAMES}
 
 
 def load(name: str, n: int = 2000, seed: int = 0, **options: Any) -> Dataset:

@@ -7,9 +7,14 @@ import yaml
 
 from tools import laws
 from tools.execution import ROOT, label
+from tools.laws.prose import typed_numbers
 from tools.notebooks import book_notebooks, toc_entries
 
 NOTEBOOKS = book_notebooks()
+DEFINITIONS = (  # numbers that explain a word in the glossary; none was measured
+    "middle 95 % of the results",
+    "given with 80 % confidence, 80 % should be right",
+)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
@@ -26,6 +31,14 @@ def test_every_notebook_is_in_the_table_of_contents():
     toc = next(path for path in (ROOT / "_toc.yml", ROOT / "book" / "_toc.yml") if path.exists())
     entries = {(toc.parent / name).with_suffix("") for name in toc_entries(yaml.safe_load(toc.read_text("utf-8")))}
     assert [label(path) for path in NOTEBOOKS if path.with_suffix("") not in entries] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.md")), ids=label)
+def test_pages_hold_no_typed_results(path):
+    text = path.read_text(encoding="utf-8")
+    for phrase in DEFINITIONS:
+        text = text.replace(phrase, "")
+    assert typed_numbers(text) == [], f"{label(path)}: glue a result, set a definition as code or maths"
 
 
 def test_readme_table_of_chapters_modules_and_tests_is_true():

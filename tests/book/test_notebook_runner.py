@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nbformat
 import psutil
 import pytest
+import requests
 
-from mmtutor.data import store
+from mmtutor.data import download, store
 from tests.book.builders import code, markdown, notebook, write
 from tools import execution, laws, notebooks
 from tools.kernel import environment, few_cores, watch_memory
@@ -100,6 +102,37 @@ def test_a_missing_set_skips_with_its_reason(tmp_path, no_data, capsys):
     assert notebooks.main(["run", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "skipped, stored outputs kept: data set 'mvsa' cannot be had" in printed and "consent" in printed
+    assert path.read_bytes() == before
+
+
+def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(tmp_path, no_data, monkeypatch, capsys):
+    def no_network(*_, **__):
+        raise requests.ConnectionError("name resolution failed")
+
+    monkeypatch.setenv("MMTUTOR_ACCEPT_LICENCE", "mvsa")
+    monkeypatch.setattr(requests.Session, "get", no_network)
+    monkeypatch.setattr(download, "RETRIES", 0)  # the pause between tries is pooch's
+    path = lesson(tmp_path, code("raise SystemError('must not run')"), needs=["mvsa"])
+    before = path.read_bytes()
+    assert notebooks.main(["run", str(path)]) == 0
+    printed = capsys.readouterr().out
+    host = urlsplit(store.manifest("mvsa")["sources"][0]["raw_url_base"]).netloc
+    assert f"skipped, stored outputs kept: data set 'mvsa' cannot be had: no connection to {host}" in printed
+    assert "is there a network?" in printed and "consent" not in printed
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_set_is_no_reason_to_skip(tmp_path, no_data, monkeypatch, capsys):
+    damaged = tmp_path / "mirror" / "mvsa" / "files" / store.manifest("mvsa")["files"][0]["path"]
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"damaged")
+    monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
+    path = lesson(tmp_path, code("raise SystemError('must not run')"), needs=["mvsa"])
+    before = path.read_bytes()
+    assert notebooks.main(["run", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert "FAILED" in printed.out and "skipped" not in printed.out and "lesson.ipynb" in printed.err
+    assert f"{damaged} has 7 bytes" in printed.out
     assert path.read_bytes() == before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -55,6 +56,37 @@ def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
     assert "missing.md" in warnings
     assert "unknown" in warnings
     assert "KaTeX cannot read a formula" in warnings
+
+
+def test_inputs_cover_all_that_the_data_cards_are_made_from():
+    script = (
+        "import sys; from mmtutor.data import store; [store.card_markdown(name) for name in store.names()]\n"
+        "print(*[m.__file__ for name, m in sys.modules.items() if name.startswith('mmtutor.data')], sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    used = [Path(line).resolve() for line in done.stdout.splitlines()]
+    assert {"card.py", "catalogue.py", "store.py"} <= {path.name for path in used}
+    tops = [ROOT / top for top in site.INPUTS]
+    for path in [*used, *(ROOT / "mmtutor" / "data" / "manifests").glob("*.json"), ROOT / "constraints.txt"]:
+        assert any(path.is_relative_to(top) for top in tops), f"a change of {path.name} would not rebuild the site"
+
+
+def test_digest_sees_every_source_and_no_leftover_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    sources = [tmp_path / name for name in ("constraints.txt", "mmtutor/data/card.py", "book/intro.md")]
+    for path in sources:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old", encoding="utf-8")
+    tops = ("constraints.txt", "mmtutor/data", "book")
+    seen = {site.digest(tops)}
+    for path in sources:
+        path.write_text("new", encoding="utf-8")
+        seen.add(site.digest(tops))
+    assert len(seen) == 4
+    for name in ("mmtutor/data/__pycache__/card.pyc", "book/.ipynb_checkpoints/x.ipynb"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"left over")
+    assert site.digest(tops) in seen
 
 
 def test_main_reports_and_returns_one(monkeypatch, capsys):

@@ -47,3 +47,25 @@ def test_results_survive_a_round_trip_and_betray_a_changed_digit(tmp_path):
         load_results(path)
     with pytest.raises(FileNotFoundError, match="make results"):
         load_results(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("content", [b'{"command": "make', b"", b"[1, 2]", b"3", b"\xff\xfe"])
+def test_results_that_are_cut_short_or_no_results_are_named(tmp_path, content):
+    path = tmp_path / "cost.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cost\.json holds no whole results.*make results"):
+        load_results(path)
+
+
+def test_a_failed_write_keeps_the_old_results_and_leaves_nothing_beside_them(tmp_path, monkeypatch):
+    path = tmp_path / "cost.json"
+    save_results(path, command="make results", machine="a laptop", rows={"head": 1})
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        save_results(path, command="make results", machine="a laptop", rows={"head": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["cost.json"]
+    assert load_results(path)["rows"] == {"head": 1}

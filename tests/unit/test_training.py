@@ -127,8 +127,83 @@ def test_empty_data_and_unequal_lengths_are_named():
         Samples({"a": torch.zeros(3, 1)}, torch.zeros(4))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_asked_for_and_absent_is_an_error():
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_float_labels_that_are_not_finite_are_named(split, bad):
+    splits = {name: Samples(two_modalities(20).features, torch.zeros(20)) for name in ("train", "validation")}
+    splits[split].labels[3] = bad
+    with pytest.raises(ValueError, match=f"{split} labels hold NaN or inf, first in sample 3"):
+        fit(FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 1), **splits, epochs=1, lr=0.1)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("label", [2, -1, -100])
+def test_a_label_that_the_model_has_no_output_for_is_named(split, label):
+    splits = {name: two_modalities(20) for name in ("train", "validation")}
+    splits[split].labels[3] = label
+    model = linear()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=f"{split} labels hold {label}, but the model has 2 classes.*from 0 to 1"):
+        fit(model, **splits, epochs=1, lr=0.1)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)), "nothing was trained"
+
+
+@pytest.mark.parametrize(("weights", "shape"), [(torch.ones(3), r"\(3,\)"), (torch.ones(2, 1), r"\(2, 1\)")])
+def test_class_weights_of_another_length_are_named(weights, shape):
+    with pytest.raises(ValueError, match=rf"class_weights has shape {shape}, expected \(2,\)"):
+        fit(linear(), two_modalities(20), epochs=1, lr=0.1, class_weights=weights)
+
+
+def test_balanced_weights_need_a_sample_of_every_class_of_the_model():
+    model = FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 3)
+    with pytest.raises(ValueError, match=r"no sample of class \[2\]"):
+        fit(model, two_modalities(50), epochs=1, lr=0.1, class_weights="balanced")
+
+
+def test_integer_labels_need_logits():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, features, present=None):
+            return features["a"][:, 0] * self.w
+
+    with pytest.raises(ValueError, match=r"need logits \(B, C\), the model returns shape \(1,\)"):
+        fit(Flat(), two_modalities(20), epochs=1, lr=0.1)
+
+
+def test_a_loss_of_ones_own_may_take_labels_of_any_kind():
+    data = two_modalities(20)
+    model = linear()
+    fit(model, Samples(data.features, data.labels + 7), epochs=1, lr=0.1, loss=lambda outputs, labels: outputs.sum(1))
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_predict_refuses_what_it_could_only_answer_with_nan():
+    data, model = two_modalities(20), linear()
+    with pytest.raises(ValueError, match="samples to predict hold no rows"):
+        predict(model, data[:0])
+    data.features["b"][7] = float("inf")
+    with pytest.raises(ValueError, match=r"samples features\['b'\].*sample 7"):
+        predict(model, data)
+    there = torch.arange(20) != 7
+    assert torch.isfinite(predict(model, Samples(data.features, data.labels, {"b": there}))).all()
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error():
+    """Training sees small numbers only; one validation sample is finite, yet too large for the weights."""
+    data, model = two_modalities(40), linear()
+    data.features["a"][30] = 3e38
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 50  # 3e38 times any number above 1.14 is more than a float32 holds
+    with pytest.raises(FloatingPointError, match="the validation loss became"):
+        fit(model, data[:30], data[30:], epochs=1, lr=0.1)
+
+
+def test_cuda_asked_for_and_absent_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="'cuda' was asked for"):
         fit(linear(), two_modalities(20), epochs=1, lr=0.1, device="cuda")
 

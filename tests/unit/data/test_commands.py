@@ -89,7 +89,7 @@ def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(make_set,
 
 
 def test_load_of_an_unknown_name_lists_the_known_ones():
-    known = "oasis, mvsa, digits, redundant, unique, complement, synergy"
+    known = "oasis, mvsa, digits, redundant, unique, complement, synergy, mixture"
     assert ", ".join(names()) == known
     with pytest.raises(store.UnknownDataset, match=f"unknown data set 'oases'; known: {known}"):
         load("oases")

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtutor.data import worlds
+from mmtutor.data import load, names, worlds
+from mmtutor.data.dataset import Dataset
 from mmtutor.data.world import World
 from mmtutor.types import Samples
 
@@ -151,6 +152,23 @@ def test_load_returns_a_dataset_with_the_closed_forms_in_its_card():
     assert not data.do_not_display
     assert len(world) == 25
     assert world.groups.tolist() == data.groups.tolist()
+
+
+@pytest.mark.parametrize("name", [*PURE, "mixture"])
+def test_the_one_door_to_all_sets_opens_the_worlds_as_datasets(name):
+    options = {"redundant": 0.5, "synergy": 0.5} if name == "mixture" else {"noise": 0.5}
+    data = load(name, n=30, seed=1, **options)
+    world = getattr(worlds, name)(30, seed=1, **options)
+    assert type(data) is Dataset and data.name == name and len(data) == 30
+    assert torch.equal(data.modalities["b"], world.features["b"]) and torch.equal(data.labels, world.labels)
+    assert data.card["bayes_accuracy"] == world.bayes_accuracy
+    assert len(data.subset([0, 2])) == 2
+
+
+def test_the_door_and_the_worlds_know_the_same_names():
+    assert set(worlds.WORLDS) == {name for name in names() if name not in ("oasis", "mvsa", "digits")}
+    with pytest.raises(TypeError, match="strenght"):
+        load("synergy", strenght=2.0)
 
 
 @pytest.mark.parametrize(

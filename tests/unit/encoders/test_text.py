@@ -82,6 +82,10 @@ def test_a_lower_limit_is_kept_and_cached_apart(text_encoder):
 def test_emoji_and_chinese_are_defined(text_encoder):
     assert text_encoder.pieces("😀") == ["[CLS]", "[UNK]", "[SEP]"]
     assert len(text_encoder.pieces("一只狗")) == 5  # one piece per character, and the marks
+    empty, emoji, chinese = text_encoder.encode(["", "😀", "一只狗"])
+    assert emoji.isfinite().all() and chinese.isfinite().all()
+    distances = torch.cdist(torch.stack([emoji, chinese]), torch.stack([empty, emoji]))
+    assert distances[0, 0] > 0.5 and distances[1].min() > 0.5, "neither is taken for a text without words"
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", float("nan"), ["nested"]])

@@ -25,6 +25,25 @@ PUBLISHED = {
 }
 
 
+# The same for what is downloaded by name: file hashes as torchvision and the hub publish them, the hub's pinned commit.
+PUBLISHED_ONLINE = {
+    "resnet18": ("f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", ""),
+    "bert-base-uncased": (
+        "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
+        "86b5e0934494bd15c9632b12f734a8a67f723594",
+    ),
+}
+
+
+def test_every_weight_file_is_pinned_to_its_published_hash_and_revision():
+    assert set(WEIGHTS) == set(PUBLISHED) | set(PUBLISHED_ONLINE)
+    for name, (sha256, revision) in PUBLISHED_ONLINE.items():
+        assert (WEIGHTS[name].sha256, WEIGHTS[name].revision) == (sha256, revision)
+        assert WEIGHTS[name].package is None
+    # torchvision puts the first eight digits of the hash into the file's name
+    assert WEIGHTS["resnet18"].source.endswith(f"resnet18-{PUBLISHED_ONLINE['resnet18'][0][:8]}.pth")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_packaged_file_is_the_published_one(name):
     path = locate(name)
