@@ -7,12 +7,14 @@ a decision rule is any public function of mmtutor.fusion.decision whose first pa
 import importlib
 import inspect
 import pkgutil
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import mmtutor.fusion
+from mmtutor.fusion.inputs import masked_vectors
 
 DIMS = {"image": 5, "text": 3, "audio": 4}
 BATCH = 6
@@ -46,6 +48,15 @@ def build(cls: type[nn.Module], dtype=torch.float32) -> nn.Module:
     torch.manual_seed(0)
     wanted = list(inspect.signature(cls).parameters)[1:]
     return cls(DIMS, **{name: EXTRAS[name] for name in wanted if name in EXTRAS}).to(dtype).eval()
+
+
+def tensors_in(thing) -> list[torch.Tensor]:
+    """Every tensor inside nested lists, tuples and dictionaries."""
+    if isinstance(thing, torch.Tensor):
+        return [thing]
+    if isinstance(thing, dict):
+        thing = list(thing.values())
+    return [t for part in thing for t in tensors_in(part)] if isinstance(thing, list | tuple) else []
 
 
 def features(dtype=torch.float32, seed=0) -> dict[str, torch.Tensor]:
@@ -83,8 +94,9 @@ def test_output_has_the_announced_width(cls):
 @each_fusion
 def test_every_learnable_tensor_gets_a_gradient_and_moves(cls):
     fusion = build(cls).train()
-    held = {id(t) for module in fusion.modules() for t in vars(module).values() if isinstance(t, torch.Tensor)}
-    assert held <= {id(t) for t in [*fusion.parameters(), *fusion.buffers()]}, "a tensor hides from parameters()"
+    known = {id(t) for t in [*fusion.parameters(), *fusion.buffers()]}
+    held = {id(t) for module in fusion.modules() for t in tensors_in(list(vars(module).values()))}
+    assert held <= known, "a tensor hides from parameters(): a list or a plain attribute does not register it"
     parameters = dict(fusion.named_parameters())
     if not parameters:
         assert len(fusion.state_dict()) == len(list(fusion.buffers()))
@@ -208,3 +220,73 @@ def test_opinions_that_are_no_probabilities_are_refused(rule):
         rule({**probs, "text": probs["text"][:, :3]})
     with pytest.raises(ValueError, match="empty"):
         rule({})
+
+
+# The laws themselves: each must refuse a fusion with the fault that it is there to catch.
+
+
+class _Projected(nn.Module):
+    def __init__(self, dims):
+        super().__init__()
+        self.dims, self.out_features = dims, 2
+        self.layers = nn.ModuleDict({m: nn.Linear(d, 2, bias=False) for m, d in dims.items()})
+
+    def forward(self, features, present=None):
+        x = masked_vectors(features, self.dims, present)
+        return sum(self.layers[m](x[m]) for m in self.dims)
+
+
+class _FactorsInAList(_Projected):
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.factors = [torch.randn(2, requires_grad=True)]
+
+    def forward(self, features, present=None):
+        return super().forward(features, present) * self.factors[0]
+
+
+class _UnusedWeight(_Projected):
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.unused = nn.Parameter(torch.ones(1))
+
+
+class _MixesTheBatch(_Projected):
+    def forward(self, features, present=None):
+        out = super().forward(features, present)
+        return out - out.mean(0)
+
+
+class _MasksByMultiplying(_Projected):
+    def forward(self, features, present=None):
+        there = {m: (present or {}).get(m, torch.ones(len(x), dtype=torch.bool)) for m, x in features.items()}
+        return sum(self.layers[m](features[m] * there[m][:, None]) for m in self.dims)
+
+
+class _ForgetsOneModality(_Projected):
+    def forward(self, features, present=None):
+        return self.layers["image"](masked_vectors(features, self.dims, present)["image"])
+
+
+class _TakesTheDictionarysOrder(_Projected):
+    def forward(self, features, present=None):
+        x = masked_vectors(features, self.dims, present)
+        return sum((i + 1) * self.layers[m](x[m]) for i, m in enumerate(features))
+
+
+@pytest.mark.parametrize(
+    ("law", "faulty"),
+    [
+        (test_every_learnable_tensor_gets_a_gradient_and_moves, _FactorsInAList),
+        (test_every_learnable_tensor_gets_a_gradient_and_moves, _UnusedWeight),
+        (test_a_sample_does_not_depend_on_its_neighbours, _MixesTheBatch),
+        (test_every_present_modality_matters, _ForgetsOneModality),
+        (test_the_order_of_the_dictionary_does_not_matter, _TakesTheDictionarysOrder),
+        (partial(test_what_stands_in_an_absent_slot_changes_nothing, garbage=float("nan")), _MasksByMultiplying),
+        (test_wrong_keys_widths_and_masks_are_named, _MasksByMultiplying),
+    ],
+)
+def test_each_law_refuses_the_fault_it_is_there_for(law, faulty):
+    law(_Projected)  # the same fusion without the fault
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        law(faulty)
