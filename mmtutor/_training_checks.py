@@ -61,6 +61,12 @@ def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) ->
     return classes
 
 
+def check_regression(outputs: Tensor) -> None:
+    """Refuse a model with several outputs for float labels: broadcasting would compare each with every label."""
+    if outputs.shape not in ((1,), (1, 1)):
+        raise ValueError(f"float labels need one output per sample, the model returns {tuple(outputs.shape)} for one")
+
+
 def check_class_weights(weights: Tensor, classes: int) -> Tensor:
     """Return the weights if there is one per class, else raise ValueError naming both numbers."""
     if weights.shape != (classes,):

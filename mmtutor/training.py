@@ -17,7 +17,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmtutor._training_checks import check_arguments, check_class_weights, check_finite, check_labels
+from mmtutor._training_checks import check_arguments, check_class_weights, check_finite, check_labels, check_regression
+from mmtutor.device import pick_device
 from mmtutor.types import Samples
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -177,13 +178,14 @@ def _default_loss(
     accelerator: Accelerator,
 ) -> Loss:
     """Return cross-entropy for integer labels, squared error for float ones, one value per sample."""
-    if train.labels.is_floating_point():
-        if class_weights is not None:
-            raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")
-        return lambda outputs, labels: F.mse_loss(outputs.squeeze(-1), labels.float(), reduction="none")
     model.eval()  # one row, without dropout and its random numbers: only the shape of the outputs is of interest
     with torch.no_grad(), accelerator.autocast():
         outputs = model(train[:1].features, train[:1].present)
+    if train.labels.is_floating_point():
+        if class_weights is not None:
+            raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")
+        check_regression(outputs)
+        return lambda outputs, labels: F.mse_loss(outputs.reshape(labels.shape), labels.float(), reduction="none")
     classes = check_labels(outputs, train, validation)
     if isinstance(class_weights, str):
         if class_weights != "balanced":
@@ -197,13 +199,9 @@ def _default_loss(
 
 def _accelerator(device: str | None) -> Accelerator:
     """Return an Accelerator on `device` (None: the best there is), bf16 on CUDA, full precision elsewhere."""
-    if device not in (None, "cpu", "cuda", "mps"):
+    if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say
         raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
-    if (device == "cuda" and not torch.cuda.is_available()) or (
-        device == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise RuntimeError(f"device {device!r} was asked for, but this machine has none: use device=None or 'cpu'")
-    on_cuda = device == "cuda" or (device is None and torch.cuda.is_available())
+    kind = pick_device(device).type
     # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
     AcceleratorState._reset_state()
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if on_cuda else "no")
+    return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if kind == "cuda" else "no")

@@ -93,6 +93,13 @@ def test_float_labels_are_a_regression():
     torch.testing.assert_close(predict(model, data).squeeze(1), target, atol=0.02, rtol=0)
 
 
+def test_several_outputs_for_one_float_label_are_refused():
+    data = two_modalities(3)
+    with pytest.raises(ValueError, match=r"one output per sample.*\(1, 3\)"):
+        model = FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 3)
+        fit(model, Samples(data.features, torch.zeros(3)), epochs=1, lr=0.1)
+
+
 def test_masked_nan_is_allowed_and_bare_nan_is_named():
     data = two_modalities(50)
     data.features["b"][7] = float("nan")
@@ -204,6 +211,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error():
 
 def test_cuda_asked_for_and_absent_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(RuntimeError, match="'cuda' was asked for"):
         fit(linear(), two_modalities(20), epochs=1, lr=0.1, device="cuda")
 
