@@ -606,3 +606,20 @@ def test_untrue_table(tmp_path, old, new, complaint):
 
 def test_missing_table(tmp_path):
     assert "no table between" in house(tmp_path, "no markers")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<details><summary>A.</summary>\nIt is *not* so.\n</details>",
+        "<details><summary>A.</summary>It is *not* so.\n\n</details>",
+        "<details><summary>A.</summary>\n\nIt is *not* so.\n</details>",
+    ],
+)
+def test_a_folded_answer_that_would_not_be_read_as_markdown(text):
+    assert says(broken("folded answers", markdown(text)), f"cell {EXTRA}", "blank line")
+
+
+def test_a_folded_answer_between_blank_lines_is_fine():
+    good = markdown("<details><summary>A.</summary>\n\nIt is *not* so.\n\n</details>")
+    assert not broken("folded answers", good)

@@ -31,6 +31,7 @@ LAWS: dict[str, Law] = {
     "alternative text": figures.alternative_text,
     "figures asserted": figures.data_asserted,
     "numbers from glue": prose.numbers_from_glue,
+    "folded answers": structure.folded_answers,
     "glue": glue.glue_names,
     "cost": cost.cost_stated,
     "needs": data.needs_declared,

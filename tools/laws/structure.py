@@ -35,6 +35,16 @@ def title_first(nb: NotebookNode, name: str) -> list[str]:
     return [f"{name}: cell {place}: a second title" for place in titles[1:]]
 
 
+def folded_answers(nb: NotebookNode, name: str) -> list[str]:
+    """Text folded into <details> stands between blank lines: else it is raw HTML, its *marks* unread, its edge bare."""
+    glued = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
+    return [
+        f"{name}: cell {place}: a blank line is missing after </summary> or before </details>"
+        for place, cell in numbered(nb, "markdown")
+        if glued.search(without_code(cell.source))
+    ]
+
+
 def lesson_sections(nb: NotebookNode, name: str) -> list[str]:
     """A lesson has objectives ("You will be able to"), a quiz and take-aways, each under its heading."""
     found = [text.casefold() for _, level, text in headings(nb) if level > 1]
