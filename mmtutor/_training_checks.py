@@ -31,9 +31,12 @@ def check_arguments(
 def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
     """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to stay in memory."""
     for modality, x in samples.features.items():
-        there = (samples.present or {}).get(modality)
+        there, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
         for start in range(0, len(x), rows):
-            finite = torch.isfinite(x[start : start + rows]).flatten(1).all(1)
+            finite = torch.isfinite(x[start : start + rows])
+            if real is not None:
+                finite |= ~real[start : start + rows, :, None].to(finite.device)
+            finite = finite.flatten(1).all(1)
             if there is not None:
                 finite |= ~there[start : start + rows].to(finite.device)
             if not bool(finite.all()):

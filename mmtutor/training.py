@@ -52,7 +52,8 @@ def fit(
 ) -> History:
     """Minimise the mean loss over `train` with AdamW; keep the weights of the epoch best on `validation`.
 
-    model(features, present) → outputs. Labels int64: cross-entropy over (B, C) logits; labels float: squared error.
+    model(features, present), or (features, present, masks) where the samples have masks, → outputs. Labels int64:
+    cross-entropy over (B, C) logits; labels float: squared error.
     class_weights: (C,) tensor, or "balanced" for N / (C · N_c), computed from `train`; classes only.
     patience: stop after that many epochs without a better validation loss (None: never stop early).
     batch_size is the size over all processes together; under `torchrun` each takes its share, and since the loss is
@@ -105,7 +106,7 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tenso
     model.eval()
     with torch.inference_mode():
         parts = [
-            model(batch.features, batch.present).float().cpu()
+            model(*batch.inputs).float().cpu()
             for batch in (samples[i : i + batch_size].to(device) for i in range(0, len(samples), batch_size))
         ]
     return torch.cat(parts)
@@ -136,7 +137,7 @@ def _epoch(
     for rows, counts, size in shares:
         batch = train[rows.to(accelerator.device)]
         with accelerator.autocast():
-            outputs = model(batch.features, batch.present)
+            outputs = model(*batch.inputs)
         mine = loss(outputs.float(), batch.labels).sum() * counts
         optimizer.zero_grad()
         # several processes: gradients are averaged over them, so the sum is scaled to end as the mean over the batch
@@ -163,7 +164,7 @@ def _validation_loss(model: nn.Module, validation: Samples, loss: Loss, accelera
     total = torch.zeros((), device=accelerator.device)
     with torch.inference_mode(), accelerator.autocast():
         for batch in (validation[i : i + 1024] for i in range(0, len(validation), 1024)):
-            total += loss(model(batch.features, batch.present).float(), batch.labels).sum()
+            total += loss(model(*batch.inputs).float(), batch.labels).sum()
     mean = accelerator.reduce(total, "mean").item() / len(validation)
     if not math.isfinite(mean):
         raise FloatingPointError(f"the validation loss became {mean}: lower lr, or check the scale of the features")
@@ -180,7 +181,7 @@ def _default_loss(
     """Return cross-entropy for integer labels, squared error for float ones, one value per sample."""
     model.eval()  # one row, without dropout and its random numbers: only the shape of the outputs is of interest
     with torch.no_grad(), accelerator.autocast():
-        outputs = model(train[:1].features, train[:1].present)
+        outputs = model(*train[:1].inputs)
     if train.labels.is_floating_point():
         if class_weights is not None:
             raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")

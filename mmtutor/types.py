@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,17 +23,22 @@ class Samples:
     """Features and labels of N samples, cut by index: what `training.fit` and evaluation take.
 
     features[m]: (N, D) or (N, T, D); labels: (N,) int64 classes, or (N,) float values;
-    present[m]: (N,) bool, None where everything is present.
+    present[m]: (N,) bool, None where everything is present; masks[m]: (N, T) bool, the real steps of a sequence.
     Raises ValueError, naming the modality, where lengths differ.
     """
 
     features: Features
     labels: Tensor
     present: Present | None = None
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         """Refuse tables of unequal length before they can be cut apart."""
-        for kind, table in (("features", self.features), ("present", self.present or {})):
+        for kind, table in (
+            ("features", self.features),
+            ("present", self.present or {}),
+            ("masks", self.masks or {}),
+        ):
             for modality, values in table.items():
                 if len(values) != len(self.labels):
                     raise ValueError(f"{kind}[{modality!r}] has {len(values)} samples, labels have {len(self.labels)}")
@@ -44,10 +50,19 @@ class Samples:
     def __getitem__(self, index: Tensor | slice | list[int]) -> Samples:
         """Return the samples at `index` (a slice, a list of positions or a mask), every table cut alike."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
-        present = None if self.present is None else {m: p[rows] for m, p in self.present.items()}
-        return Samples({m: x[rows] for m, x in self.features.items()}, self.labels[rows], present)
+        return self._each(lambda table: table[rows])
 
     def to(self, device: torch.device | str) -> Samples:
         """Return the same samples on `device`."""
-        present = None if self.present is None else {m: p.to(device) for m, p in self.present.items()}
-        return Samples({m: x.to(device) for m, x in self.features.items()}, self.labels.to(device), present)
+        return self._each(lambda table: table.to(device))
+
+    @property
+    def inputs(self) -> tuple[Features | Present | Masks | None, ...]:
+        """What a model takes: (features, present), and masks only where there are some."""
+        return (self.features, self.present) if self.masks is None else (self.features, self.present, self.masks)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        def changed(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+            return None if tables is None else {m: change(table) for m, table in tables.items()}
+
+        return Samples(changed(self.features), change(self.labels), changed(self.present), changed(self.masks))

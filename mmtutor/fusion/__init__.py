@@ -1,10 +1,22 @@
-"""Many modalities → one. `feature` joins representations, `decision` joins opinions.
+"""Many modalities → one. `feature` joins representations, `model` networks, `decision` opinions.
 
 Every fusion takes features by modality name and masks for what is missing:
-`forward(features, present=None) -> (B, out_features)`.
+`forward(features, present=None) -> (B, out_features)`; those that read sequences also take `masks`.
 """
 
 from mmtutor.fusion.classifier import FusionClassifier
-from mmtutor.fusion.feature import ConcatFusion
+from mmtutor.fusion.feature import ConcatFusion, FilmFusion, GatedFusion, LowRankFusion, SumFusion, TensorFusion
+from mmtutor.fusion.model import BottleneckFusion, CrossAttentionFusion, EncoderFusion
 
-__all__ = ["ConcatFusion", "FusionClassifier"]
+__all__ = [
+    "BottleneckFusion",
+    "ConcatFusion",
+    "CrossAttentionFusion",
+    "EncoderFusion",
+    "FilmFusion",
+    "FusionClassifier",
+    "GatedFusion",
+    "LowRankFusion",
+    "SumFusion",
+    "TensorFusion",
+]

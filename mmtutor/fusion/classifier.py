@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mmtutor.types import Features, Present
+from mmtutor.types import Features, Masks, Present
 
 
 class FusionClassifier(nn.Module):
@@ -12,19 +13,36 @@ class FusionClassifier(nn.Module):
 
     features as the fusion takes them → (B, classes). `fusion` is any module with `out_features`.
     dropout in [0, 1) acts on the fused features and on the hidden layer.
+    recompute: forget the fused features and compute them once more in the backward pass. Same numbers, more work, and
+    what is wide, the outer product of `TensorFusion` above all, is not kept in memory between the two passes.
+    Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv 1604.06174).
     """
 
-    def __init__(self, fusion: nn.Module, classes: int, hidden: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        fusion: nn.Module,
+        classes: int,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        recompute: bool = False,
+    ) -> None:
         """Put a head for `classes` ≥ 1 outputs (1: a regression) behind `fusion`."""
         super().__init__()
-        self.fusion = fusion
+        self.fusion, self.recompute = fusion, recompute
         width = fusion.out_features
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        # no Dropout(0): it would copy what is wide
+        layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
         if hidden is not None:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, hidden), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
             width = hidden
         self.head = nn.Sequential(*layers, nn.Linear(width, classes))
 
-    def forward(self, features: Features, present: Present | None = None) -> Tensor:
-        """Return logits (B, classes)."""
-        return self.head(self.fusion(features, present))
+    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+        """Return logits (B, classes). masks are handed on to a fusion that reads sequences."""
+        inputs = (features, present) if masks is None else (features, present, masks)
+        if self.recompute and self.training:
+            return checkpoint(self._logits, *inputs, use_reentrant=False)
+        return self._logits(*inputs)
+
+    def _logits(self, *inputs: Features | Present | Masks | None) -> Tensor:
+        return self.head(self.fusion(*inputs))

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mmtutor.types import Features, Present
+from mmtutor.types import Features, Masks, Present
+
+
+def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
+    """Return a copy of `dims`; raise ValueError for no modality at all, or for a width or another size below 1."""
+    if not dims or min(dims.values()) < 1:
+        raise ValueError(f"dims is {dims}, expected at least one modality, each of width 1 or more")
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected 1 or more")
+    return dict(dims)
 
 
 def check_modalities(given: dict[str, Tensor], expected: dict[str, int] | list[str], what: str) -> None:
@@ -42,13 +53,94 @@ def masked_vectors(features: Features, dims: dict[str, int], present: Present | 
     Raises KeyError for missing or unknown modalities, ValueError for a wrong width or batch size, naming them.
     """
     check_modalities(features, dims, "features")
-    batch = len(next(iter(features.values())))
     for modality, width in dims.items():
         shape = tuple(features[modality].shape)
         if len(shape) != 2 or shape[1] != width:
             raise ValueError(f"features[{modality!r}] has shape {shape}, expected (B, {width})")
-        if shape[0] != batch:
-            raise ValueError(f"features[{modality!r}] has {shape[0]} samples, another modality has {batch}")
+    return hide_absent(features, list(dims), present)
+
+
+def hide_absent(features: Features, order: list[str], present: Present | None) -> Features:
+    """Return features[m]: (B, ...) in `order`, with 0 wherever the modality is absent.
+
+    A modality without a mask is passed on as it is: no copy. Raises ValueError for unequal batch sizes.
+    """
+    batch = len(features[order[0]])
+    for modality in order:
+        if len(features[modality]) != batch:
+            raise ValueError(f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}")
+    if not present:
+        return {m: features[m] for m in order}
     there = presence(features, present)
-    # a modality without a mask is passed on as it is: no copy
-    return {m: torch.where(there[m][:, None], features[m], 0.0) if m in (present or {}) else features[m] for m in dims}
+    return {
+        m: torch.where(_like(there[m], features[m]), features[m], 0.0) if m in present else features[m] for m in order
+    }
+
+
+def masked_sequences(
+    features: Features, dims: dict[str, int], present: Present | None, masks: Masks | None
+) -> tuple[Features, Masks]:
+    """Return sequences (B, T, dims[m]) with 0 at unreal steps, and which steps are real, (B, T) bool.
+
+    A vector (B, dims[m]) is a sequence of one step. The second dictionary names only modalities in which some step may
+    be unreal, because a mask was given: of the others, all steps are. Every step of an absent modality is unreal.
+    Raises KeyError for missing or unknown modalities, in `masks` too, TypeError for a mask that is not bool,
+    ValueError for a wrong width, batch size or mask shape, naming them.
+    """
+    check_modalities(features, dims, "features")
+    if unknown := [m for m in masks or {} if m not in dims]:
+        raise KeyError(f"masks names unknown {unknown}; the modalities are {list(dims)}")
+    sequences, real = {}, {}
+    for modality, width in dims.items():
+        x = features[modality]
+        if x.dim() not in (2, 3) or x.shape[-1] != width:
+            raise ValueError(
+                f"features[{modality!r}] has shape {tuple(x.shape)}, expected (B, T, {width}) or (B, {width})"
+            )
+        sequences[modality] = x[:, None] if x.dim() == 2 else x
+    sequences = hide_unreal(hide_absent(sequences, list(dims), present), masks)
+    there = presence(features, present) if present else {}
+    for modality, x in sequences.items():
+        mask = (masks or {}).get(modality)
+        if mask is not None and mask.shape != x.shape[:2]:
+            raise ValueError(
+                f"masks[{modality!r}] has shape {tuple(mask.shape)}, expected {tuple(x.shape[:2])}, (B, T)"
+            )
+        if present and modality in present:
+            whole = there[modality][:, None].expand(x.shape[:2])
+            mask = whole if mask is None else mask & whole
+        if mask is not None:
+            real[modality] = mask
+    return sequences, real
+
+
+def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
+    """Return sequences[m]: (B, T, ...) with 0 at the steps that masks[m], (B, T) bool, says are not real.
+
+    A mask for another number of steps is passed over: it speaks of what an encoder will make of this sequence.
+    Raises TypeError, naming the modality, for a mask that is not bool.
+    """
+    hidden = dict(sequences)
+    for modality, mask in (masks or {}).items():
+        if mask.dtype != torch.bool:
+            raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
+        if mask.shape == sequences[modality].shape[:2]:
+            hidden[modality] = torch.where(_like(mask, sequences[modality]), sequences[modality], 0.0)
+    return hidden
+
+
+def mean_over_steps(x: Tensor, real: Tensor | None) -> Tensor:
+    """Return the mean over the real steps: x (B, T, D), real (B, T) bool → (B, D); 0 where no step is real."""
+    if real is None:
+        return x.mean(1) if x.shape[1] else x.sum(1)
+    weight = real.to(x.dtype)[:, None]  # (B, 1, T)
+    return (weight @ x / weight.sum(2, keepdim=True).clamp(min=1))[:, 0]
+
+
+def with_zero_step(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Append one step of zeros, always real, for a query that finds nothing to read: (B, T, D) → (B, T + 1, D)."""
+    return F.pad(x, (0, 0, 0, 1)), None if real is None else F.pad(real, (0, 1), value=True)
+
+
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
