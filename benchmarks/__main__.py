@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.measure import Row, as_table
 
-MODULES = ("training", "processes", "encoders")
+MODULES = ("training", "processes", "encoders", "fusion")
 
 
 def main(names: list[str]) -> int:
