@@ -1,0 +1,164 @@
+"""All levels of fusion on generated worlds and on real data; writes the results files of chapter 6.
+
+python -m benchmarks.which_level                  everything, two processes (about an hour on two cores)
+python -m benchmarks.which_level worlds           one file: worlds, corruption or real
+
+`real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmtutor import data
+from mmtutor.comparison import Split, joint_models, opinions_of, tuned
+from mmtutor.data import worlds
+from mmtutor.evaluation import accuracy, folds, grouped_split, log_loss, macro_f1
+from mmtutor.fusion import decision
+from mmtutor.report import save_results
+from mmtutor.training import predict
+from mmtutor.types import Samples
+
+RESULTS = Path(__file__).resolve().parent.parent / "book" / "06_which_level" / "results"
+SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
+KINDS = ("redundant", "unique", "complement", "synergy")
+NOISES = (0, 1, 2, 4, 8)
+CORRUPTED = ("concat linear", "concat MLP", "gated", "encoders + head")
+
+
+def world_split(kind: str, n: int, seed: int) -> tuple[Split, float, int]:
+    """Return the split of one world (n to learn from, n / 2 to choose on), its Bayes accuracy and number of classes."""
+    world = getattr(worlds, kind)(seed=seed)
+    parts = [world.sample(size, seed=3 * seed + k) for k, size in enumerate((n, n // 2, TEST))]
+    return Split(*parts), world.bayes_accuracy, 4 if kind == "complement" else 2
+
+
+def world_row(kind: str, n: int, seed: int) -> dict[str, float]:
+    """Return method → test accuracy in one world, with the Bayes accuracy."""
+    split, bayes, classes = world_split(kind, n, seed)
+    answers = opinions_of(split, classes, seed=seed)
+    return {m: round(accuracy(p.argmax(1), split.test.labels), 4) for m, p in answers.items()} | {"Bayes": bayes}
+
+
+def noisy(samples: Samples, levels: tuple[float, ...], seed: int, only: str | None = None) -> Samples:
+    """Add noise of a random level to one modality per sample (`only`: always that one)."""
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor(levels)[torch.randint(len(levels), (len(samples),), generator=generator)][:, None]
+    hit_a = torch.rand(len(samples), 1, generator=generator) < 0.5 if only is None else torch.tensor(only == "a")
+    features = {}
+    for modality, x in samples.features.items():
+        hit = hit_a if modality == "a" else ~hit_a
+        features[modality] = x + torch.where(hit, size, 0.0) * torch.randn(x.shape, generator=generator)
+    return Samples(features, samples.labels)
+
+
+def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
+    """Return test noise on b → method → accuracy in the redundant world, trained clean or with corruption."""
+    world = worlds.redundant(seed=seed)
+    train, validation, test = (world.sample(size, seed=3 * seed + k) for k, size in enumerate((4000, 2000, TEST)))
+    if regime == "corrupted":
+        train, validation = (noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation)))
+    split = Split(train, validation, test)
+    models = {m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000) for m in CORRUPTED}
+    models |= {m: tuned({"MLP": joint_models()["concat MLP"]}, split.only([m]), 2, seed=seed, steps=1000) for m in "ab"}
+    rows = {}
+    for level in NOISES:
+        spoiled = noisy(test, (float(level),), 100 + seed, only="b")
+        probs = {m: predict(models[m], Split(spoiled, spoiled, spoiled).only([m]).test).softmax(1) for m in "ab"}
+        answers = {m: predict(models[m], spoiled).softmax(1) for m in CORRUPTED} | {
+            "average": decision.average(probs), "product": decision.product_rule(probs), "a alone": probs["a"],
+        }  # fmt: skip
+        row = {m: round(accuracy(p.argmax(1), test.labels), 4) for m, p in answers.items()}
+        # noise on noise: an observer who knows its size sees b through sqrt(1 + level²)
+        known = dataclasses.replace(world, noise={"a": 1.0, "b": (1 + level**2) ** 0.5})
+        rows[str(level)] = row | {"Bayes": known.bayes_accuracy}
+    return rows
+
+
+def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
+    """Return frozen features and labels, the groups of the test split, those of the validation split, and classes."""
+    if name.startswith("digits"):
+        loaded = data.load("digits", image_noise=0.5, snr_db=float(name.split()[1]))
+        features = {m: x.flatten(1) for m, x in loaded.modalities.items()}
+        return Samples(features, loaded.labels), loaded.groups, loaded.targets["voice"].numpy() % 10, 10
+    from mmtutor.encoders import ImageEncoder, TextEncoder
+
+    loaded = data.load(name)
+    features = {
+        "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
+        "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
+    }
+    return Samples(features, loaded.labels), loaded.groups, loaded.groups, 3
+
+
+def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
+    """Return method → macro-F1, accuracy and log loss on one test fold: a held-out accent, theme or text."""
+    samples, groups, inner, classes = real_samples(name)
+    digits = name.startswith("digits")
+    train, test = list(folds(samples.labels, groups, splits=4 if digits else 5, repeats=1 if digits else 2))[fold]
+    rest, held_out = grouped_split(samples.labels[train], inner[train], fraction=0.25, seed=fold)
+    split = Split(samples[train[rest]], samples[train[held_out]], samples[test]).standardised()
+    weights = None if digits else "balanced"
+    answers = opinions_of(split, classes, seed=fold, class_weights=weights, lr=1e-3, decays=(0.1, 10.0))
+    y = split.test.labels
+    return {
+        m: {
+            "macro_f1": round(macro_f1(p.argmax(1), y), 4),
+            "accuracy": round(accuracy(p.argmax(1), y), 4),
+            "log_loss": round(log_loss(p.clamp(min=1e-6) / p.clamp(min=1e-6).sum(1, keepdim=True), y), 4),
+        }
+        for m, p in answers.items()
+    } | {"sizes": {"n_train": len(train), "n_test": len(test)}}
+
+
+REAL = {"digits -16": 4, "digits -20": 4, "digits -24": 4, "oasis": 10, "mvsa": 10}
+PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
+    "worlds": (
+        world_row,
+        {f"{kind}/{n}/{seed}": (kind, n, seed) for n in SIZES for seed in range(SEEDS) for kind in KINDS},
+    ),
+    "corruption": (
+        corruption_row,
+        {f"{regime}/{seed}": (regime, seed) for seed in range(SEEDS) for regime in ("clean", "corrupted")},
+    ),
+    "real": (real_row, {f"{name}/{fold}": (name, fold) for name, count in REAL.items() for fold in range(count)}),
+}
+
+
+def _task(job: tuple[str, str]) -> tuple[str, dict]:
+    torch.set_num_threads(1)
+    measure, rows = PLANS[job[0]]
+    return job[1], measure(*rows[job[1]])
+
+
+def main(names: list[str]) -> None:
+    """Measure the named files (default: all) and write each when it is whole."""
+    if unknown := [n for n in names if n not in PLANS]:
+        sys.exit(f"unknown results {unknown}, expected some of {list(PLANS)}")
+    for name in names or PLANS:
+        wanted = list(PLANS[name][1])
+        found = {}
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            for key, row in pool.imap_unordered(_task, [(name, key) for key in wanted]):
+                found[key] = row
+                print(f"{name} {len(found)}/{len(wanted)} {key}", flush=True)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch {torch.__version__.split('+')[0]}"
+        save_results(
+            RESULTS / f"{name}.json",
+            command=f"python -m benchmarks.which_level {name}",
+            machine=machine,
+            rows={key: found[key] for key in wanted},
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

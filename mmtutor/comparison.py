@@ -1,0 +1,196 @@
+"""Every level of fusion on one split, under equal tuning: what chapter 6 compares, and its stored results hold.
+
+`opinions_of` trains the single modalities, the joint models and the decision rules over the singles, and returns what
+each says about the test samples. Nothing here looks at the test labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from mmtutor.evaluation import accuracy, apply_temperature, log_loss, temperature_scale
+from mmtutor.fusion import (
+    BottleneckFusion,
+    ConcatFusion,
+    CrossAttentionFusion,
+    EncoderFusion,
+    FilmFusion,
+    FusionClassifier,
+    GatedFusion,
+    LowRankFusion,
+    TensorFusion,
+    decision,
+)
+from mmtutor.training import fit, predict
+from mmtutor.types import Samples
+
+Builder = Callable[[dict[str, int], int], nn.Module]
+"""(dims, classes) → an untrained model."""
+
+SINGLE = ("linear", "MLP")  # what a single modality may choose between
+BEST_SINGLE = "best single"
+DECAYS = (0.01, 1.0)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three parts of one data set: to learn from, to choose settings on, to judge by."""
+
+    train: Samples
+    validation: Samples
+    test: Samples
+
+    def only(self, modalities: list[str]) -> Split:
+        """Return the same split with some of the modalities."""
+        return Split(*(_only(part, modalities) for part in (self.train, self.validation, self.test)))
+
+    def standardised(self) -> Split:
+        """Return the split with each feature's mean 0 and standard deviation 1, both measured on `train`."""
+        shift = {m: x.mean(0) for m, x in self.train.features.items()}
+        scale = {m: x.std(0).clamp(min=1e-6) for m, x in self.train.features.items()}
+
+        def mend(part: Samples) -> Samples:
+            features = {m: (x - shift[m]) / scale[m] for m, x in part.features.items()}
+            return Samples(features, part.labels, part.present, part.masks)
+
+        return Split(mend(self.train), mend(self.validation), mend(self.test))
+
+
+def joint_models() -> dict[str, Builder]:
+    """Name → builder of each model that sees all modalities at once; vectors in, logits out."""
+    return {
+        "concat linear": lambda dims, classes: FusionClassifier(ConcatFusion(dims), classes),
+        "concat MLP": lambda dims, classes: FusionClassifier(ConcatFusion(dims), classes, hidden=64),
+        "gated": lambda dims, classes: FusionClassifier(GatedFusion(dims, 32), classes),
+        "tensor": lambda dims, classes: FusionClassifier(_encoded(dims, 8, TensorFusion), classes),
+        "low-rank": lambda dims, classes: FusionClassifier(LowRankFusion(dims, 32, 4), classes),
+        "FiLM": lambda dims, classes: FusionClassifier(FilmFusion(dims, 32, list(dims)[-1]), classes),
+        "encoders + head": lambda dims, classes: FusionClassifier(
+            EncoderFusion({m: nn.Sequential(nn.Linear(d, 32), nn.ReLU()) for m, d in dims.items()},
+                          ConcatFusion(dict.fromkeys(dims, 32))), classes, hidden=32),
+        "cross-attention": lambda dims, classes: FusionClassifier(
+            _tokens(dims, lambda d: CrossAttentionFusion(d, 16, heads=2, layers=1)), classes),
+        "bottleneck": lambda dims, classes: FusionClassifier(
+            _tokens(dims, lambda d: BottleneckFusion(d, 16, bottlenecks=2, heads=2, layers=2)), classes),
+    }  # fmt: skip
+
+
+def single_models() -> dict[str, Builder]:
+    """Name → builder of the models that a single modality chooses between."""
+    return {name: joint_models()[f"concat {name}"] for name in SINGLE}
+
+
+def tuned(
+    builders: dict[str, Builder],
+    split: Split,
+    classes: int,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    lr: float = 3e-3,
+    decays: tuple[float, ...] = DECAYS,
+    class_weights: str | None = None,
+) -> nn.Module:
+    """Train each builder's model with each weight decay; return the one with the lowest validation loss.
+
+    Each keeps the weights of its best epoch. About `steps` steps of AdamW with batches of 128; seed: start and order.
+    class_weights: as `training.fit`.
+    """
+    dims = {m: x.shape[-1] for m, x in split.train.features.items()}
+    epochs = max(1, round(steps * 128 / max(len(split.train), 128)))
+    best, lowest = None, float("inf")
+    for build in builders.values():
+        for decay in decays:
+            torch.manual_seed(seed)
+            model = build(dims, classes)
+            history = fit(model, split.train, split.validation, epochs=epochs, lr=lr, weight_decay=decay,
+                          batch_size=128, class_weights=class_weights, seed=seed, device="cpu",
+                          patience=max(10, epochs // 4))  # fmt: skip
+            if min(history.validation_loss) < lowest:
+                best, lowest = model, min(history.validation_loss)
+    return best
+
+
+def opinions_of(
+    split: Split,
+    classes: int,
+    *,
+    seed: int = 0,
+    methods: list[str] | None = None,
+    class_weights: str | None = None,
+    **training: float,
+) -> dict[str, Tensor]:
+    """Return method → probabilities (n_test, classes) for singles, joint models and decision rules.
+
+    methods: which joint models, None for all. Singles are tuned over a linear and a hidden-layer model; "best single"
+    is the one with the lowest validation loss. Rules combine the singles' opinions, calibrated by a temperature on the
+    validation part, where weights, reliabilities and stacking are learnt too.
+    """
+    said, held_out = {}, {}
+    for modality in split.train.features:
+        part = split.only([modality])
+        model = tuned(single_models(), part, classes, seed=seed, class_weights=class_weights, **training)
+        on_validation = predict(model, part.validation)
+        temperature = temperature_scale(on_validation, part.validation.labels)
+        held_out[modality] = apply_temperature(on_validation, temperature)
+        said[f"{modality} alone"] = apply_temperature(predict(model, part.test), temperature)
+    y = split.validation.labels
+    best = min(held_out, key=lambda m: log_loss(held_out[m], y))
+    answers = {BEST_SINGLE: said[f"{best} alone"], **said}
+    for name in joint_models() if methods is None else methods:
+        model = tuned({name: joint_models()[name]}, split, classes, seed=seed, class_weights=class_weights, **training)
+        answers[name] = predict(model, split.test).softmax(1)
+    return answers | decisions({m: said[f"{m} alone"] for m in held_out}, held_out, y, class_weights)
+
+
+def decisions(
+    probs: dict[str, Tensor], held_out: dict[str, Tensor], y: Tensor, class_weights: str | None = None
+) -> dict[str, Tensor]:
+    """Return rule → probabilities for the test opinions `probs`; what a rule must know is learnt from `held_out`, y.
+
+    Reliability of a modality: the share of validation samples that it gets right, rescaled so that chance is 0; it is
+    the weight in the vote, the reliability of Dempster–Shafer, and the density of the fuzzy integrals. The product
+    assumes equally frequent classes, as models trained with balanced class weights do. class_weights: for stacking.
+    """
+    classes = next(iter(probs.values())).shape[1]
+    trust = {m: (accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes) for m, p in held_out.items()}
+    trust = {m: min(max(t, 0.01), 0.99) for m, t in trust.items()}  # all at chance: alike, not undefined
+    measure = decision.lambda_measure(trust)
+    linear = LogisticRegression(max_iter=1000, class_weight=class_weights)
+    forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=0, class_weight=class_weights)
+    return {
+        "average": decision.average(probs),
+        "weighted vote": decision.weighted_vote(probs, trust),
+        "majority vote": decision.majority_vote(probs),
+        "product": decision.product_rule(probs),
+        "Dempster–Shafer": decision.dempster_shafer(probs, trust),
+        "Choquet": decision.choquet(probs, measure),
+        "Sugeno": decision.sugeno(probs, measure),
+        "fuzzy rules": decision.fuzzy_rules(probs),
+        "stacking, linear": decision.Stacking(linear).fit(held_out, y).predict_proba(probs),
+        "stacking, trees": decision.Stacking(forest).fit(held_out, y).predict_proba(probs),
+    }
+
+
+def _only(samples: Samples, modalities: list[str]) -> Samples:
+    def kept(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+        return None if tables is None else {m: tables[m] for m in modalities if m in tables}
+
+    return Samples(kept(samples.features), samples.labels, kept(samples.present), kept(samples.masks))
+
+
+def _encoded(dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], nn.Module]) -> EncoderFusion:
+    """Project each modality to `width` first: a tensor of raw features would have thousands of entries too many."""
+    return EncoderFusion({m: nn.Linear(d, width) for m, d in dims.items()}, fusion(dict.fromkeys(dims, width)))
+
+
+def _tokens(dims: dict[str, int], fusion: Callable[[dict[str, int]], nn.Module], count: int = 4) -> EncoderFusion:
+    """Cut each modality's projection into `count` steps of width 16, so that attention has something to choose from."""
+    encoders = {m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16))) for m, d in dims.items()}
+    return EncoderFusion(encoders, fusion(dict.fromkeys(dims, 16)))
