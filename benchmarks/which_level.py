@@ -68,8 +68,11 @@ def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
     if regime == "corrupted":
         train, validation = (noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation)))
     split = Split(train, validation, test)
-    models = {m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000) for m in CORRUPTED}
-    models |= {m: tuned({"MLP": joint_models()["concat MLP"]}, split.only([m]), 2, seed=seed, steps=1000) for m in "ab"}
+    models = {m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3) for m in CORRUPTED}
+    models |= {
+        m: tuned({"MLP": joint_models()["concat MLP"]}, split.only([m]), 2, seed=seed, steps=1000, lr=3e-3)
+        for m in "ab"
+    }
     rows = {}
     for level in NOISES:
         spoiled = noisy(test, (float(level),), 100 + seed, only="b")
@@ -108,7 +111,7 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
     rest, held_out = grouped_split(samples.labels[train], inner[train], fraction=0.25, seed=fold)
     split = Split(samples[train[rest]], samples[train[held_out]], samples[test]).standardised()
     weights = None if digits else "balanced"
-    answers = opinions_of(split, classes, seed=fold, class_weights=weights, lr=1e-3, decays=(0.1, 10.0))
+    answers = opinions_of(split, classes, seed=fold, class_weights=weights, lr=2e-3, decays=(0.1, 10.0))
     y = split.test.labels
     return {
         m: {

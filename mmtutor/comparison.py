@@ -92,8 +92,8 @@ def tuned(
     classes: int,
     *,
     seed: int = 0,
-    steps: int = 300,
-    lr: float = 3e-3,
+    steps: int = 150,
+    lr: float = 1e-2,
     decays: tuple[float, ...] = DECAYS,
     class_weights: str | None = None,
 ) -> nn.Module:

@@ -35,25 +35,32 @@ def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{
 
 
 def comparison_table(
-    scores: dict[str, np.ndarray], *, against: str, n_train: int, n_test: int, score: str = "score"
+    scores: dict[str, np.ndarray],
+    *,
+    against: str,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    test_fraction: float | None = None,
+    score: str = "score",
 ) -> pd.DataFrame:
     """One row per method: mean score over folds with its interval, and the paired difference from `against`.
 
     scores[method]: (folds,) one value per fold, the same folds in the same order for all. n_train, n_test: typical
-    sizes of a fold's parts; both intervals (95 %) carry the Nadeau–Bengio correction, since folds overlap. p and the
+    sizes of a fold's parts; both intervals (95 %) carry the Nadeau–Bengio correction, since folds overlap.
+    test_fraction=0 instead says that each value comes from data of its own, and leaves the correction out. p and the
     number of folds won are left to `paired_comparison`: a column of p values invites picking.
     Raises KeyError where `against` is not among the methods.
     """
     if against not in scores:
         raise KeyError(f"against={against!r} is not among the methods {list(scores)}")
-    rows = {}
+    rows, sizes = {}, {"n_train": n_train, "n_test": n_test, "test_fraction": test_fraction}
     for method, values in scores.items():
-        mean = corrected_interval(values, n_train=n_train, n_test=n_test)
+        mean = corrected_interval(values, **sizes)
         row = {score: f"{mean.estimate:.3f}", "95 % interval": f"{mean.low:.3f} to {mean.high:.3f}"}
         if method == against:
             row |= {f"minus {against}": "", "its 95 % interval": ""}
         else:
-            pair = paired_comparison(values, scores[against], n_train=n_train, n_test=n_test)
+            pair = paired_comparison(values, scores[against], **sizes)
             row |= {
                 f"minus {against}": f"{pair.difference:+.3f}",
                 "its 95 % interval": f"{pair.low:+.3f} to {pair.high:+.3f}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,6 +79,21 @@ class CrossAttentionFusion(nn.Module):
             x = exchange(x, real)
         return self.join(torch.cat([mean_over_steps(x[m], real.get(m)) for m in self.dims], -1))
 
+    def weights(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> list[dict[tuple[str, str], Tensor]]:
+        """Return, layer by layer, (reader, source) → attention weights (B, heads, T_reader, T_source + 1).
+
+        Rows sum to 1; the last column is the step of zeros. They say where a layer looked, not what mattered.
+        """
+        sequences, real = masked_sequences(features, self.dims, present, masks)
+        x = {m: self.project[m](s) for m, s in sequences.items()}
+        kept: list[dict[tuple[str, str], Tensor]] = []
+        for exchange in self.exchange:
+            kept.append({})
+            x = exchange(x, real, kept[-1])
+        return kept
+
 
 class BottleneckFusion(nn.Module):
     """[x_m; z_m] = transformer_m([x_m; z]), z ← mean of z_m over those present: all that passes goes through few steps.
@@ -134,8 +151,8 @@ class _Exchange(nn.Module):
         self.out = nn.ModuleDict({m: nn.Linear(others * width, width) for m in modalities})
         self.think = nn.ModuleDict({m: _feed_forward(width) for m in modalities})
 
-    def forward(self, x: Features, real: Masks) -> Features:
-        """Return the sequences, each (B, T_m, width), after one exchange."""
+    def forward(self, x: Features, real: Masks, kept: dict[tuple[str, str], Tensor] | None = None) -> Features:
+        """Return the sequences, each (B, T_m, width), after one exchange; note the attention weights in `kept`."""
         seen = {m: self.norm[m](s) for m, s in x.items()}
         queries = {m: iter(self.query[m](s).chunk(len(x) - 1, -1)) for m, s in seen.items()}
         told, mask = {}, {}
@@ -148,6 +165,8 @@ class _Exchange(nn.Module):
                 if source != reader:
                     q, k, v = next(queries[reader]), next(told[source]), next(told[source])
                     read[reader].append(attention(q, k, v, self.heads, mask[source]))  # (B, T, width)
+                    if kept is not None:
+                        kept[reader, source] = attention_weights(q, k, self.heads, mask[source])
         x = {m: s + self.out[m](torch.cat(read[m], -1)) for m, s in x.items()}
         return {m: s + self.think[m](s) for m, s in x.items()}
 
@@ -177,6 +196,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, real: Tensor | None =
     q, k, v = (s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k, v))  # (B, heads, T or S, d)
     mask = None if real is None else real[:, None, None, :].expand(-1, 1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def attention_weights(q: Tensor, k: Tensor, heads: int, real: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ / √d) in each head, which `attention` never holds: q (B, T, W), k (B, S, W) → (B, heads, T, S)."""
+    q, k = (s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k))  # (B, heads, T or S, d)
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+    if real is not None:
+        scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
+    return scores.softmax(-1)
 
 
 def _feed_forward(width: int) -> nn.Sequential:

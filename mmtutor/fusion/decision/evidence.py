@@ -33,6 +33,7 @@ def dempster_shafer(probs: dict[str, Tensor], reliability: dict[str, float], pre
     The frame is the set of all classes, so 1 - r_m says "it could be any". Π_m (r_m p_m(c) + 1 - r_m) - Π_m (1 - r_m)
     is what the rule leaves on {c} and Π_m (1 - r_m) on the frame; both are then divided by 1 - `conflict`.
     r_m = 1 for all is `product_rule`, total conflict included; r_m = 0 is absence. Nobody present: uniform, 1/C.
+    In float32 an r_m closer to 1 than 3e-8 is 1.
     Raises KeyError for a modality without reliability, ValueError for one outside [0, 1], and as `average`.
     Shafer, A Mathematical Theory of Evidence, Princeton 1976; Smets and Kennes, The Transferable Belief Model, 1994.
     """

@@ -47,7 +47,9 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     favourite = (p == p.amax(2, keepdim=True)) & there[:, :, None]
     share = normalised((favourite / favourite.sum(2, keepdim=True).clamp(min=1)).sum(0), p)  # (B, C)
     leaders = share > share.amax(1, keepdim=True) - 1e-4  # sums of thirds differ by rounding
-    winner = torch.where(leaders, p.sum(0), -1.0).argmax(1, keepdim=True)  # (B, 1)
+    support = torch.where(leaders, p.sum(0), -1.0)  # (B, C); equal means differ by rounding, too
+    best = support > support.amax(1, keepdim=True) - 1e-6 * len(p)
+    winner = (best.cumsum(1) == 0).sum(1, keepdim=True)  # (B, 1): the first of the best
     tied = (leaders.sum(1, keepdim=True) > 1) & there.any(0)[:, None]
     lift = torch.zeros_like(share).scatter(1, winner, 2 * torch.finfo(like.dtype).eps)
     return normalised(torch.where(tied, share + lift, share), like)
