@@ -58,7 +58,7 @@ globalThis.DecisionPlayground = (() => {
     const ahead = leaders(shares);
     if (!present.some(Boolean) || ahead.filter(Boolean).length < 2) return normalised(shares);
     const support = ahead.map((yes, c) => (yes ? sum(probs.map((p, m) => (present[m] ? p[c] : 0))) : -1));
-    const most = Math.max(...support) - 1e-6 * probs.length; // equal means differ by rounding, too
+    const most = Math.max(...support) - 16 * Number.EPSILON * probs.length; // equal means differ by rounding, too
     const winner = support.findIndex((value) => value > most);
     return normalised(shares.map((share, c) => (c === winner ? share + 2 * Number.EPSILON : share)));
   }

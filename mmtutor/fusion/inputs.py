@@ -115,16 +115,17 @@ def masked_sequences(
 
 
 def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
-    """Return sequences[m]: (B, T, ...) with 0 at the steps that masks[m], (B, T) bool, says are not real.
+    """Return sequences[m]: (B, T, D) with 0 at the steps that masks[m], (B, T) bool, says are not real.
 
-    A mask for another number of steps is passed over: it speaks of what an encoder will make of this sequence.
+    A mask for another number of steps, or for what is no sequence yet, is passed over: it speaks of what an encoder
+    will make of it.
     Raises TypeError, naming the modality, for a mask that is not bool.
     """
     hidden = dict(sequences)
     for modality, mask in (masks or {}).items():
         if mask.dtype != torch.bool:
             raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
-        if mask.shape == sequences[modality].shape[:2]:
+        if sequences[modality].dim() == 3 and mask.shape == sequences[modality].shape[:2]:
             hidden[modality] = torch.where(_like(mask, sequences[modality]), sequences[modality], 0.0)
     return hidden
 

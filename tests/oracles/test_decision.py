@@ -198,6 +198,15 @@ def test_forty_modalities_with_tiny_and_zero_probabilities_against_exact_fractio
     assert vetoes.amin(1).max() > 0, "no sample in which every class is vetoed"
 
 
+@pytest.mark.parametrize("witnesses", [1, 2, 3])
+def test_what_the_prior_excludes_stays_excluded_against_any_number_of_witnesses(witnesses):
+    """All name class 2, which cannot be: ε each for 0 and 1, hence ε^M / prior^(M-1)."""
+    probs = {m: rows([[0.0, 0.0, 1.0]]) for m in NAMES[:witnesses]}
+    left = [0.6 ** (1 - witnesses), 0.4 ** (1 - witnesses)]
+    out = decision.product_rule(probs, rows([0.6, 0.4, 0.0]))
+    close(out, [[left[0] / sum(left), left[1] / sum(left), 0.0]])
+
+
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_a_veto_is_a_number_on_its_way_to_zero(modalities):
     probs = some(modalities, 3, samples=80, zeros=True)
@@ -437,6 +446,11 @@ def test_shared_favourites_by_hand():
     close(out, [[0.25, 0.75, 0.0]])
 
 
+def test_a_third_of_a_vote_has_the_digits_of_double_precision():
+    out = decision.majority_vote({"image": rows([[0.3, 0.3, 0.3, 0.1]]), "text": rows([[0.1, 0.1, 0.1, 0.7]])})
+    close(out, [[1 / 6, 1 / 6, 1 / 6, 1 / 2]], rtol=1e-12)
+
+
 def test_weighted_vote_is_the_loop():
     probs, weights = some(3, 4), {"image": 3.0, "text": 0.0, "audio": 0.5}
     present = some_absent(probs)
@@ -446,8 +460,30 @@ def test_weighted_vote_is_the_loop():
         mean = [sum(weights[m] * opinion[m][c] for m in opinion) / (total or 1) for c in range(4)]
         expected.append(mean if total else [0.25] * 4)
     close(decision.weighted_vote(probs, weights, present), expected)
-    for scale in (1e-300, 1e300):
-        close(decision.weighted_vote(probs, {m: w * scale for m, w in weights.items()}, present), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-46, 1.0, 1e39, 1e300])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_weights_of_any_scale_make_the_same_vote(scale, dtype):
+    """Also where a weight is no number that float32 can hold."""
+    probs = {m: p.to(dtype) for m, p in some(2, 3).items()}
+    expected = (3 * probs["image"] + probs["text"]) / 4
+    torch.testing.assert_close(decision.weighted_vote(probs, {"image": 3 * scale, "text": scale}), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("k", range(2, 12))
+def test_a_tie_is_a_tie_also_where_fractions_do_not_add_up_in_floating_point(k, dtype):
+    """k modalities with the same k favourites give each k/k votes, as many as one modality gives its only one."""
+    shared = rows([[0.99 / k] * k + [0.01]]).to(dtype)
+    for strength, winner in ((0.999, k), (1.02 / (k + 1), 0)):
+        single = rows([[(1 - strength) / k] * k + [strength]]).to(dtype)
+        probs = {**{f"m{i}": shared for i in range(k)}, "single": single}
+        opinion = next(samples_of(probs))
+        assert by_counter(opinion, k + 1)[1] == winner
+        out = decision.majority_vote(probs)
+        assert out.argmax() == winner
+        torch.testing.assert_close(out, torch.full_like(out, 1 / (k + 1)), rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
 # Rules

@@ -1,6 +1,7 @@
 """Model fusions rebuilt by hand in float64, sample by sample and step by step, with no softmax but exp and sum."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from mmtutor.fusion import BottleneckFusion, ConcatFusion, CrossAttentionFusion, EncoderFusion
-from mmtutor.fusion.model import attention
+from mmtutor.fusion.model import attention, attention_weights
 
 DIMS = {"image": 5, "text": 3, "audio": 4}
 STEPS = {"image": 4, "text": 2, "audio": 3}
@@ -310,3 +311,39 @@ def test_an_encoder_learns_nothing_from_samples_without_its_modality():
     model({m: v[some_of_it["text"]] for m, v in x.items()}).pow(2).sum().backward()
     torch.testing.assert_close(model.encoders["text"].layer.bias.grad, with_absentees)
     assert with_absentees.abs().min() > 0
+
+
+# the weights that a reader may look at
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_weights_are_those_with_which_values_are_averaged(masked):
+    q, k, v, real = some_heads()
+    weights = attention_weights(q, k, 3, real if masked else None)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, 3, 3, dtype=torch.float64))
+    averaged = torch.einsum("bhts,bshd->bthd", weights, v.unflatten(-1, (3, 2))).flatten(2)
+    torch.testing.assert_close(averaged, attention(q, k, v, 3, real if masked else None))
+    if masked:
+        assert (weights.transpose(1, 3)[~real] == 0).all()
+
+
+def test_cross_attention_tells_where_the_first_layer_looked():
+    fusion, x = build(CrossAttentionFusion, 2, heads=2, layers=2), some(2)
+    present, masks = some_missing(2)
+    layers = fusion.weights(x, present, masks)
+    assert [set(layer) for layer in layers] == [{("image", "text"), ("text", "image")}] * 2
+    first, exchange = layers[0]["image", "text"], fusion.exchange[0]
+    assert first.shape == (BATCH, 2, STEPS["image"], STEPS["text"] + 1)
+    for b, t, h in itertools.product((0, 1), (0, 2), range(2)):  # steps of image that are real in both samples
+        cut = slice(h * 3, h * 3 + 3)
+        asking = norm(affine(x["image"][b, t], fusion.project["image"]), exchange.norm["image"])
+        q = affine(asking, exchange.query["image"])
+        scores = {STEPS["text"]: 1.0}  # the step of zeros stands last: exp(0)
+        for s in [s for s in range(STEPS["text"]) if masks["text"][b, s]]:
+            seen = norm(affine(x["text"][b, s], fusion.project["text"]), exchange.norm["text"])
+            key = affine(seen, exchange.tell["text"])[:WIDTH]
+            scores[s] = math.exp(float(q[cut] @ key[cut]) / math.sqrt(3))
+        expected = [scores.get(s, 0.0) / sum(scores.values()) for s in range(STEPS["text"] + 1)]
+        torch.testing.assert_close(first[b, h, t], torch.tensor(expected, dtype=torch.float64))
+    nothing = first[3]  # no real step of text: all weight lies on the step of zeros
+    assert (nothing[..., -1] == 1).all() and (nothing[..., :-1] == 0).all()

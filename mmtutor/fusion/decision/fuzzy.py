@@ -86,9 +86,9 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
     if surplus < 0:  # λ > 0, over hundreds of orders of magnitude: solve for its logarithm
         low, high = math.log(-surplus) - 1, 2.0
         while excess(math.exp(high)) < 0:
-            high *= 2
-            if high > 700:
+            if high >= 700:
                 raise ValueError(f"densities {densities} are too near 0: λ exceeds the largest number")
+            high = min(2 * high, 700)
         return math.exp(brentq(lambda t: excess(math.exp(t)), low, high, xtol=1e-14, rtol=8.9e-16))
     lowest = math.nextafter(-1.0, 0.0)
     if excess(lowest) <= 0:  # the solution lies nearer to -1 than the next number

@@ -38,8 +38,11 @@ class Stacking:
         self.modalities_, self.n_classes_ = list(probs), next(iter(probs.values())).shape[1]
         if y.shape != (len(columns),):
             raise ValueError(f"y has shape {y.shape}, expected ({len(columns)},), one label per row of probs")
-        if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y)) < 2:
-            raise ValueError(f"y holds the labels {np.unique(y)}, expected two or more of 0..{self.n_classes_ - 1}")
+        if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[there])) < 2:
+            raise ValueError(
+                f"y holds the labels {np.unique(y[there])} where somebody is present, "
+                f"expected two or more of 0..{self.n_classes_ - 1}"
+            )
         self.prior_ = np.bincount(y.astype(int), minlength=self.n_classes_) / len(y)
         self.estimator_ = clone(self.estimator).fit(columns[there], y[there])
         self.classes_ = np.arange(self.n_classes_)

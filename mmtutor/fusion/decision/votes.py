@@ -31,7 +31,7 @@ def weighted_vote(probs: dict[str, Tensor], weights: dict[str, float], present: 
     if not any(weight):
         raise ValueError(f"weights are all zero, expected at least one positive: {weights}")
     p, _ = opinions(probs, present, hidden=0.0)  # (M, B, C)
-    share = p.new_tensor(weight) / max(weight)  # (M,): sums of huge or tiny weights stay finite
+    share = p.new_tensor([w / max(weight) for w in weight])  # (M,): huge or tiny weights stay within float32
     return normalised(torch.einsum("m,mbc->bc", share, p), next(iter(probs.values())))
 
 
@@ -44,11 +44,11 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     """
     p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     p, like = p.detach(), next(iter(probs.values()))
-    favourite = (p == p.amax(2, keepdim=True)) & there[:, :, None]
+    favourite = ((p == p.amax(2, keepdim=True)) & there[:, :, None]).to(p.dtype)
     share = normalised((favourite / favourite.sum(2, keepdim=True).clamp(min=1)).sum(0), p)  # (B, C)
     leaders = share > share.amax(1, keepdim=True) - 1e-4  # sums of thirds differ by rounding
     support = torch.where(leaders, p.sum(0), -1.0)  # (B, C); equal means differ by rounding, too
-    best = support > support.amax(1, keepdim=True) - 1e-6 * len(p)
+    best = support > support.amax(1, keepdim=True) - 16 * torch.finfo(p.dtype).eps * len(p)
     winner = (best.cumsum(1) == 0).sum(1, keepdim=True)  # (B, 1): the first of the best
     tied = (leaders.sum(1, keepdim=True) > 1) & there.any(0)[:, None]
     lift = torch.zeros_like(share).scatter(1, winner, 2 * torch.finfo(like.dtype).eps)

@@ -31,8 +31,8 @@ def test_other_modalities_than_in_training_are_named():
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (torch.full((60,), 1), r"labels \[1\], expected two or more of 0..2"),
-        (torch.arange(60) % 4, r"labels \[0 1 2 3\], expected two or more of 0..2"),
+        (torch.full((60,), 1), r"labels \[1\] where somebody is present, expected two or more of 0..2"),
+        (torch.arange(60) % 4, r"labels \[0 1 2 3\] where somebody is present, expected two or more of 0..2"),
         (torch.arange(60) % 3 - 1, r"labels \[-1  0  1\]"),
         (torch.arange(59) % 3, r"shape \(59,\), expected \(60,\)"),
         (torch.zeros(60, 3), r"shape \(60, 3\)"),
