@@ -10,9 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from mmtutor.fusion import decision
 from tools import site_checks, site_serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +141,23 @@ def test_search_finds_a_page(open_page, address):
 def test_pages_can_be_read_from_a_folder(open_page, built_site):
     page, seen = open_page((built_site / f"{PAGES[0]}.html").as_uri(), "light")
     assert page.query_selector("article h1").inner_text()
+    assert seen.errors == []
+
+
+@pytest.mark.parametrize("way", ["served", "from a folder"])
+def test_playground_of_the_chapter_answers_as_the_package_does(open_page, address, built_site, way):
+    place = "book/05_decision_fusion/lesson.html"
+    page, seen = open_page(f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), "phone")
+    page.click("text=Total conflict")
+    shares = page.evaluate("""() => ['image', 'text', 'audio'].map(m => ['A', 'B', 'C'].map(c =>
+        Number(document.querySelector(`[data-shows="${m}-${c}"]`).dataset.value)))""")
+    shown = page.evaluate("""() => [...document.querySelectorAll('[data-rule=productRule] td')].slice(0, 3).map(cell =>
+        Number(cell.dataset.value ?? cell.querySelector('[data-value]').dataset.value))""")
+    there = page.evaluate(
+        "() => ['image', 'text', 'audio'].map(m => document.getElementsByName(`${m}-present`)[0].checked)"
+    )
+    probs = {m: torch.tensor([p], dtype=torch.float64) for m, p, yes in zip("abc", shares, there, strict=True) if yes}
+    torch.testing.assert_close(torch.tensor([shown], dtype=torch.float64), decision.product_rule(probs))
     assert seen.errors == []
 
 

@@ -115,4 +115,3 @@ def test_reliability_is_accuracy_above_chance_on_held_out_opinions():
     torch.testing.assert_close(answers["weighted vote"], decision.weighted_vote(test, trust))
     torch.testing.assert_close(answers["Dempster–Shafer"], decision.dempster_shafer(test, trust))
     torch.testing.assert_close(answers["product"], decision.product_rule(test))
-
