@@ -95,7 +95,7 @@ def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
         return Samples(features, loaded.labels), loaded.groups, loaded.targets["voice"].numpy() % 10, 10
     from mmtutor.encoders import ImageEncoder, TextEncoder
 
-    loaded = data.load(name)
+    loaded = data.load({"photographs": "oasis", "tweets": "mvsa"}[name])
     features = {
         "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
         "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
@@ -123,7 +123,7 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
     } | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
-REAL = {"digits -16": 4, "digits -20": 4, "digits -24": 4, "oasis": 10, "mvsa": 10}
+REAL = {"digits -16": 4, "digits -20": 4, "digits -24": 4, "photographs": 10, "tweets": 10}  # name → folds
 PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
     "worlds": (
         world_row,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Image as JpegImage
+from IPython.display import Image as StoredImage
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -67,12 +67,21 @@ def direct_label(ax: Axes, x: float, y: float, text: str, colour: str, **offset:
     ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", color=colour, va="center", fontweight="bold")
 
 
-def jpeg(figure: Figure, quality: int = 80) -> JpegImage:
+def jpeg(figure: Figure, quality: int = 80) -> StoredImage:
     """Return `figure` as a JPEG output and close it: photographs weigh a tenth of what they do as PNG."""
     canvas = io.BytesIO()
     figure.savefig(canvas, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
     plt.close(figure)
-    return JpegImage(data=canvas.getvalue(), format="jpeg")
+    return StoredImage(data=canvas.getvalue(), format="jpeg")
+
+
+def flat_png(figure: Figure, colours: int = 48) -> StoredImage:
+    """Return `figure` as a PNG output of few colours and close it: drawings with much text weigh a third."""
+    canvas, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(canvas, format="png")
+    plt.close(figure)
+    Image.open(canvas).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
+    return StoredImage(data=small.getvalue(), format="png")
 
 
 def picture_grid(pictures: Sequence[Path | np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:

@@ -53,7 +53,7 @@ def conda() -> str:
         f'  - "python{project()["requires-python"]}"',
     ]
     by_name = {distribution(r): r for r in requirements()}
-    lines += [f'  - "{CONDA[n]}{by_name[n][len(n):]}"' for n in CONDA]
+    lines += [f'  - "{CONDA[n]}{by_name[n][len(n) :]}"' for n in CONDA]
     lines += ["  - pip", "  - pip:"]
     lines += [f'    - "{r}"' for n, r in by_name.items() if n not in CONDA]
     lines += ["    - --editable ."]

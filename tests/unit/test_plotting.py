@@ -58,6 +58,20 @@ def test_jpeg_is_a_picture_of_the_figure_and_closes_it():
     assert not plt.fignum_exists(figure.number)
 
 
+def test_flat_png_keeps_the_colours_of_a_drawing_in_less_room_and_closes_it():
+    figure, ax = plt.subplots(figsize=(4, 3))
+    ax.plot([0, 1], [0, 1], color=plotting.COLOURS["fusion"], lw=20)
+    whole = io.BytesIO()
+    figure.savefig(whole, format="png")
+    image = plotting.flat_png(figure)
+    shown = Image.open(io.BytesIO(image.data)).convert("RGB")
+    assert shown.size == (400, 300)
+    assert len(image.data) < 0.6 * len(whole.getvalue())
+    wanted = tuple(bytes.fromhex(plotting.COLOURS["fusion"][1:]))
+    assert np.abs(np.array(shown.getpixel((206, 150))).astype(int) - wanted).max() < 12
+    assert not plt.fignum_exists(figure.number)
+
+
 def test_picture_grid_shows_each_picture_once_and_hides_empty_places(tmp_path):
     Image.new("RGB", (4, 3), "red").save(tmp_path / "red.png")
     figure = plotting.picture_grid([tmp_path / "red.png", np.eye(3), np.eye(2)], ["a", "b", "c"], columns=2)
