@@ -63,7 +63,7 @@ def test_the_best_single_modality_is_the_one_with_the_lower_validation_loss():
 
 def test_tuning_keeps_the_builder_with_the_lowest_validation_loss():
     split = split_of("synergy")
-    both = {name: joint_models()[name] for name in ("concat linear", "tensor")}
+    both = {name: joint_models()[name] for name in ("tensor", "concat linear")}
     chosen = predict(tuned(both, split, 2, steps=100), split.validation).softmax(1)
     alone = [
         predict(tuned({name: build}, split, 2, steps=100), split.validation).softmax(1) for name, build in both.items()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmtutor.fusion import ConcatFusion, FusionClassifier
+from mmtutor.fusion import BottleneckFusion, ConcatFusion, FusionClassifier
 from mmtutor.training import balanced_class_weights, fit, predict
 from mmtutor.types import Samples
 
@@ -246,3 +246,17 @@ def test_two_processes_learn_what_one_learns():
     theirs = [float(v) for v in two.stdout.split()]
     assert ours[0] == 1 and theirs[0] == 2  # the number of processes that took part
     assert len(ours) > 20 and ours[1:] == pytest.approx(theirs[1:], abs=1e-5)
+
+
+def test_padded_steps_may_hold_anything_and_real_ones_may_not():
+    masks = {"audio": torch.tensor([[True, True, False]] * 6)}
+    x = torch.ones(6, 3, 2)
+    x[:, 2] = float("nan")
+    fusion = BottleneckFusion({"audio": 2}, 4, bottlenecks=1, heads=1, layers=1)
+    samples = Samples({"audio": x}, torch.arange(6) % 2, masks=masks)
+    model = FusionClassifier(fusion, classes=2)
+    assert all(loss == loss for loss in fit(model, samples, epochs=1, lr=1e-3, device="cpu").train_loss)  # no NaN
+    assert predict(model, samples).isfinite().all()
+    x[4, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"audio.*first in sample 4"):
+        fit(model, samples, epochs=1, lr=1e-3, device="cpu")
