@@ -1,7 +1,7 @@
 """All levels of fusion on generated worlds and on real data; writes the results files of chapter 6.
 
 python -m benchmarks.which_level                  everything, two processes (about an hour on two cores)
-python -m benchmarks.which_level worlds           one file: worlds, corruption or real
+python -m benchmarks.which_level worlds           one file: worlds, corruption, digits or real
 
 `real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa is stored.
 """
@@ -14,15 +14,24 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmtutor import data
-from mmtutor.comparison import Split, joint_models, opinions_of, tuned
+from mmtutor.comparison import Split, joint_models, opinions_of, single_models, tuned
 from mmtutor.data import worlds
-from mmtutor.evaluation import accuracy, folds, grouped_split, log_loss, macro_f1
+from mmtutor.evaluation import (
+    accuracy,
+    apply_temperature,
+    folds,
+    grouped_split,
+    log_loss,
+    macro_f1,
+    temperature_scale,
+)
 from mmtutor.fusion import decision
 from mmtutor.report import save_results
 from mmtutor.training import predict
@@ -33,6 +42,13 @@ SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
 KINDS = ("redundant", "unique", "complement", "synergy")
 NOISES = (0, 1, 2, 4, 8)
 CORRUPTED = ("concat linear", "concat MLP", "gated", "encoders + head")
+HEARD = ("clean", -8, -12, -16, -20, -24, -28, "silent")  # test conditions: as recorded, noise in dB, no sound
+REGIMES = {
+    "clean": ("clean",),
+    "noise": ("clean", -8, -16, -24),
+    "noise and silence": ("clean", -8, -16, -24, "silent"),
+}
+PAIRINGS = 3  # draws of pairs and of noise
 
 
 def world_split(kind: str, n: int, seed: int) -> tuple[Split, float, int]:
@@ -87,6 +103,61 @@ def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
     return rows
 
 
+@lru_cache(maxsize=1)
+def digits_at(seed: int) -> dict[int | str, data.Dataset]:
+    """Return the same pairs of pictures and recordings at each level of noise in the sound; the pictures stay."""
+    levels = {c: None if c == "clean" else c for c in HEARD if c != "silent"}
+    return {c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed) for c, snr in levels.items()}
+
+
+def heard(loud: dict[int | str, data.Dataset], rows: np.ndarray, conditions: tuple) -> Samples:
+    """Return the digits `rows` under each of the conditions, one copy after the other; names as in HEARD."""
+    first, count = loud["clean"], len(conditions)
+    silent = torch.tensor([c == "silent" for c in conditions]).repeat_interleave(len(rows))
+    copies = [loud["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1) for c in conditions]
+    audio = torch.cat(copies)
+    audio[silent] = torch.nan  # who looks at what is absent will be found out
+    features = {"image": first.modalities["image"][rows].flatten(1).repeat(count, 1), "audio": audio}
+    present = {"image": torch.ones_like(silent), "audio": ~silent}
+    return Samples(features, first.labels[rows].repeat(count), present)
+
+
+def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float]]:
+    """Return test condition → method → macro-F1 on the held-out accent, after training under REGIMES[regime].
+
+    Each digit is trained on under each condition of the regime, in the same number of steps for all; so is validation.
+    """
+    loud = digits_at(seed)
+    one, voices = loud["clean"], loud["clean"].targets["voice"].numpy() % 10
+    test = np.flatnonzero(one.groups == accent)
+    train = np.flatnonzero(one.groups != accent)
+    parts = grouped_split(one.labels[train], voices[train], fraction=0.25, seed=seed)
+    seen = [heard(loud, train[part], REGIMES[regime]) for part in parts]
+    shown = {str(c): heard(loud, test, (c,)) for c in HEARD}
+    # one split per test condition, standardised alike; the training parts are the same in all
+    splits = {name: Split(*seen, samples).standardised() for name, samples in shown.items()}
+    tune = {"classes": 10, "seed": seed, "lr": 2e-3, "decays": (0.1, 10.0)}
+    first = splits["clean"]
+    joint = {m: tuned({m: joint_models()[m]}, first, **tune) for m in CORRUPTED}
+    singles, temperature = {}, {}
+    for m in ("image", "audio"):
+        there = Split(*(part[part.present[m]] for part in (first.train, first.validation)), first.test).only([m])
+        singles[m] = tuned(single_models(), there, **tune)
+        temperature[m] = temperature_scale(predict(singles[m], there.validation), there.validation.labels)
+    rows = {}
+    for name, split in splits.items():
+        probs = {m: apply_temperature(predict(singles[m], split.only([m]).test), temperature[m]) for m in singles}
+        answers = {m: predict(model, split.test).softmax(1) for m, model in joint.items()} | {
+            "average": decision.average(probs, present=split.test.present),
+            "product": decision.product_rule(probs, present=split.test.present),
+            "image alone": probs["image"], "audio alone": probs["audio"],
+        }  # fmt: skip
+        if name == "silent":
+            del answers["audio alone"]
+        rows[name] = {m: round(macro_f1(p.argmax(1), split.test.labels), 4) for m, p in answers.items()}
+    return rows | {"sizes": {"n_train": len(train), "n_test": len(test)}}
+
+
 def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
     """Return frozen features and labels, the groups of the test split, those of the validation split, and classes."""
     if name.startswith("digits"):
@@ -132,6 +203,15 @@ PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
     "corruption": (
         corruption_row,
         {f"{regime}/{seed}": (regime, seed) for seed in range(SEEDS) for regime in ("clean", "corrupted")},
+    ),
+    "digits": (
+        digits_row,
+        {
+            f"{regime}/{seed}/{accent}": (regime, seed, accent)
+            for seed in range(PAIRINGS)
+            for accent in range(4)
+            for regime in REGIMES
+        },
     ),
     "real": (real_row, {f"{name}/{fold}": (name, fold) for name, count in REAL.items() for fold in range(count)}),
 }

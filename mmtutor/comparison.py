@@ -51,9 +51,16 @@ class Split:
         return Split(*(_only(part, modalities) for part in (self.train, self.validation, self.test)))
 
     def standardised(self) -> Split:
-        """Return the split with each feature's mean 0 and standard deviation 1, both measured on `train`."""
-        shift = {m: x.mean(0) for m, x in self.train.features.items()}
-        scale = {m: x.std(0).clamp(min=1e-6) for m, x in self.train.features.items()}
+        """Return the split with each feature's mean 0 and standard deviation 1, both measured on `train` where present.
+
+        Raises ValueError, naming the modality, where fewer than two training samples have it.
+        """
+        there = self.train.present or {}
+        known = {m: x[there[m]] if m in there else x for m, x in self.train.features.items()}
+        if few := [m for m, x in known.items() if len(x) < 2]:
+            raise ValueError(f"fewer than two training samples have {few}: no mean and deviation to standardise with")
+        shift = {m: x.mean(0) for m, x in known.items()}
+        scale = {m: x.std(0).clamp(min=1e-6) for m, x in known.items()}
 
         def mend(part: Samples) -> Samples:
             features = {m: (x - shift[m]) / scale[m] for m, x in part.features.items()}

@@ -103,6 +103,22 @@ def test_standardising_uses_the_training_part_only():
     torch.testing.assert_close(mended.test.features["a"], expected)
 
 
+def test_standardising_does_not_look_at_what_is_absent():
+    split = split_of("redundant", n=100)
+    there = torch.arange(100) % 3 > 0
+    features = dict(split.train.features)
+    features["b"] = features["b"].masked_fill(~there[:, None], torch.nan)
+    train = Samples(features, split.train.labels, {"b": there})
+    mended = Split(train, split.validation, split.test).standardised()
+    known = split.train.features["b"][there]
+    expected = (split.test.features["b"] - known.mean(0)) / known.std(0)
+    torch.testing.assert_close(mended.test.features["b"], expected)
+    torch.testing.assert_close(mended.test.features["a"], split.standardised().test.features["a"])
+    nobody = Samples(features, split.train.labels, {"b": torch.zeros(100, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"fewer than two training samples have \['b'\]"):
+        Split(nobody, split.validation, split.test).standardised()
+
+
 def test_reliability_is_accuracy_above_chance_on_held_out_opinions():
     g = torch.Generator().manual_seed(0)
     y = torch.randint(4, (200,), generator=g)
