@@ -1,6 +1,6 @@
 """All levels of fusion on generated worlds and on real data; writes the results files of chapter 6.
 
-python -m benchmarks.which_level                  everything, two processes (about an hour on two cores)
+python -m benchmarks.which_level                  everything, two processes (about 40 minutes on two idle cores)
 python -m benchmarks.which_level worlds           one file: worlds, corruption, digits or real
 
 `real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa is stored.
@@ -21,16 +21,14 @@ import numpy as np
 import torch
 
 from mmtutor import data
-from mmtutor.comparison import Split, joint_models, opinions_of, single_models, tuned
+from mmtutor.comparison import Split, calibrated_single, joint_models, opinions_of, tuned
 from mmtutor.data import worlds
 from mmtutor.evaluation import (
     accuracy,
-    apply_temperature,
     folds,
     grouped_split,
     log_loss,
     macro_f1,
-    temperature_scale,
 )
 from mmtutor.fusion import decision
 from mmtutor.report import save_results
@@ -85,14 +83,11 @@ def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
         train, validation = (noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation)))
     split = Split(train, validation, test)
     models = {m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3) for m in CORRUPTED}
-    models |= {
-        m: tuned({"MLP": joint_models()["concat MLP"]}, split.only([m]), 2, seed=seed, steps=1000, lr=3e-3)
-        for m in "ab"
-    }
+    singles = {m: calibrated_single(split, m, 2, seed=seed, steps=1000, lr=3e-3) for m in "ab"}
     rows = {}
     for level in NOISES:
         spoiled = noisy(test, (float(level),), 100 + seed, only="b")
-        probs = {m: predict(models[m], Split(spoiled, spoiled, spoiled).only([m]).test).softmax(1) for m in "ab"}
+        probs = {m: speak(spoiled) for m, speak in singles.items()}
         answers = {m: predict(models[m], spoiled).softmax(1) for m in CORRUPTED} | {
             "average": decision.average(probs), "product": decision.product_rule(probs), "a alone": probs["a"],
         }  # fmt: skip
@@ -139,14 +134,10 @@ def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float
     tune = {"classes": 10, "seed": seed, "lr": 2e-3, "decays": (0.1, 10.0)}
     first = splits["clean"]
     joint = {m: tuned({m: joint_models()[m]}, first, **tune) for m in CORRUPTED}
-    singles, temperature = {}, {}
-    for m in ("image", "audio"):
-        there = Split(*(part[part.present[m]] for part in (first.train, first.validation)), first.test).only([m])
-        singles[m] = tuned(single_models(), there, **tune)
-        temperature[m] = temperature_scale(predict(singles[m], there.validation), there.validation.labels)
+    singles = {m: calibrated_single(first, m, **tune) for m in ("image", "audio")}
     rows = {}
     for name, split in splits.items():
-        probs = {m: apply_temperature(predict(singles[m], split.only([m]).test), temperature[m]) for m in singles}
+        probs = {m: speak(split.test) for m, speak in singles.items()}
         answers = {m: predict(model, split.test).softmax(1) for m, model in joint.items()} | {
             "average": decision.average(probs, present=split.test.present),
             "product": decision.product_rule(probs, present=split.test.present),
@@ -234,6 +225,8 @@ def main(names: list[str]) -> None:
             for key, row in pool.imap_unordered(_task, [(name, key) for key in wanted]):
                 found[key] = row
                 print(f"{name} {len(found)}/{len(wanted)} {key}", flush=True)
+            pool.close()
+            pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
         machine = f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch {torch.__version__.split('+')[0]}"
         save_results(
             RESULTS / f"{name}.json",

@@ -48,7 +48,7 @@ class Split:
 
     def only(self, modalities: list[str]) -> Split:
         """Return the same split with some of the modalities."""
-        return Split(*(_only(part, modalities) for part in (self.train, self.validation, self.test)))
+        return Split(*(part.only(modalities) for part in (self.train, self.validation, self.test)))
 
     def standardised(self) -> Split:
         """Return the split with each feature's mean 0 and standard deviation 1, both measured on `train` where present.
@@ -124,6 +124,19 @@ def tuned(
     return best
 
 
+def calibrated_single(split: Split, modality: str, classes: int, **training: object) -> Callable[[Samples], Tensor]:
+    """Return what answers for one modality alone: samples → probabilities (N, classes).
+
+    A linear or a hidden-layer model, tuned as `tuned` does (`training`: its options) on the samples of train and
+    validation that have the modality; its logits divided by the temperature that fits the validation part.
+    """
+    part = split.only([modality])
+    train, validation = (p if p.present is None else p[p.present[modality]] for p in (part.train, part.validation))
+    model = tuned(single_models(), Split(train, validation, part.test), classes, **training)
+    temperature = temperature_scale(predict(model, validation), validation.labels)
+    return lambda samples: apply_temperature(predict(model, samples.only([modality])), temperature)
+
+
 def opinions_of(
     split: Split,
     classes: int,
@@ -141,12 +154,8 @@ def opinions_of(
     """
     said, held_out = {}, {}
     for modality in split.train.features:
-        part = split.only([modality])
-        model = tuned(single_models(), part, classes, seed=seed, class_weights=class_weights, **training)
-        on_validation = predict(model, part.validation)
-        temperature = temperature_scale(on_validation, part.validation.labels)
-        held_out[modality] = apply_temperature(on_validation, temperature)
-        said[f"{modality} alone"] = apply_temperature(predict(model, part.test), temperature)
+        speak = calibrated_single(split, modality, classes, seed=seed, class_weights=class_weights, **training)
+        held_out[modality], said[f"{modality} alone"] = speak(split.validation), speak(split.test)
     y = split.validation.labels
     best = min(held_out, key=lambda m: log_loss(held_out[m], y))
     answers = {BEST_SINGLE: said[f"{best} alone"], **said}
@@ -183,13 +192,6 @@ def decisions(
         "stacking, linear": decision.Stacking(linear).fit(held_out, y).predict_proba(probs),
         "stacking, trees": decision.Stacking(forest).fit(held_out, y).predict_proba(probs),
     }
-
-
-def _only(samples: Samples, modalities: list[str]) -> Samples:
-    def kept(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-        return None if tables is None else {m: tables[m] for m in modalities if m in tables}
-
-    return Samples(kept(samples.features), samples.labels, kept(samples.present), kept(samples.masks))
 
 
 def _encoded(dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], nn.Module]) -> EncoderFusion:

@@ -52,6 +52,16 @@ class Samples:
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._each(lambda table: table[rows])
 
+    def only(self, modalities: list[str]) -> Samples:
+        """Return the same samples with some of the modalities. Raises KeyError, naming those that are not there."""
+        if unknown := [m for m in modalities if m not in self.features]:
+            raise KeyError(f"no modality {unknown}, there are {list(self.features)}")
+
+        def kept(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+            return None if tables is None else {m: tables[m] for m in modalities if m in tables}
+
+        return Samples(kept(self.features), self.labels, kept(self.present), kept(self.masks))
+
     def to(self, device: torch.device | str) -> Samples:
         """Return the same samples on `device`."""
         return self._each(lambda table: table.to(device))

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmtutor.comparison import BEST_SINGLE, Split, decisions, joint_models, opinions_of, single_models, tuned
+from mmtutor.comparison import (
+    BEST_SINGLE,
+    Split,
+    calibrated_single,
+    decisions,
+    joint_models,
+    opinions_of,
+    single_models,
+    tuned,
+)
 from mmtutor.data import worlds
 from mmtutor.evaluation import accuracy, log_loss
 from mmtutor.fusion import decision
@@ -91,6 +100,42 @@ def test_each_joint_model_takes_any_number_of_modalities_and_every_weight_learns
     assert out.shape == (5, 4)
     out.pow(2).sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_part_of_the_modalities_keeps_all_that_belongs_to_them():
+    masks, there = torch.ones(3, 4, dtype=torch.bool), torch.tensor([True, False, True])
+    samples = Samples(
+        {"a": torch.ones(3, 2), "b": torch.zeros(3, 4, 5)},
+        torch.arange(3),
+        {"a": there, "b": ~there},
+        {"b": masks},
+    )
+    part = samples.only(["b"])
+    assert list(part.features) == list(part.present) == list(part.masks) == ["b"]
+    assert part.features["b"] is samples.features["b"] and torch.equal(part.present["b"], ~there)
+    assert samples.only(["a"]).masks == {} and torch.equal(part.labels, samples.labels)
+    with pytest.raises(KeyError, match=r"no modality \['smell'\], there are \['a', 'b'\]"):
+        samples.only(["a", "smell"])
+
+
+def test_a_single_modality_learns_from_those_who_have_it_and_is_calibrated_on_those():
+    split = split_of("redundant")
+    there = torch.arange(300) % 3 > 0
+
+    def hidden(part: Samples) -> Samples:
+        here = there[: len(part)]
+        return Samples(
+            part.features | {"b": part.features["b"].masked_fill(~here[:, None], torch.nan)}, part.labels, {"b": here}
+        )
+
+    speak = calibrated_single(Split(hidden(split.train), hidden(split.validation), split.test), "b", 2, steps=60)
+    kept = [part[there[: len(part)]].only(["b"]) for part in (split.train, split.validation)]
+    same = calibrated_single(Split(*kept, split.test.only(["b"])), "b", 2, steps=60)
+    assert torch.equal(speak(split.test), same(split.test))
+    # calibrated: no further temperature lowers the validation loss
+    known = speak(kept[1]).log()
+    loss = [log_loss((known / t).softmax(1), kept[1].labels) for t in (0.8, 1.0, 1.25)]
+    assert loss[1] == min(loss)
 
 
 def test_standardising_uses_the_training_part_only():
