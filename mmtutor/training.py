@@ -24,6 +24,9 @@ from mmtutor.types import Samples
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs (B, ...), labels (B,)) → one loss per sample (B,)."""
 
+Augment = Callable[[Samples, torch.Generator], Samples]
+"""(a training batch, a generator on the CPU) → the batch as the model sees it this time."""
+
 
 @dataclass
 class History:
@@ -47,6 +50,7 @@ def fit(
     class_weights: Tensor | str | None = None,
     patience: int | None = None,
     loss: Loss | None = None,
+    augment: Augment | None = None,
     seed: int = 0,
     device: str | None = None,
 ) -> History:
@@ -56,8 +60,10 @@ def fit(
     cross-entropy over (B, C) logits; labels float: squared error.
     class_weights: (C,) tensor, or "balanced" for N / (C · N_c), computed from `train`; classes only.
     patience: stop after that many epochs without a better validation loss (None: never stop early).
+    augment: what is done to each training batch, anew in every epoch (corruption, dropped modalities), such as
+    `robustness.ModalityDropout`; validation samples stay as they were given.
     batch_size is the size over all processes together; under `torchrun` each takes its share, and since the loss is
-    normalised over the whole batch, the gradient is that of one process. seed: order of samples and dropout.
+    normalised over the whole batch, the gradient is that of one process. seed: order of samples, dropout and `augment`.
     device: None takes the best there is (CUDA with bf16, Apple, CPU); "cpu" and "cuda" insist.
     The model is trained in place and returned to the CPU in eval mode.
     Raises ValueError for empty or non-finite data, labels that the model has no output for and bad arguments,
@@ -72,12 +78,13 @@ def fit(
     loss = loss or _default_loss(model, train, validation, class_weights, accelerator)
     history, best = History(), None
     order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on every device and in every process
+    change = _changer(augment, seed + accelerator.process_index)
     bar = tqdm(range(1, epochs + 1), "fit", disable=None if accelerator.is_main_process else True, leave=False)
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
         for epoch in bar:
             shares = _shares(len(train), batch_size, order, accelerator)
-            history.train_loss.append(_epoch(wrapped, optimizer, accelerator, train, loss, shares))
+            history.train_loss.append(_epoch(wrapped, optimizer, accelerator, train, loss, shares, change))
             if validation is None:
                 history.best_epoch = epoch
                 continue
@@ -130,12 +137,13 @@ def _epoch(
     train: Samples,
     loss: Loss,
     shares: Iterator[tuple[Tensor, int, int]],
+    change: Callable[[Samples], Samples],
 ) -> float:
     """Train one epoch; return the mean loss over the training samples, as it was while they passed."""
     model.train()
     total = torch.zeros((), device=accelerator.device)
     for rows, counts, size in shares:
-        batch = train[rows.to(accelerator.device)]
+        batch = change(train[rows.to(accelerator.device)])
         with accelerator.autocast():
             outputs = model(*batch.inputs)
         mine = loss(outputs.float(), batch.labels).sum() * counts
@@ -148,6 +156,21 @@ def _epoch(
     if not math.isfinite(mean):
         raise FloatingPointError(f"the training loss became {mean}: lower lr, or check the scale of the features")
     return mean
+
+
+def _changer(augment: Augment | None, seed: int) -> Callable[[Samples], Samples]:
+    """Return what changes a batch: `augment` with a generator of its own, or nothing."""
+    if augment is None:
+        return lambda batch: batch
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(batch: Samples) -> Samples:
+        changed = augment(batch, generator)
+        if len(changed) != len(batch):
+            raise ValueError(f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many")
+        return changed
+
+    return change
 
 
 def _shares(samples: int, batch_size: int, order: torch.Generator, accelerator: Accelerator) -> Iterator:

@@ -248,6 +248,32 @@ def test_two_processes_learn_what_one_learns():
     assert len(ours) > 20 and ours[1:] == pytest.approx(theirs[1:], abs=1e-5)
 
 
+def test_augment_changes_each_training_batch_anew_and_leaves_validation_alone():
+    data, seen = two_modalities(60), []
+
+    def watch(batch: Samples, generator: torch.Generator) -> Samples:
+        noise = torch.randn(len(batch), 1, generator=generator)
+        seen.append((batch.features["a"].clone(), noise))
+        return Samples({**batch.features, "a": noise.expand(-1, 6)}, batch.labels)
+
+    def learnt(seed: int) -> torch.Tensor:
+        seen.clear()
+        model = linear()
+        history = fit(model, data, data[:20], epochs=2, lr=0.05, batch_size=40, augment=watch, seed=seed, device="cpu")
+        last = F.cross_entropy(predict(model, data[:20]), data.labels[:20]).item()
+        assert min(history.validation_loss) == pytest.approx(last, abs=1e-6)  # measured on samples as given
+        return model.head[-1].weight
+
+    first = learnt(0).clone()
+    assert [len(x) for x, _ in seen] == [40, 20, 40, 20]  # every sample, as given, in each of two epochs
+    for epoch in (seen[:2], seen[2:]):
+        assert torch.equal(torch.cat([x for x, _ in epoch]).sort(0).values, data.features["a"].sort(0).values)
+    assert not torch.equal(seen[0][1], seen[2][1])
+    assert torch.equal(first, learnt(0)) and not torch.equal(first, learnt(1))
+    with pytest.raises(ValueError, match="augment made 39 samples of a batch of 40"):
+        fit(linear(), data, epochs=1, lr=0.05, batch_size=40, augment=lambda batch, _: batch[1:], device="cpu")
+
+
 def test_padded_steps_may_hold_anything_and_real_ones_may_not():
     masks = {"audio": torch.tensor([[True, True, False]] * 6)}
     x = torch.ones(6, 3, 2)
