@@ -27,7 +27,7 @@ from mmtutor.fusion import (
     TensorFusion,
     decision,
 )
-from mmtutor.training import fit, predict
+from mmtutor.training import Augment, fit, predict
 from mmtutor.types import Samples
 
 Builder = Callable[[dict[str, int], int], nn.Module]
@@ -103,11 +103,12 @@ def tuned(
     lr: float = 1e-2,
     decays: tuple[float, ...] = DECAYS,
     class_weights: str | None = None,
+    augment: Augment | None = None,
 ) -> nn.Module:
     """Train each builder's model with each weight decay; return the one with the lowest validation loss.
 
     Each keeps the weights of its best epoch. About `steps` steps of AdamW with batches of 128; seed: start and order.
-    class_weights: as `training.fit`.
+    class_weights, augment: as `training.fit`.
     """
     dims = {m: x.shape[-1] for m, x in split.train.features.items()}
     epochs = max(1, round(steps * 128 / max(len(split.train), 128)))
@@ -117,7 +118,7 @@ def tuned(
             torch.manual_seed(seed)
             model = build(dims, classes)
             history = fit(model, split.train, split.validation, epochs=epochs, lr=lr, weight_decay=decay,
-                          batch_size=128, class_weights=class_weights, seed=seed, device="cpu",
+                          batch_size=128, class_weights=class_weights, augment=augment, seed=seed, device="cpu",
                           patience=max(10, epochs // 4))  # fmt: skip
             if min(history.validation_loss) < lowest:
                 best, lowest = model, min(history.validation_loss)

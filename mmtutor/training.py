@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs (B, ...), labels (B,)) → one loss per sample (B,)."""
 
 Augment = Callable[[Samples, torch.Generator], Samples]
-"""(a training batch, a generator on the CPU) → the batch as the model sees it this time."""
+"""(a training batch, a generator on its device) → the batch as the model sees it this time."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def fit(
     loss = loss or _default_loss(model, train, validation, class_weights, accelerator)
     history, best = History(), None
     order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on every device and in every process
-    change = _changer(augment, seed + accelerator.process_index)
+    change = _changer(augment, seed + accelerator.process_index, accelerator.device)
     bar = tqdm(range(1, epochs + 1), "fit", disable=None if accelerator.is_main_process else True, leave=False)
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
@@ -158,11 +158,11 @@ def _epoch(
     return mean
 
 
-def _changer(augment: Augment | None, seed: int) -> Callable[[Samples], Samples]:
+def _changer(augment: Augment | None, seed: int, device: torch.device) -> Callable[[Samples], Samples]:
     """Return what changes a batch: `augment` with a generator of its own, or nothing."""
     if augment is None:
         return lambda batch: batch
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
 
     def change(batch: Samples) -> Samples:
         changed = augment(batch, generator)
