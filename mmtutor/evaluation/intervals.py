@@ -92,7 +92,9 @@ def bootstrap_interval(
     else:
         estimate = float(statistic(rows))
         picks = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
-        drawn = np.array([statistic(rows[np.concatenate([members[i] for i in pick])]) for pick in picks])
+        # without groups the members are the rows themselves: joining N arrays of one would take most of the time
+        redrawn = picks if groups is None else (np.concatenate([members[i] for i in pick]) for pick in picks)
+        drawn = np.array([statistic(rows[pick]) for pick in redrawn])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
 
