@@ -56,6 +56,8 @@ notebooks: $(VENV)/.all  ## run every notebook (or NB=path) from a fresh kernel 
 results: $(VENV)/.all  ## measure again what is too long for a notebook (the files under book/*/results)
 	$(BIN)/python -m benchmarks.original_recipe
 	$(BIN)/python -m benchmarks.which_level
+	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.mi_estimators
 
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
