@@ -18,6 +18,9 @@ WORLD_NAMES = ("redundant", "unique", "complement", "synergy", "mixture")
 
 _MODULES = {"oasis": "oasis", "mvsa": "mvsa", "digits": "digits"} | dict.fromkeys(WORLD_NAMES, "worlds")
 
+_OTHERS = ("kitti", "phone_drive")
+"""Sets that are not tables of labelled samples: each has a loader of its own in `mmtutor.data`."""
+
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
@@ -33,6 +36,8 @@ def load(name: str, **options: Any) -> Dataset:
     Raises UnknownDataset (a ValueError) listing the known names; TypeError for an option that the set does not have;
     `store.DatasetUnavailable` or `store.DatasetCorrupt` for a real set that cannot be had or differs.
     """
+    if name in _OTHERS:
+        raise UnknownDataset(f"{name!r} is not a table of labelled samples: call mmtutor.data.{name}.load() for it")
     if name not in _MODULES:
         raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_MODULES)}")
     module = importlib.import_module(f"mmtutor.data.{_MODULES[name]}")

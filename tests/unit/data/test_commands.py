@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -93,6 +94,13 @@ def test_load_of_an_unknown_name_lists_the_known_ones():
     assert ", ".join(names()) == known
     with pytest.raises(store.UnknownDataset, match=f"unknown data set 'oases'; known: {known}"):
         load("oases")
+
+
+@pytest.mark.parametrize("name", ["kitti", "phone_drive"])
+def test_a_set_that_is_no_table_points_to_its_own_loader(name):
+    with pytest.raises(store.UnknownDataset, match=rf"not a table of labelled samples: call mmtutor.data.{name}.load"):
+        load(name)
+    assert callable(importlib.import_module(f"mmtutor.data.{name}").load) and name in store.names()
 
 
 def test_load_of_an_unknown_option_names_it():
