@@ -1,4 +1,7 @@
-"""The command line: `mmtutor doctor` says what works here, `mmtutor data` lists, gets and verifies data sets."""
+"""The command line: `mmtutor doctor` says what works here, `mmtutor data` lists, gets and verifies data sets.
+
+`mmtutor sentiment` trains, judges and uses a model of the sentiment of posts; `mmtutor demo` shows one in a browser.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import platform
 import sys
 from collections.abc import Callable
 from functools import partial
+
+from mmtutor.sentiment import cli as sentiment_cli
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "timm", "scikit-learn", "matplotlib")
 
@@ -25,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     get.add_argument("--accept-licence", action="store_true", help="you have read the licence and agree to it")
     verify = actions.add_parser("verify", help="compare every file with the packaged manifest")
     verify.add_argument("names", nargs="*", help="sets to verify; without names, all that are here")
+    sentiment_cli.add_parsers(commands)
     options = parser.parse_args(arguments)
+    if options.command in ("sentiment", "demo"):
+        return sentiment_cli.run(options)
     return doctor() if options.command == "doctor" else _data(options)
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -25,3 +32,30 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise RuntimeError("device 'mps' was asked for, but this machine has no Apple GPU. Use device=None or 'cpu'.")
     return chosen
+
+
+def make_accelerator(device: str | None, mixed: bool = True) -> Accelerator:
+    """Return an Accelerator on `device` (None: the best there is); mixed: bf16 on CUDA, full precision elsewhere.
+
+    Raises as `pick_device`, and ValueError for one of several GPUs: which it is is for `torchrun` to say.
+    """
+    from accelerate import Accelerator  # encoders ask for a device only, and start faster without it
+    from accelerate.state import AcceleratorState
+
+    if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say
+        raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
+    kind = pick_device(device).type
+    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if mixed and kind == "cuda" else "no")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run a block on one processor thread: small models are slower on several, and far slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

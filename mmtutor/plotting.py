@@ -77,11 +77,16 @@ def jpeg(figure: Figure, quality: int = 80) -> StoredImage:
 
 def flat_png(figure: Figure, colours: int = 48) -> StoredImage:
     """Return `figure` as a PNG output of few colours and close it: drawings with much text weigh a third."""
+    return StoredImage(data=to_png(figure, colours), format="png")
+
+
+def to_png(figure: Figure, colours: int = 48) -> bytes:
+    """Return `figure` as the bytes of a PNG of few colours, the same each time, and close it."""
     canvas, small = io.BytesIO(), io.BytesIO()
     figure.savefig(canvas, format="png")
     plt.close(figure)
     Image.open(canvas).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
-    return StoredImage(data=small.getvalue(), format="png")
+    return small.getvalue()
 
 
 def picture_grid(pictures: Sequence[Path | np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmtutor._training_checks import check_arguments, check_class_weights, check_finite, check_labels, check_regression
-from mmtutor.device import pick_device
+from mmtutor.device import make_accelerator
 from mmtutor.types import Samples
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -70,7 +69,7 @@ def fit(
     RuntimeError for a device that is not there, FloatingPointError when a loss stops being finite.
     """
     check_arguments(train, validation, epochs, batch_size, patience)
-    accelerator = _accelerator(device)
+    accelerator = make_accelerator(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     train = train.to(accelerator.device)
@@ -219,13 +218,3 @@ def _default_loss(
         return lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none")
     weight = check_class_weights(class_weights, classes).to(accelerator.device)
     return lambda outputs, labels: F.cross_entropy(outputs, labels, weight=weight, reduction="none")
-
-
-def _accelerator(device: str | None) -> Accelerator:
-    """Return an Accelerator on `device` (None: the best there is), bf16 on CUDA, full precision elsewhere."""
-    if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say
-        raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
-    kind = pick_device(device).type
-    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
-    AcceleratorState._reset_state()
-    return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if kind == "cuda" else "no")

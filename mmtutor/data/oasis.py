@@ -35,9 +35,10 @@ def load(
     """Return the 590 pictures with their captions; label = how the viewer feels.
 
     modalities: image (list of Path, JPEG), text (list of str). Labels from valence v (1..7) by cuts a ≤ b:
-    negative (0) if v < a, positive (2) if v > b, neutral (1) otherwise. targets: valence (1..7), valence_sd, arousal
-    (1..7). Groups: the theme, that is the picture's name without its number (188); with `merge_themes` the kindred
-    themes that the data card lists count as one.
+    negative (0) if v < a, positive (2) if v > b, neutral (1) otherwise. targets: valence (1..7), valence_sd, raters
+    (how many rated it), arousal (1..7), category (int64, into card["categories"]: animal, object, person, scenery).
+    Groups: the theme, that is the picture's name without its number (188); with `merge_themes` the kindred themes that
+    the data card lists count as one.
     Raises ValueError for cuts out of order or range and for unknown captions, and what `store.fetch` raises.
     Kurdi, Lozano & Banaji, Behavior Research Methods 49, 2017.
     """
@@ -49,6 +50,7 @@ def load(
     folder = store.fetch("oasis", accept_licence)
     table = _table(folder, captions)
     valence = torch.tensor(table["Valence_mean"].to_numpy())
+    kinds, kind = np.unique(table["Category"].str.strip(), return_inverse=True)
     themes = [theme_of(name, merge_themes) for name in table.index]
     group_names, groups = np.unique(themes, return_inverse=True)
     return Dataset(
@@ -61,11 +63,13 @@ def load(
         classes=CLASSES,
         groups=groups.astype(np.int64),
         group_names=tuple(str(name) for name in group_names),
-        card=store.facts("oasis"),
+        card={**store.facts("oasis"), "categories": tuple(str(name) for name in kinds)},
         targets={
             "valence": valence.float(),
             "valence_sd": torch.tensor(table["Valence_SD"].to_numpy()).float(),
             "arousal": torch.tensor(table["Arousal_mean"].to_numpy()).float(),
+            "raters": torch.tensor(table["Valence_N"].to_numpy()).float(),
+            "category": torch.tensor(kind),
         },
     )
 

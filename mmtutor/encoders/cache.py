@@ -68,14 +68,14 @@ class FeatureCache:
         self.dim = dim
         self._open: dict[str, Shard] = {}
 
-    def fill(self, keys: list[bytes], compute: Compute, flush_rows: int = FLUSH_ROWS) -> Tensor:
+    def fill(self, keys: list[bytes] | np.ndarray, compute: Compute, flush_rows: int = FLUSH_ROWS) -> Tensor:
         """Return features (N, D) float32 of `keys`, in order; `compute` is asked for those that are not stored yet.
 
         What `compute` has yielded is stored even if it then raises. Where all rows lie in one shard in order, which a
         complete call brings about, the tensor is a copy-on-write memory map; otherwise a copy in memory.
         Raises CacheNotWritable before anything is computed, if the folder cannot be written.
         """
-        if not keys:
+        if len(keys) == 0:
             return torch.empty(0, self.dim)
         wanted = _as_keys(keys)
         for _ in range(3):  # another process may merge or delete shards between two looks at the folder

@@ -61,11 +61,16 @@ class FrozenEncoder:
             self._model = self._build().eval().requires_grad_(False).to(self.device)
         return self._model
 
-    def encode(self, samples: Sequence[Any], progress: bool = True) -> Tensor:
+    def keys(self, samples: Sequence[Any]) -> list[bytes]:
+        """Return the content hash of each sample, under which its features are cached. Raises as `encode`."""
+        return [self._key(sample, i) for i, sample in enumerate(self._checked(samples))]
+
+    def encode(self, samples: Sequence[Any], progress: bool = True, keys: list[bytes] | None = None) -> Tensor:
         """Return one vector per sample: (N, D) float32, (0, D) for none.
 
         Cached features come as a copy-on-write memory map, so they take no memory until they are read. `progress` shows
-        a bar on a terminal; where stderr is no terminal (a notebook, a log) it stays quiet.
+        a bar on a terminal; where stderr is no terminal (a notebook, a log) it stays quiet. keys: what `keys` has
+        returned for these samples, so that they are not read and hashed a second time.
         Raises TypeError or ValueError naming the sample that cannot be encoded, EncoderUnavailable where weights cannot
         be had, CacheNotWritable where features cannot be stored. Batches finished before that stay cached.
         """
@@ -78,7 +83,7 @@ class FrozenEncoder:
                     bar.update(len(done))
 
         if self.cache is not None:
-            return self.cache.fill([self._key(sample, i) for i, sample in enumerate(samples)], compute)
+            return self.cache.fill(self.keys(samples) if keys is None else keys, compute)
         out = torch.empty(len(samples), self.dim)
         for rows, features in compute(list(range(len(samples)))):
             out[rows] = features.to(out)

@@ -21,7 +21,12 @@ Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 
 class PictureUnreadable(ValueError):
-    """A picture that cannot be read; the message names the file or the sample."""
+    """A picture that cannot be read; the message names the file or the sample, `index` is the sample's number."""
+
+    def __init__(self, message: str, index: int) -> None:
+        """Keep the number, so that a caller can leave that sample out and go on."""
+        super().__init__(message)
+        self.index = index
 
 
 def key(picture: Picture, index: int) -> bytes:
@@ -91,11 +96,11 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} does not exist") from error
     except UnidentifiedImageError as error:
-        raise PictureUnreadable(f"{where} is no picture in a format that Pillow knows, or is corrupt") from error
+        raise PictureUnreadable(f"{where} is no picture in a format that Pillow knows, or is corrupt", index) from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        raise PictureUnreadable(f"{where} cannot be read as a picture: {error}") from error
+        raise PictureUnreadable(f"{where} cannot be read as a picture: {error}", index) from error
     except Image.DecompressionBombError as error:
-        raise PictureUnreadable(f"{where} is too large to be read safely: {error}") from error
+        raise PictureUnreadable(f"{where} is too large to be read safely: {error}", index) from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -36,7 +36,12 @@ def test_ranges_are_those_of_the_card(folder):
     data = load("oasis")
     assert len(data) == 590 and all(path.is_file() for path in data.modalities["image"])
     ranges = {t: (round(x.min().item(), 2), round(x.max().item(), 2)) for t, x in data.targets.items()}
-    assert ranges == {"valence": (1.47, 6.49), "valence_sd": (0.34, 1.70), "arousal": (1.69, 5.46)}
+    assert {t: ranges[t] for t in ("valence", "valence_sd", "arousal")} == {
+        "valence": (1.47, 6.49), "valence_sd": (0.34, 1.70), "arousal": (1.69, 5.46)
+    }  # fmt: skip
+    assert ranges["raters"] == (101, 108)
+    counts = dict(zip(data.card["categories"], torch.bincount(data.targets["category"]).tolist(), strict=True))
+    assert counts == {"Animal": 76, "Object": 181, "Person": 168, "Scenery": 165}
     assert data.targets["valence"].mean().item() == pytest.approx(4.50, abs=0.005)
     words = [len(text.split()) for text in data.modalities["text"]]
     assert (min(words), np.median(words), max(words)) == (3, 14, 45)

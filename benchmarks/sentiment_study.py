@@ -1,0 +1,226 @@
+"""What chapter 10 cites and is too long for a notebook; writes its results files.
+
+python -m benchmarks.sentiment_study                      everything (about 20 minutes on two idle cores)
+python -m benchmarks.sentiment_study methods              one file: methods, curve or finetune
+
+Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmtutor import data
+from mmtutor.encoders import ImageEncoder, TextEncoder
+from mmtutor.encoders.text import mean_pool
+from mmtutor.evaluation import accuracy, expected_calibration_error, folds, grouped_split, log_loss, macro_f1
+from mmtutor.report import save_results
+from mmtutor.sentiment.choosing import METHODS, answers_about
+from mmtutor.sentiment.heads import STRENGTHS, calibrate, fit_head
+from mmtutor.sentiment.table import Table
+from mmtutor.training import fit, predict
+from mmtutor.types import Features, Masks, Present, Samples
+
+RESULTS = Path(__file__).resolve().parent.parent / "book" / "10_sentiment" / "results"
+SETS = ("oasis", "mvsa")
+REPEATS = 5
+SIZES = {"oasis": (60, 120, 240, 470), "mvsa": (100, 200, 400, 800, 1600)}
+RATES = (1e-5, 5e-5, 2e-4)
+"""Learning rates that fine-tuning chooses from, on the validation part."""
+
+
+@lru_cache(maxsize=4)
+def table_of(name: str, captions: str = "human") -> Table:
+    """Return frozen features, labels and groups of a data set; captions: of oasis."""
+    loaded = data.load(name, captions=captions) if name == "oasis" else data.load(name)
+    features = {
+        "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
+        "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
+    }
+    rows = torch.arange(len(loaded.labels))
+    return Table(features, dict.fromkeys(features, rows), loaded.labels, loaded.groups, loaded.classes)
+
+
+def methods_row(name: str, split: str) -> dict:
+    """Return method → lists over the folds: macro-F1, accuracy, and ECE and log loss before and after calibration.
+
+    split: "grouped" as it should be, or "random", which lets kindred posts stand on both sides. Balanced opinions are
+    scored as they are ("raw") and calibrated on the answers of the other folds of the same repeat.
+    """
+    table = table_of(name)
+    groups = table.groups if split == "grouped" else None
+    plan = list(folds(table.labels, groups, splits=5, repeats=REPEATS))
+    said = []
+    for number, (train, test) in enumerate(plan):
+        learnt = torch.zeros(len(table), dtype=torch.bool)
+        learnt[train] = True
+        answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
+        said.append(answers)
+    rows = {m: {key: [] for key in ("macro_f1", "accuracy", "ece_raw", "loss_raw", "ece", "loss")} for m in METHODS}
+    y = table.labels
+    for number, (_, test) in enumerate(plan):
+        mates = [k for k in range(number // 5 * 5, number // 5 * 5 + 5) if k != number]
+        for m in METHODS:
+            q = said[number][m]
+            fitted = calibrate(torch.cat([said[k][m] for k in mates]), y[np.concatenate([plan[k][1] for k in mates])])
+            scores = {
+                "macro_f1": macro_f1(q.argmax(1), y[test]), "accuracy": accuracy(q.argmax(1), y[test]),
+                "ece_raw": expected_calibration_error(q, y[test]), "loss_raw": log_loss(q, y[test]),
+                "ece": expected_calibration_error(fitted(q), y[test]), "loss": log_loss(fitted(q), y[test]),
+            }  # fmt: skip
+            for key, value in scores.items():
+                rows[m][key].append(round(value, 4))
+    return {"methods": rows, "sizes": {"n_train": len(plan[0][0]), "n_test": len(plan[0][1])}}
+
+
+def curve_row(name: str, size: int) -> dict:
+    """Return method → macro-F1 over ten grouped folds, learning from about `size` posts of each training part."""
+    table = table_of(name)
+    plan = list(folds(table.labels, table.groups, splits=5, repeats=2))
+    rows: dict[str, list[float]] = {m: [] for m in METHODS}
+    for number, (train, test) in enumerate(plan):
+        learnt = torch.zeros(len(table), dtype=torch.bool)
+        if size < len(train):
+            share = size / len(train)
+            _, part = grouped_split(table.labels[train], table.groups[train], fraction=share, seed=number)
+            train = train[part]
+        learnt[train] = True
+        answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
+        for m in METHODS:
+            rows[m].append(round(macro_f1(answers[m].argmax(1), table.labels[test]), 4))
+    return {"methods": rows, "sizes": {"n_train": min(size, len(plan[0][0])), "n_test": len(plan[0][1])}}
+
+
+class LastBlock(nn.Module):
+    """A copy of an encoder's last block, a pooling, and a linear layer: what fine-tuning may change here.
+
+    features[m] as `below` gives them → logits (B, C). Starts as the frozen encoder with the head given.
+    """
+
+    def __init__(self, modality: str, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.modality = modality
+        parts = (
+            [network.encoder.layer[-1]] if modality == "text" else [network.blocks[-1], network.conv_head, network.bn2]
+        )
+        self.block = copy.deepcopy(nn.ModuleList(parts)).requires_grad_(True)
+        self.head = copy.deepcopy(head)
+
+    def train(self, mode: bool = True) -> LastBlock:
+        """Leave batch normalisation and dropout as they are in use: a few hundred posts are no basis for statistics."""
+        return super().train(False)
+
+    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+        x = features[self.modality]
+        if self.modality == "image":
+            for layer in self.block:
+                x = layer(x)
+            return self.head({"image": x.mean((2, 3))})
+        mask = masks["text"]
+        hidden = self.block[0](x, attention_mask=torch.where(mask, 0.0, torch.finfo(x.dtype).min)[:, None, None])
+        return self.head({"text": mean_pool(hidden[0] if isinstance(hidden, tuple) else hidden, mask)})
+
+
+@torch.no_grad()
+def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
+    """Return what enters the last block, for all posts, and the network. Computed once: it is frozen."""
+    loaded = data.load(name)
+    if modality == "image":
+        encoder = ImageEncoder("efficientnet-lite0", cache=False)
+        network, maps = encoder.model, []
+        for i in range(0, len(loaded.labels), 16):
+            pictures = loaded.modalities["image"][i : i + 16]
+            x = torch.stack([encoder.preprocess(p) for p in pictures])
+            maps.append(network.blocks[:-1](network.bn1(network.conv_stem(x))))
+        return Samples({"image": torch.cat(maps)}, loaded.labels), network
+    encoder = TextEncoder("minilm", cache=False)
+    network, found = encoder.model, {}
+
+    def keep(module: nn.Module, inputs: tuple, options: dict) -> None:
+        found["x"] = inputs[0] if inputs else options["hidden_states"]
+
+    network.encoder.layer[-1].register_forward_pre_hook(keep, with_kwargs=True)
+    ids = encoder._ids(list(loaded.modalities["text"]))
+    longest = max(map(len, ids))
+    x, mask = torch.zeros(len(ids), longest, encoder.dim), torch.zeros(len(ids), longest, dtype=torch.bool)
+    for i in range(0, len(ids), 32):
+        real, _, _ = encoder._run(ids[i : i + 32])
+        x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = found["x"], real
+    return Samples({"text": x}, loaded.labels, masks={"text": mask}), network
+
+
+def finetune_row(name: str, modality: str) -> dict:
+    """Return, over five grouped folds, macro-F1 of a frozen encoder with a head and with its last block fine-tuned.
+
+    Both learn from three quarters of the training part and choose on the rest: the head its strength, fine-tuning its
+    learning rate and its epoch, starting from the chosen head. "frozen, all": the head trained on both. Seconds: of
+    one head, and of fine-tuning at one rate.
+    """
+    table, (entering, network) = table_of(name), below(name, modality)
+    rows: dict[str, list[float]] = {k: [] for k in ("frozen", "fine-tuned", "frozen, all", "s frozen", "s fine-tuned")}
+    for number, (train, test) in enumerate(folds(table.labels, table.groups, splits=5, repeats=1)):
+        rest, part = grouped_split(table.labels[train], table.groups[train], fraction=0.25, seed=number)
+        indices = (train[rest], train[part], test, train)
+        learn, choose, judge, whole = (table.samples(torch.from_numpy(i), (modality,)) for i in indices)
+        y = judge.labels
+        start = time.perf_counter()
+        heads = {s: fit_head(learn, 3, s) for s in STRENGTHS}
+        rows["s frozen"].append((time.perf_counter() - start) / len(STRENGTHS))
+        best = min(heads, key=lambda s: _balanced_loss(predict(heads[s], choose), choose.labels))
+        rows["frozen"].append(macro_f1(predict(heads[best], judge).argmax(1), y))
+        rows["frozen, all"].append(macro_f1(predict(fit_head(whole, 3, best), judge).argmax(1), y))
+        tried = {}
+        for rate in RATES:
+            model, start = LastBlock(modality, network, heads[best]), time.perf_counter()
+            history = fit(model, entering[train[rest]], entering[train[part]], epochs=8, lr=rate, batch_size=32,
+                          class_weights="balanced", patience=3, seed=number, device="cpu")  # fmt: skip
+            tried[min(history.validation_loss)] = (model, time.perf_counter() - start)
+        model, seconds = tried[min(tried)]
+        rows["s fine-tuned"].append(seconds)
+        rows["fine-tuned"].append(macro_f1(predict(model, entering[test], batch_size=64).argmax(1), y))
+        print(name, modality, number, {k: round(v[-1], 3) for k, v in rows.items()}, flush=True)
+    rounded = {k: [round(float(x), 4) for x in v] for k, v in rows.items()}
+    return {"scores": rounded, "sizes": {"n_train": len(train), "n_test": len(test)}}
+
+
+def _balanced_loss(logits: Tensor, y: Tensor) -> float:
+    weight = torch.bincount(y).clamp(min=1).float().reciprocal()
+    return float(nn.functional.cross_entropy(logits, y, weight=weight))
+
+
+PLANS = {
+    "methods": (methods_row, {f"{name}/{split}": (name, split) for name in SETS for split in ("grouped", "random")}),
+    "curve": (curve_row, {f"{name}/{size}": (name, size) for name in SETS for size in SIZES[name]}),
+    "finetune": (finetune_row, {f"{name}/{m}": (name, m) for name in SETS for m in ("text", "image")}),
+}
+
+
+def main(names: list[str]) -> None:
+    """Measure the named files (default: all) and write each when it is whole."""
+    if unknown := [n for n in names if n not in PLANS]:
+        sys.exit(f"unknown results {unknown}, expected some of {list(PLANS)}")
+    for name in names or PLANS:
+        measure, wanted = PLANS[name]
+        torch.set_num_threads(2 if name == "finetune" else 1)
+        rows = {}
+        for key, arguments in wanted.items():
+            rows[key] = measure(*arguments)
+            print(f"{name} {len(rows)}/{len(wanted)} {key}", flush=True)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
+        save_results(
+            RESULTS / f"{name}.json", command=f"python -m benchmarks.sentiment_study {name}", machine=machine, rows=rows
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

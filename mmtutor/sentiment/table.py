@@ -1,0 +1,171 @@
+"""The training table: features of all posts as memory maps, labels, and groups that a split must not cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from mmtutor.data.mvsa import normalise
+from mmtutor.encoders.cache import content_key
+from mmtutor.encoders.shards import KEY_BYTES
+from mmtutor.sentiment.faults import Faults, PostsUnusable, Problem
+from mmtutor.sentiment.features import MODALITIES, PostEncoder
+from mmtutor.sentiment.posts import Post, PostTable
+from mmtutor.types import Features, Samples
+
+MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """N posts. features[m]: (N_m, D) of those that have m, memory-mapped; position[m]: (N,) their row there, -1: none.
+
+    labels: (N,) int64 into classes; groups: (N,) int64.
+    """
+
+    features: Features
+    position: dict[str, Tensor]
+    labels: Tensor
+    groups: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of posts N."""
+        return len(self.labels)
+
+    def having(self, modalities: Iterable[str]) -> Tensor:
+        """Return which posts have all these modalities: (N,) bool."""
+        return torch.stack([self.position[m] >= 0 for m in modalities]).all(0)
+
+    def samples(self, rows: Tensor, modalities: Iterable[str]) -> Samples:
+        """Return the posts `rows` (positions), all of which have `modalities`. A stretch of a map is not copied."""
+        return Samples({m: _rows(self.features[m], self.position[m][rows]) for m in modalities}, self.labels[rows])
+
+
+def _rows(features: Tensor, wanted: Tensor) -> Tensor:
+    if len(wanted) and torch.equal(wanted, torch.arange(int(wanted[0]), int(wanted[0]) + len(wanted))):
+        return features[int(wanted[0]) : int(wanted[0]) + len(wanted)]
+    return features[wanted]
+
+
+class _Numbers(dict):
+    """Gives each new key the next number."""
+
+    def __missing__(self, key: object) -> int:
+        self[key] = len(self)
+        return self[key]
+
+
+def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True) -> Table:
+    """Encode all posts and return them as a table; what is faulty is added to `faults` and left out.
+
+    Only hashes, labels and groups of the posts stay in memory. What was encoded before an interruption is found in the
+    cache. Groups: those of the group column, where the table has one; else posts with the same words (links, mentions
+    and all but letters aside) or the same picture file are one group, so that a repost never stands on both sides.
+    Under several processes each encodes its share, then all read the cache.
+    Raises PostsUnusable where no post is left, or labels are of one class or of more than MOST_CLASSES.
+    """
+    _share_encoding(posts, encoder)
+    labels, groups, texts = _Numbers(), _Numbers(), _Numbers()
+    y: list[int] = []
+    given: list[int] = []
+    words, files = [], []  # for the implicit groups: (post, number of its text or picture)
+    keys = {m: bytearray() for m in MODALITIES}
+    position: dict[str, list[int]] = {m: [] for m in MODALITIES}
+    count = dict.fromkeys(MODALITIES, 0)
+    for chunk in encoder.chunks(_labelled(posts), posts.columns.image, "features" if progress else ""):
+        _note(chunk.outcome, faults)
+        at = {m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True)) for m in MODALITIES}
+        for k, post in enumerate(chunk.kept):
+            row = len(y)
+            y.append(labels[post.label])
+            given.append(-1 if post.group is None else groups[post.group])
+            for m in MODALITIES:
+                position[m].append(count[m] + at[m][k] if k in at[m] else -1)
+            if letters := normalise(post.text):
+                words.append((row, texts[content_key("words", letters.encode())]))
+            if k in at["image"]:
+                files.append((row, texts[chunk.keys["image"][at["image"][k]]]))
+        for m in MODALITIES:
+            keys[m] += b"".join(key.ljust(KEY_BYTES, b"\0") for key in chunk.keys[m])
+            count[m] += len(chunk.keys[m])
+    classes = _classes(labels, len(y), faults, posts)
+    order = torch.tensor([classes.index(name) for name in labels])
+    known = np.array(given)
+    implicit = _joined(len(y), words + files)
+    return Table(
+        {m: encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")) for m in MODALITIES},
+        {m: torch.tensor(position[m]) for m in MODALITIES},
+        order[torch.tensor(y)],
+        np.where(known >= 0, known, implicit + len(groups)),
+        classes,
+    )
+
+
+def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
+    """Under several processes: encode every n-th chunk here, the others elsewhere; wait until all are cached."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes == 1:
+        return
+    from mmtutor.sentiment.features import CHUNK
+
+    mine: list[Post | Problem] = []
+    for number, post in enumerate(_labelled(posts)):
+        if number // CHUNK % state.num_processes == state.process_index:
+            mine.append(post)
+        if len(mine) == CHUNK:
+            encoder.encode(mine, posts.columns.image)
+            mine = []
+    if mine:
+        encoder.encode(mine, posts.columns.image)
+    state.wait_for_everyone()
+
+
+def _labelled(posts: PostTable) -> Iterable[Post | Problem]:
+    for post in posts:
+        if isinstance(post, Post) and post.label is None:
+            yield Problem(post.row, posts.columns.label, "missing label", "the label is empty or NaN")
+        else:
+            yield post
+
+
+def _note(outcome: list[Post | Problem], faults: Faults) -> None:
+    for each in outcome:
+        if isinstance(each, Problem):
+            faults.add(each)
+
+
+def _classes(labels: dict[str, int], n: int, faults: Faults, posts: PostTable) -> tuple[str, ...]:
+    """Return the class names in order: by value where all are numbers, else by name."""
+    where = f"{posts.path.name}, column {posts.columns.label!r}"
+    if not n:
+        raise PostsUnusable(f"{posts.path.name} holds no usable post.\n{faults.summary() or 'It has no rows.'}")
+    if len(labels) == 1:
+        raise PostsUnusable(f"{where}: all {n} usable posts are {next(iter(labels))!r}: nothing to tell apart")
+    if len(labels) > MOST_CLASSES:
+        shown = ", ".join(map(repr, list(labels)[:3]))
+        raise PostsUnusable(
+            f"{where}: {len(labels)} different labels ({shown}, …), at most {MOST_CLASSES}: is it the one?"
+        )
+    try:
+        return tuple(sorted(labels, key=float))
+    except ValueError:
+        return tuple(sorted(labels))
+
+
+def _joined(n: int, links: list[tuple[int, int]]) -> np.ndarray:
+    """Return the group of each of n posts, where posts linked to the same number, directly or in turn, are one."""
+    if not links:
+        return np.arange(n)
+    post, thing = np.array(links).T
+    size = n + int(thing.max()) + 1
+    _, group = connected_components(coo_array((np.ones(len(post)), (post, n + thing)), (size, size)), directed=False)
+    return group[:n].astype(np.int64)
