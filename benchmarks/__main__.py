@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.measure import Row, as_table
 
-MODULES = ("training", "processes", "encoders", "fusion", "information", "alignment")
+MODULES = ("training", "processes", "encoders", "fusion", "information", "alignment", "sentiment")
 
 
 def main(names: list[str]) -> int:

@@ -17,6 +17,14 @@ from mmtutor.encoders.cache import content_key
 VERSION = 1
 """Raised whenever the same picture would give other pixels: features cached before are then computed again."""
 
+Image.init()  # registers all of Pillow's formats, so that the names below are known to it
+FORMATS = tuple(
+    name
+    for name in ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM", "ICO")
+    if name in Image.OPEN
+)
+"""Formats of picture files that are read: those of photographs and screens. Others run programs (EPS) or hold pages."""
+
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 
@@ -48,7 +56,7 @@ def to_rgb(picture: Picture, index: int = 0) -> Image.Image:
     """
     with _naming(picture, index):
         if isinstance(picture, Path | str):
-            with Image.open(picture) as image:
+            with Image.open(picture, formats=FORMATS) as image:
                 return _rgb(ImageOps.exif_transpose(image))
         if isinstance(picture, Image.Image):
             return _rgb(ImageOps.exif_transpose(picture))

@@ -22,6 +22,8 @@ def check_target(out: Path | str) -> Path:
         raise PostsUnusable(f"{out.name}: answers are written as {' or '.join(KINDS)}")
     if not out.absolute().parent.is_dir():
         raise PostsUnusable(f"{out} cannot be written: its folder does not exist")
+    if out.is_dir():
+        raise PostsUnusable(f"{out} cannot be written: it is a folder")
     return out
 
 

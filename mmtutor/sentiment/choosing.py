@@ -90,10 +90,11 @@ def choose(
     In each fold the strength of each head is chosen on a quarter of its training groups, then the head is trained on
     all of them: no score comes from a post that anything was fitted or chosen on. Singles learn from every post that
     has their modality. Where no post has both, the one modality that there is (or the commoner) is scored alone.
-    Of more than `most` posts, whole groups drawn at random take part, which is enough to choose.
+    Of more than `most` posts, whole groups drawn at random take part, which is enough to choose; more than `most` only
+    where a rare class would else not fill the folds.
     Raises PostsUnusable where a class has too few groups for the folds, naming it.
     """
-    kept = _sample(table, most, seed)
+    kept = _sample(table, most, splits, seed)
     methods, rows = _field(table, kept)
     _check_enough(table, rows, splits)
     try:
@@ -131,6 +132,8 @@ def answers_about(
     said, strengths = {}, {}
     for head in (h for h in HEADS if h in methods or ("late" in methods and h in SINGLES)):
         rows = (learnt & table.having(HEADS[head])).nonzero().flatten()
+        if lost := [name for c, name in enumerate(table.classes) if not (table.labels[rows] == c).any()]:
+            raise PostsUnusable(f"a fold holds all posts of {lost}: label more of them, or say another --seed")
         strengths[head], start = _strength(table, rows, head, seed, device)
         model = fit_head(table.samples(rows, HEADS[head]), len(table.classes), strengths[head], device, start)
         said[head] = predict(model, table.samples(test, HEADS[head])).softmax(1)
@@ -139,14 +142,22 @@ def answers_about(
     return {m: said[m] for m in methods}, strengths
 
 
-def _sample(table: Table, most: int, seed: int) -> Tensor:
-    """Return which posts take part in choosing, (N,) bool: all, or whole groups at random until there are `most`."""
+def _sample(table: Table, most: int, splits: int, seed: int) -> Tensor:
+    """Return which posts take part in choosing, (N,) bool: all, or whole groups at random until there are `most`.
+
+    The drawing goes on until each class that has as many groups to be compared stands in `splits` of them.
+    """
     if len(table) <= most:
         return torch.ones(len(table), dtype=torch.bool)
     _, group = np.unique(table.groups, return_inverse=True)
     order = np.random.default_rng(seed).permutation(group.max() + 1)
-    enough = int(np.searchsorted(np.cumsum(np.bincount(group)[order]), most)) + 1
-    return torch.from_numpy(np.isin(group, order[:enough]))
+    turn = np.argsort(order)[group]  # (N,) when each post's group is drawn
+    last = int(np.searchsorted(np.cumsum(np.bincount(group)[order]), most))
+    _, rows = _field(table, torch.ones(len(table), dtype=torch.bool))
+    for c in range(len(table.classes)):
+        turns = np.unique(turn[rows[table.labels[rows] == c].numpy()])
+        last = max(last, int(turns[:splits].max(initial=0)))
+    return torch.from_numpy(turn <= last)
 
 
 def _field(table: Table, kept: Tensor) -> tuple[tuple[str, ...], Tensor]:
@@ -181,7 +192,7 @@ def _strength(table: Table, learnt: Tensor, head: str, seed: int, device: str | 
         return STRENGTHS[-1], None
     inner, outer = (table.samples(learnt[torch.from_numpy(k)], HEADS[head]) for k in (rest, part))
     weight = torch.bincount(outer.labels, minlength=classes).clamp(min=1).float().reciprocal()[outer.labels]
-    best, lowest, model = STRENGTHS[-1], np.inf, None
+    best, lowest, model, kept = STRENGTHS[-1], np.inf, None, None
     for strength in sorted(STRENGTHS, reverse=True):  # from strong to weak: each a good start for the next
         model = fit_head(inner, classes, strength, device, model)
         loss = -(predict(model, outer).log_softmax(1)[range(len(outer)), outer.labels] * weight).sum()

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmtutor.data.mvsa import normalise
 from mmtutor.device import one_thread
-from mmtutor.encoders.cache import content_key
 from mmtutor.sentiment import folder
 from mmtutor.sentiment.choosing import choose
 from mmtutor.sentiment.faults import Faults, PostsUnusable, Problem
@@ -21,7 +19,7 @@ from mmtutor.sentiment.page import page
 from mmtutor.sentiment.posts import Columns, Post, PostTable
 from mmtutor.sentiment.report import training_report
 from mmtutor.sentiment.scores import figures
-from mmtutor.sentiment.table import read_table
+from mmtutor.sentiment.table import Grouping, read_table
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,19 @@ def evaluate(model_folder: Path | str, posts: Path | str, options: Options | Non
     options = options or Options()
     table, encoder, faults = options.table(posts, "label"), options.encoder(posts), Faults(options.strict)
     model, _ = folder.load(model_folder, encoder)
-    y, guess, probs, groups, counts = [], [], [], [], {"text": 0, "image": 0, "both": 0}
+    y, guess, probs, grouping, counts = [], [], [], Grouping(), {"text": 0, "image": 0, "both": 0}
     for chunk, answer in _answers(_with_label(table, model.classes), encoder, model, faults, options, "evaluate"):
-        for post in chunk.kept:
+        pictures = dict(zip(chunk.where["image"], chunk.keys["image"], strict=True))
+        for k, post in enumerate(chunk.kept):
             y.append(model.classes.index(post.label))
-            groups.append(_group(post, len(groups)))
+            grouping.add(post, pictures.get(k))
             counts["both" if post.text and post.image else "text" if post.text else "image"] += 1
         if answer is not None:
             guess.append(answer.label.numpy())
             probs.append(answer.probabilities.numpy())
     if not y:
         raise PostsUnusable(f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}")
-    result = figures(np.concatenate(guess), np.concatenate(probs), np.array(y), np.array(groups), len(model.classes))
+    result = figures(np.concatenate(guess), np.concatenate(probs), np.array(y), grouping.numbers(), len(model.classes))
     return result | {"classes": list(model.classes), "posts_with": counts, "problems": faults.as_json()}
 
 
@@ -132,14 +131,15 @@ def predict(
 def predict_one(model_folder: Path | str, text: str, image: Path | str | None, options: Options | None = None) -> dict:
     """Return the answer about one post given by its text ("" for none) and the path of its picture (None for none)."""
     options = options or Options()
+    image = Path(image).resolve() if image else None  # where a link leads, which may be another folder
     if image is not None:
-        options = replace(options, images=Path(image).absolute().parent)
+        options = replace(options, images=image.parent)
     encoder = options.encoder(None)
     model, _ = folder.load(model_folder, encoder)
     if not text.strip() and image is None:
         raise PostsUnusable("there is neither a text nor a picture: say --text, --image or both")
-    chunk = encoder.encode([Post(1, text.strip(), "" if image is None else Path(image).name)])
-    chunk, answer = _answer(chunk, model, encoder)
+    chunk = encoder.encode([Post(1, text.strip(), "" if image is None else image.name)])
+    chunk, answer = answer_chunk(chunk, model, encoder)
     if isinstance(problem := chunk.outcome[0], Problem):
         raise PostsUnusable(f"{problem.kind}: {problem.detail}")
     return {k: v for k, v in record(model, chunk.kept[0], answer, 0).items() if k not in ("row", "id")}
@@ -162,14 +162,14 @@ def _answers(
 ) -> Iterator[tuple[Chunk, Answer]]:
     chunks = encoder.chunks(posts, options.columns.image, name if options.progress else "")
     for chunk in chunks:
-        chunk, answer = _answer(chunk, model, encoder, options.columns)
+        chunk, answer = answer_chunk(chunk, model, encoder, options.columns)
         for each in chunk.outcome:
             if isinstance(each, Problem):
                 faults.add(each)
         yield chunk, answer
 
 
-def _answer(
+def answer_chunk(
     chunk: Chunk, model: SentimentModel, encoder: PostEncoder, columns: Columns | None = None
 ) -> tuple[Chunk, Answer | None]:
     """Return the chunk, less the posts of which the model can read nothing, and the answer about the rest."""
@@ -204,11 +204,3 @@ def _with_label(table: PostTable, classes: tuple[str, ...]) -> Iterator[Post | P
             yield Problem(post.row, table.columns.label, "unknown label", f"{post.label!r}; the model knows {known}")
         else:
             yield post
-
-
-def _group(post: Post, number: int) -> str:
-    """Return what a repost shares with its original; a post without words stands for itself."""
-    if post.group is not None:
-        return f"group {post.group}"
-    letters = normalise(post.text)
-    return content_key("words", letters.encode()).hex() if letters else f"post {number}"

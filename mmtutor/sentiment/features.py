@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.encoders.pictures import PictureUnreadable
+from mmtutor.encoders.pictures import FORMATS, PictureUnreadable
 from mmtutor.sentiment.faults import PostsUnusable, Problem
 from mmtutor.sentiment.posts import Post
 
@@ -115,21 +116,23 @@ class PostEncoder:
         if self.root is None:
             return Problem(post.row, column, "no folder of pictures", f"{post.image}: say --images DIR")
         path = os.path.realpath(os.path.join(self.root, post.image))
-        if os.path.commonpath((self.root, path)) != self.root:
+        if not Path(path).is_relative_to(self.root):
             return Problem(
                 post.row, column, "path leaves the folder", f"{post.image} is not inside the folder of pictures"
             )
         try:
-            if os.path.isdir(path):
-                return Problem(post.row, column, "missing picture", f"{post.image} is a folder")
-            if (megabytes := os.stat(path).st_size / 1e6) > self.max_megabytes:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which to read would wait for ever
+                return Problem(post.row, column, "missing picture", f"{post.image} is no file")
+            if (megabytes := status.st_size / 1e6) > self.max_megabytes:
                 detail = f"{post.image} has {megabytes:.0f} MB, the limit is {self.max_megabytes:g} MB"
                 return Problem(post.row, column, "picture too large", detail)
             return path, self.encoders["image"].keys([path])[0]
         except FileNotFoundError:
             return Problem(post.row, column, "missing picture", f"{post.image} is not in the folder of pictures")
-        except (OSError, PictureUnreadable) as error:  # a name too long, no permission, a socket
-            return Problem(post.row, column, "missing picture", f"{post.image} cannot be opened: {error}")
+        except (OSError, PictureUnreadable) as error:  # a name too long, no permission; the reason without the path
+            reason = getattr(error.__cause__ or error, "strerror", None) or type(error).__name__
+            return Problem(post.row, column, "missing picture", f"{post.image} cannot be opened: {reason}")
 
     def _look(self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str) -> None:
         """Look at the headers of pictures that are not cached: sizes that no photograph has are not decoded."""
@@ -162,7 +165,7 @@ def _header_problem(post: Post, path: str, column: str) -> Problem | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error below, with our words
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
         return Problem(post.row, column, "picture too large", f"{post.image} unpacks to more pixels than is safe")

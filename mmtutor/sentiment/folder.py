@@ -12,6 +12,7 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -39,6 +40,8 @@ def check_free(folder: Path | str, overwrite: bool = False) -> Path:
         raise FileExistsError(f"{folder} exists already: name another folder, or say --overwrite to replace a model")
     if taken and not (folder / SUMS).is_file():
         raise FileExistsError(f"{folder} holds no model of this tool, so it is not overwritten: name another folder")
+    if taken and (others := sorted({path.name for path in folder.iterdir()} - {SUMS, *FILES})):
+        raise FileExistsError(f"{folder} holds more than a model, {others}, so it is not overwritten: move them away")
     parent = folder.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise FileExistsError(f"{folder} cannot be made: {parent} is no folder that can be written to")
@@ -50,7 +53,7 @@ def save(model: SentimentModel, encoder: PostEncoder, report: dict, page: str, f
 
     The same model gives the same bytes: no file holds a time, a path or a name of the machine.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     tensors = {
         f"{name}.{k}": v.contiguous() for name, head in model.heads.items() for k, v in head.state_dict().items()
@@ -80,8 +83,8 @@ def _swap(partial: Path, folder: Path) -> None:
         folder.rename(old)
     try:
         partial.rename(folder)
-    except OSError:
-        if old.exists():
+    except BaseException:  # Ctrl-C too
+        if old.exists() and not folder.exists():
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
@@ -131,12 +134,12 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
         model = SentimentModel(
             tuple(config["classes"]), config["method"], heads, calibrations, tuple(config["shares"]), config["decision"]
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if encoder is not None:
+            _check_encoders(folder, config, config_of(model, encoder)["encoders"])
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ModelUnusable):
             raise
         raise ModelUnusable(f"{folder} does not hold a model of this tool: {type(error).__name__}: {error}") from error
-    if encoder is not None:
-        _check_encoders(folder, config, config_of(model, encoder)["encoders"])
     return model, config
 
 

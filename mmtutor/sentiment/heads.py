@@ -61,16 +61,24 @@ def new_head(dims: dict[str, int], classes: int) -> EncoderFusion:
 
 
 def fit_head(
-    train: Samples, classes: int, strength: float, device: str | None = None, start: EncoderFusion | None = None
+    train: Samples,
+    classes: int,
+    strength: float,
+    device: str | None = None,
+    start: EncoderFusion | None = None,
+    class_weights: str | None = "balanced",
 ) -> EncoderFusion:
-    """Train one head to the optimum of its class-balanced loss. start: a head to begin near, which saves time."""
+    """Train one head to the optimum of its loss: l2 = strength / N, class weights as `training.fit`.
+
+    start: a head to begin near, which saves time and changes nothing else.
+    """
     dims = {m: x.shape[1] for m, x in train.features.items()}
     head = new_head(dims, classes)
     if start is not None:
         head.fusion.load_state_dict(start.fusion.state_dict())
     for m, x in train.features.items():
         head.encoders[m].measure(x)
-    fit_optimum(head, train, l2=strength / len(train), class_weights="balanced", device=device, tolerance=1e-4)
+    fit_optimum(head, train, l2=strength / len(train), class_weights=class_weights, device=device, tolerance=1e-4)
     return head
 
 

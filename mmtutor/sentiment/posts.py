@@ -17,7 +17,10 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"})
 """What a label says, in lower case, that is none: what spreadsheets and pandas write for an empty cell."""
-BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # before UTF-16, whose mark begins like this one
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class PostTable:
     """A file of posts. Iterating yields a Post or a Problem for each row, in order; no more than a row is in memory.
 
     path: .csv, .tsv, .tab, .jsonl or .ndjson; delimiter: of a table, None for the one that its name says.
-    encoding: None decodes a file with a byte-order mark as that says, and otherwise each line by itself as UTF-8, else
-    GB18030, else Windows-1252. `encodings` says how many lines were which, once the table was read to its end, and
+    encoding: None decodes a file with the mark of UTF-16 or UTF-32 as that, and otherwise each line by itself as UTF-8,
+    else GB18030, else Windows-1252. `encodings` says how many lines were which, once the table was read to its end, and
     `odd_lines` where each encoding other than UTF-8 came first.
     columns: see Columns; those in `needed` must be there.
     Raises PostsUnusable for a file that cannot be read as a table of posts at all: it names the columns that there are.
@@ -72,6 +75,8 @@ class PostTable:
         if self.path.suffix.lower() not in (*DELIMITERS, *JSON_LINES) and self.delimiter is None:
             known = ", ".join((*DELIMITERS, *JSON_LINES))
             raise PostsUnusable(f"{self.path.name}: unknown kind of table; expected a name ending in {known}")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise PostsUnusable(f"the delimiter {self.delimiter!r} is not one character that can stand between cells")
         next(iter(self._records()), None)
 
     def __iter__(self) -> Iterator[Post | Problem]:
@@ -88,9 +93,10 @@ class PostTable:
     def _post(self, row: int, record: dict[str, str], seen: dict[str, int]) -> Post | Problem:
         cells = {name: record.get(getattr(self.columns, name)) for name in ("text", "image", "label", "group", "id")}
         text, image = ((cells[name] or "").strip() for name in ("text", "image"))
-        if (bad := re.search("\x00|[\ud800-\udfff]", text + image)) is not None:
-            column = self.columns.text if bad.group() in text else self.columns.image
-            return Problem(row, column, "not a text", f"it holds the character {bad.group()!r}")
+        for name, cell in cells.items():
+            if (bad := re.search("[\x00\ud800-\udfff]", cell or "")) is not None:
+                column = getattr(self.columns, name)
+                return Problem(row, column, "not a text", f"it holds the character {bad.group()!r}")
         label, group, name = ((cells[k] or "").strip() or None for k in ("label", "group", "id"))
         if name is not None and seen.setdefault(name, row) != row:
             return Problem(row, self.columns.id, "duplicated id", f"{name!r} is the id of row {seen[name]} too")
@@ -122,8 +128,7 @@ class PostTable:
                 kind, column = "broken quoting", header[0]
                 yield row, Problem(row, column, kind, f"{error}: is a quotation mark never closed, or not doubled?")
                 continue
-            if not cells:  # a blank line, at the end of many files
-                row -= 1
+            if not cells:  # a blank line, at the end of many files; a spreadsheet counts it
                 continue
             if len(cells) != len(header):
                 detail = f"{len(cells)}, the header has {len(header)}: a {delimiter!r} in a text without quotes?"
@@ -148,7 +153,8 @@ class PostTable:
             if odd := next((k for k, v in record.items() if k in known and isinstance(v, dict | list)), ""):
                 yield row, Problem(row, odd, "not a text", f"it is a {type(record[odd]).__name__}")
                 continue
-            yield row, {str(key): "" if value is None else str(value) for key, value in record.items()}
+            # null and NaN, which alone is unequal to itself, are empty cells
+            yield row, {key: "" if value is None or value != value else str(value) for key, value in record.items()}
 
     def _check_header(self, header: list[str], delimiter: str | None) -> None:
         """Raise PostsUnusable where the columns are not those of posts, with a guess at the reason."""
@@ -178,9 +184,9 @@ class PostTable:
         if encoding is not None:
             try:
                 with self.path.open(encoding=encoding, newline=None) as file:
-                    for line in file:
+                    for number, line in enumerate(file):
                         self.encodings[encoding] += 1
-                        yield line
+                        yield line if number else line.removeprefix("\ufeff")
             except (UnicodeError, LookupError) as error:
                 raise PostsUnusable(f"{self.path.name} cannot be read as {encoding}: {error}") from error
             return
@@ -191,7 +197,7 @@ class PostTable:
                 self.encodings[name] += 1
                 if name != "utf-8":
                     self.odd_lines.setdefault(name, number)
-                yield text
+                yield text.removeprefix("\ufeff") if number == 1 else text
 
 
 def decode(raw: bytes) -> tuple[str, str]:

@@ -62,6 +62,30 @@ class _Numbers(dict):
         return self[key]
 
 
+class Grouping:
+    """Which posts belong together: those of one given group; of the others, those of the same words or picture file."""
+
+    def __init__(self) -> None:
+        """Start without posts."""
+        self._given: list[int] = []
+        self._links: list[tuple[int, int]] = []  # (post, number of its words or of its picture)
+        self._names, self._things = _Numbers(), _Numbers()
+
+    def add(self, post: Post, picture: bytes | None) -> None:
+        """Add the next post; picture: the content hash of its picture file, None for none."""
+        row = len(self._given)
+        self._given.append(-1 if post.group is None else self._names[post.group])
+        if letters := normalise(post.text):
+            self._links.append((row, self._things[content_key("words", letters.encode())]))
+        if picture is not None:
+            self._links.append((row, self._things[picture]))
+
+    def numbers(self) -> np.ndarray:
+        """Return the number of each post's group, (N,) int64."""
+        known = np.array(self._given)
+        return np.where(known >= 0, known, _joined(len(known), self._links) + len(self._names))
+
+
 def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True) -> Table:
     """Encode all posts and return them as a table; what is faulty is added to `faults` and left out.
 
@@ -72,10 +96,8 @@ def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress:
     Raises PostsUnusable where no post is left, or labels are of one class or of more than MOST_CLASSES.
     """
     _share_encoding(posts, encoder)
-    labels, groups, texts = _Numbers(), _Numbers(), _Numbers()
+    labels, grouping = _Numbers(), Grouping()
     y: list[int] = []
-    given: list[int] = []
-    words, files = [], []  # for the implicit groups: (post, number of its text or picture)
     keys = {m: bytearray() for m in MODALITIES}
     position: dict[str, list[int]] = {m: [] for m in MODALITIES}
     count = dict.fromkeys(MODALITIES, 0)
@@ -83,27 +105,20 @@ def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress:
         _note(chunk.outcome, faults)
         at = {m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True)) for m in MODALITIES}
         for k, post in enumerate(chunk.kept):
-            row = len(y)
             y.append(labels[post.label])
-            given.append(-1 if post.group is None else groups[post.group])
+            grouping.add(post, chunk.keys["image"][at["image"][k]] if k in at["image"] else None)
             for m in MODALITIES:
                 position[m].append(count[m] + at[m][k] if k in at[m] else -1)
-            if letters := normalise(post.text):
-                words.append((row, texts[content_key("words", letters.encode())]))
-            if k in at["image"]:
-                files.append((row, texts[chunk.keys["image"][at["image"][k]]]))
         for m in MODALITIES:
             keys[m] += b"".join(key.ljust(KEY_BYTES, b"\0") for key in chunk.keys[m])
             count[m] += len(chunk.keys[m])
     classes = _classes(labels, len(y), faults, posts)
     order = torch.tensor([classes.index(name) for name in labels])
-    known = np.array(given)
-    implicit = _joined(len(y), words + files)
     return Table(
         {m: encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")) for m in MODALITIES},
         {m: torch.tensor(position[m]) for m in MODALITIES},
         order[torch.tensor(y)],
-        np.where(known >= 0, known, implicit + len(groups)),
+        grouping.numbers(),
         classes,
     )
 

@@ -1,0 +1,191 @@
+"""The sentiment tool's speed and memory: features, choosing, predicting, and what end-to-end training would take.
+
+python -m benchmarks.sentiment         about six minutes on two cores; needs the data set mvsa
+
+The original recipe is measured on STEPS steps and counted up to the ten epochs for which it was published.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.encoders import bare_pictures, bare_texts
+from benchmarks.measure import Row, as_table, ratio, turns
+from benchmarks.original_recipe import BATCH, recipe
+from mmtutor import data
+from mmtutor.encoders import ImageEncoder, TextEncoder
+from mmtutor.encoders.text import load as load_text
+from mmtutor.encoders.weights import locate
+from mmtutor.sentiment import Options, folder, train
+from mmtutor.sentiment.features import MODALITIES, PostEncoder
+from mmtutor.sentiment.posts import Post
+
+PART, TURNS = 128, 5  # posts that the encoders are timed on, and how often
+FEW, MANY = 1_000, 100_000
+EPOCHS, POSTS, RAW = 10, 2000, 500
+STEPS = 5  # of the recipe: benchmarks.original_recipe's
+
+
+def write_table(path: Path, texts: Sequence[str], pictures: Sequence[str], labels: Sequence[str], n: int) -> Path:
+    """Write n posts, going round what is given as often as needed; ids make the rows differ."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "text", "image", "label"])
+        posts = zip(itertools.cycle(texts), itertools.cycle(pictures), itertools.cycle(labels), range(n), strict=False)
+        table.writerows((k, text, picture, label) for text, picture, label, k in posts)
+    return path
+
+
+def throughput(loaded: data.Dataset) -> Row:
+    """The tool's feature extraction from an empty cache, against bare loops over the same two networks."""
+    text, image = TextEncoder(cache=False), ImageEncoder(cache=False)
+    tokenizer, _ = load_text(locate("minilm").parent)
+    text.model, image.model  # noqa: B018  loaded before anything is timed
+    paths, texts = loaded.modalities["image"][:PART], list(loaded.modalities["text"][:PART])
+    posts = [Post(k, t, p.name) for k, (t, p) in enumerate(zip(texts, paths, strict=True))]
+
+    def tool() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            encoder = PostEncoder(paths[0].parent, cache=cache)
+            for m, known in (("text", text), ("image", image)):
+                encoder.encoders[m]._model = known.model
+            encoder.encoders["text"]._tokenizer = tokenizer
+            encoder.encode(posts)
+
+    def bare() -> None:
+        bare_pictures(image, paths)
+        bare_texts(text, tokenizer, texts)
+
+    times = turns({"tool": tool, "bare": bare}, TURNS, warm=1)
+    return Row(
+        "features, tool / bare loops (80 % of its throughput)", ratio(times, "tool", "bare"), 1 / 0.8, "ratio of time"
+    )
+
+
+def run(arguments: list[str], **environment: str) -> tuple[float, float]:
+    """Run `mmtutor ARGUMENTS` in a process of its own; return seconds and its peak anonymous memory in MB."""
+    start, peak = time.perf_counter(), 0
+    child = subprocess.Popen([sys.executable, "-m", "mmtutor.cli", *arguments], env=os.environ | environment,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    while child.poll() is None:
+        try:
+            status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
+            peak = max(peak, next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")))
+        except (OSError, StopIteration):  # not Linux, or it has just ended
+            pass
+        time.sleep(0.02)
+    if child.returncode:
+        raise RuntimeError(
+            f"mmtutor {' '.join(arguments)} ended with {child.returncode}: {child.stderr.read().decode()}"
+        )
+    return time.perf_counter() - start, peak / 1024
+
+
+def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
+    """Choosing and training on all posts, predicting from raw files and from cached features."""
+    pictures, labels = [p.name for p in loaded.modalities["image"]], [loaded.classes[y] for y in loaded.labels]
+    table = write_table(place / "posts.csv", list(loaded.modalities["text"]), pictures, labels, POSTS)
+    first = write_table(place / "first.csv", list(loaded.modalities["text"]), pictures, labels, RAW)
+    images = loaded.modalities["image"][0].parent
+    options = Options(images, cache=place / "train")
+    encoder = options.encoder(table)
+    start = time.perf_counter()
+    *_, last = encoder.chunks(options.table(table), "image")
+    encoding = time.perf_counter() - start
+    start = time.perf_counter()
+    report = train(table, place / "model", options)
+    choosing = time.perf_counter() - start
+    call = ["sentiment", "predict", str(place / "model"), str(first), "--images", str(images)]
+    raw, _ = run([*call, "--out", str(place / "answers.csv")], MMTUTOR_CACHE=str(place / "raw"))
+    model, _ = folder.load(place / "model")
+    features = {m: torch.cat([last.features[m]] * 20)[:POSTS] for m in MODALITIES}
+    present = {m: torch.ones(POSTS, dtype=torch.bool) for m in MODALITIES}
+    times = turns({"cached": lambda: model.predict(features, present)}, 5, warm=1)["cached"]
+    step = recipe()["seconds_per_epoch"] / -(-590 // BATCH)
+    endless = EPOCHS * -(-POSTS // BATCH) * step
+    best = report["methods"][report["winner"]]
+    notes = {"winner": best["name"], "macro-F1": best["macro_f1"], "features, s": encoding, "recipe, s a step": step}
+    print(json.dumps(notes), file=sys.stderr)
+    whole = (encoding + choosing) / endless
+    return [
+        Row(f"choosing and training on {POSTS} posts, features cached", choosing, 60, "s"),
+        Row(f"predicting {RAW} posts from raw files, start included", raw / RAW, 0.1, "s a post"),
+        Row("predicting from cached features", 1000 * float(np.median(times)) / POSTS, 0.2, "ms a post"),
+        Row("features, choosing, training / original recipe, 10 epochs", whole, 0.01, "ratio of time"),
+    ]
+
+
+def memory_rows(place: Path) -> list[Row]:
+    """Training on and predicting of 100,000 posts against 1,000: the same process, but for the table."""
+    pictures, rng = place / "pictures", np.random.default_rng(0)
+    pictures.mkdir()
+    for k in range(40):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(pictures / f"{k}.jpg")
+    texts = [f"{word} {other} day number {k}" for k, (word, other) in enumerate(itertools.product(WORDS, WORDS))]
+    peaks: dict[tuple[str, int], float] = {}
+    for n in (FEW, MANY):
+        table = write_table(place / f"{n}.csv", texts, [f"{k}.jpg" for k in range(40)], ["bad", "good", "fair"], n)
+        shared = {"MMTUTOR_CACHE": str(place / "flat")}
+        call = [
+            "sentiment",
+            "train",
+            str(table),
+            "--images",
+            str(pictures),
+            "--out",
+            str(place / f"m{n}"),
+            "--repeats",
+            "1",
+        ]
+        _, peaks["training", n] = run([*call, "--folds", "2"], **shared)
+        call = ["sentiment", "predict", str(place / f"m{n}"), str(table), "--images", str(pictures)]
+        _, peaks["predicting", n] = run([*call, "--out", str(place / f"{n}.jsonl")], **shared)
+    print(json.dumps({f"{what} {n}": round(mb) for (what, n), mb in peaks.items()}), file=sys.stderr)
+    return [
+        Row(f"memory of {what} {MANY:,} posts / {FEW:,}", peaks[what, MANY] / peaks[what, FEW], 1.15, "ratio of peaks")
+        for what in ("training", "predicting")
+    ]
+
+
+WORDS = (
+    "sun",
+    "rain",
+    "wind",
+    "snow",
+    "fog",
+    "heat",
+    "frost",
+    "hail",
+    "storm",
+    "calm",
+    "dawn",
+    "dusk",
+    "noon",
+    "night",
+)
+
+
+def rows() -> list[Row]:
+    """Measure everything; raises DatasetUnavailable where mvsa cannot be had."""
+    loaded = data.load("mvsa")
+    with tempfile.TemporaryDirectory() as place:
+        speed = [throughput(loaded), *speed_rows(loaded, Path(place))]
+    with tempfile.TemporaryDirectory() as place:
+        return speed + memory_rows(Path(place))
+
+
+if __name__ == "__main__":
+    print(as_table(rows()))
