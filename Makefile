@@ -57,7 +57,9 @@ results: $(VENV)/.all  ## measure again what is too long for a notebook (the fil
 	$(BIN)/python -m benchmarks.original_recipe
 	$(BIN)/python -m benchmarks.which_level
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.captions
 	$(BIN)/python -m benchmarks.mi_estimators
+	$(BIN)/python -m benchmarks.sentiment_study
 
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
