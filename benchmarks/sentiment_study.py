@@ -1,7 +1,7 @@
 """What chapter 10 cites and is too long for a notebook; writes its results files.
 
 python -m benchmarks.sentiment_study                      everything (about 20 minutes on two idle cores)
-python -m benchmarks.sentiment_study methods              one file: methods, curve, weights or finetune
+python -m benchmarks.sentiment_study methods              one file: looks, methods, curve, weights or finetune
 
 Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
 """
@@ -9,6 +9,7 @@ Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import platform
 import sys
@@ -18,9 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 from mmtutor import data
+from mmtutor.data.mvsa import normalise
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.text import mean_pool
 from mmtutor.evaluation import accuracy, expected_calibration_error, folds, grouped_split, log_loss, macro_f1
@@ -32,23 +36,80 @@ from mmtutor.training import fit, predict
 from mmtutor.types import Features, Masks, Present, Samples
 
 RESULTS = Path(__file__).resolve().parent.parent / "book" / "10_sentiment" / "results"
-SETS = ("oasis", "mvsa")
+SETS = {"photographs": "oasis", "tweets": "mvsa"}
+"""Name in the results → data set."""
 REPEATS = 5
-SIZES = {"oasis": (60, 120, 240, 470), "mvsa": (100, 200, 400, 800, 1600)}
+SIZES = {"photographs": (60, 120, 240, 470), "tweets": (100, 200, 400, 800, 1600)}
 RATES = (1e-5, 5e-5, 2e-4)
 """Learning rates that fine-tuning chooses from, on the validation part."""
 
 
-@lru_cache(maxsize=4)
-def table_of(name: str, captions: str = "human") -> Table:
-    """Return frozen features, labels and groups of a data set; captions: of oasis."""
-    loaded = data.load(name, captions=captions) if name == "oasis" else data.load(name)
+@lru_cache(maxsize=2)
+def table_of(name: str) -> Table:
+    """Return frozen features, labels and groups of a set."""
+    loaded = data.load(SETS[name])
     features = {
         "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
         "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
     }
     rows = torch.arange(len(loaded.labels))
     return Table(features, dict.fromkeys(features, rows), loaded.labels, loaded.groups, loaded.classes)
+
+
+def form(text: str) -> list[float]:
+    """Return what a text looks like, whatever it says."""
+    capitals = sum(c.isupper() for c in text) / max(len(text), 1)
+    marks = [text.count(mark) for mark in ("#", "@", "http", "!", "?", ".", ",")]
+    return [len(text), len(text.split()), capitals, text.lower().startswith("rt"), *marks]
+
+
+def size(path: Path) -> list[float]:
+    """Return width, height, their ratio and the logarithm of the bytes of a picture file."""
+    with Image.open(path) as picture:
+        width, height = picture.size
+    return [width, height, width / height, np.log(path.stat().st_size)]
+
+
+def colour(path: Path) -> list[float]:
+    """Return mean red, green and blue, contrast and saturation."""
+    small = Image.open(path).convert("RGB").resize((64, 64))
+    rgb, hsv = np.asarray(small) / 255, np.asarray(small.convert("HSV")) / 255
+    return [*rgb.mean((0, 1)), rgb.mean(2).std(), hsv[..., 1].mean()]
+
+
+SHORTCUTS = {"form of the text": ("text", form), "size of the picture": ("image", size), "colours": ("image", colour)}
+
+
+def shortcut_row(name: str) -> dict[str, list[float]]:
+    """Return shortcut → macro-F1 over five grouped folds of a forest that is shown nothing else."""
+    loaded, rows = data.load(SETS[name]), {}
+    y = loaded.labels.numpy()
+    for shortcut, (modality, look) in SHORTCUTS.items():
+        x = np.array([look(sample) for sample in loaded.modalities[modality]], float)
+        rows[shortcut] = []
+        for train, test in folds(y, loaded.groups, splits=5, repeats=1):
+            forest = RandomForestClassifier(60, min_samples_leaf=5, class_weight="balanced", random_state=0)
+            score = macro_f1(forest.fit(x[train], y[train]).predict(x[test]), y[test])
+            rows[shortcut].append(round(score, 4))
+    return rows
+
+
+def look_row(name: str) -> dict:
+    """Return counts of classes and of what repeats: reposts and how often their labels agree, and files; shortcuts."""
+    loaded = data.load(SETS[name])
+    y, texts = loaded.labels.numpy(), [normalise(text) for text in loaded.modalities["text"]]
+    again = {text: [k for k, other in enumerate(texts) if other == text] for text in sorted(set(texts)) if text}
+    same = [np.mean([y[i] == y[j] for i in rows for j in rows if i < j]) for rows in again.values() if len(rows) > 1]
+    files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in loaded.modalities["image"]}
+    return {
+        "counts": np.bincount(y).tolist(),
+        "repeated": sum(len(rows) for rows in again.values() if len(rows) > 1),
+        "without words": texts.count(""),
+        "same words, same label": float(np.mean(same)) if same else None,
+        "any two, same label": float(((np.bincount(y) / len(y)) ** 2).sum()),
+        "files": len(files),
+        "shortcuts": shortcut_row(name),
+    }
 
 
 def methods_row(name: str, split: str) -> dict:
@@ -80,7 +141,8 @@ def methods_row(name: str, split: str) -> dict:
             }  # fmt: skip
             for key, value in scores.items():
                 rows[m][key].append(round(value, 4))
-    return {"methods": rows, "sizes": {"n_train": len(plan[0][0]), "n_test": len(plan[0][1])}}
+    sizes = {"n_train": len(plan[0][0]), "n_test": len(plan[0][1])}
+    return {"methods": rows, "sizes": sizes, "counts": torch.bincount(y).tolist()}
 
 
 def weights_row(name: str, class_weights: str | None) -> dict:
@@ -152,7 +214,7 @@ class LastBlock(nn.Module):
 @torch.no_grad()
 def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
     """Return what enters the last block, for all posts, and the network. Computed once: it is frozen."""
-    loaded = data.load(name)
+    loaded = data.load(SETS[name])
     if modality == "image":
         encoder = ImageEncoder("efficientnet-lite0", cache=False)
         network, maps = encoder.model, []
@@ -217,6 +279,7 @@ def _balanced_loss(logits: Tensor, y: Tensor) -> float:
 
 
 PLANS = {
+    "looks": (look_row, {name: (name,) for name in SETS}),
     "methods": (methods_row, {f"{name}/{split}": (name, split) for name in SETS for split in ("grouped", "random")}),
     "curve": (curve_row, {f"{name}/{size}": (name, size) for name in SETS for size in SIZES[name]}),
     "weights": (

@@ -68,14 +68,15 @@ def fit_optimum(
             gradient = torch.zeros_like(p) if p.grad is None else p.grad
             p.grad = accelerator.reduce(gradient, "sum") + (l2 * p.detach() if p.dim() > 1 else 0)
         penalty = sum(p.detach().square().sum() for p in parameters if p.dim() > 1) * l2 / 2
-        return accelerator.reduce(total, "sum") + penalty
+        value = accelerator.reduce(total, "sum") + penalty
+        if not bool(value.isfinite()):  # here, since the optimiser would stumble over it with another error
+            raise FloatingPointError(f"the loss became {float(value)}: check the scale of the features")
+        return value
 
     optimizer.step(loss)
     value = float(loss())
     optimizer.zero_grad()
     model.to("cpu")
-    if not math.isfinite(value):
-        raise FloatingPointError(f"the loss became {value}: check the scale of the features")
     return value
 
 

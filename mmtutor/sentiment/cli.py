@@ -112,6 +112,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     target = None if arguments.json is None else Path(arguments.json)
     if target is not None and not target.absolute().parent.is_dir():
         raise OSError(f"{target} cannot be written: its folder does not exist")
+    if target is not None and target.is_dir():
+        raise OSError(f"{target} cannot be written: it is a folder")
     result = evaluate(arguments.model, arguments.posts, _options(arguments))
     _tell_problems(result["problems"])
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

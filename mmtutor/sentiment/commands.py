@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmtutor.device import one_thread
+from mmtutor.device import make_accelerator, one_thread
 from mmtutor.sentiment import folder
 from mmtutor.sentiment.choosing import choose
 from mmtutor.sentiment.faults import Faults, PostsUnusable, Problem
@@ -65,9 +65,8 @@ def train(
     Under several processes (torchrun) all take part and the first one writes.
     Raises PostsUnusable, FileExistsError or what the encoders raise; then nothing was written.
     """
-    from accelerate import PartialState
-
     options = options or Options()
+    accelerator = make_accelerator(options.device, mixed=False)  # first: it says which GPU this process has
     table, encoder, faults = options.table(posts, "label"), options.encoder(posts), Faults(options.strict)
     out = folder.check_free(out, overwrite)
     data = read_table(table, encoder, faults, options.progress)
@@ -77,9 +76,9 @@ def train(
         )
         model = train_final(data, choice, decision, options.device)
     report = training_report(data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed)
-    if PartialState().is_main_process:
+    if accelerator.is_main_process:
         folder.save(model, encoder, report, page(report), out)
-    PartialState().wait_for_everyone()
+    accelerator.wait_for_everyone()
     return report
 
 

@@ -127,7 +127,7 @@ def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
     """Under several processes: encode every n-th chunk here, the others elsewhere; wait until all are cached."""
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState()  # of the processes that `device.make_accelerator` has found
     if state.num_processes == 1:
         return
     from mmtutor.sentiment.features import CHUNK

@@ -38,7 +38,7 @@ def small_models_on_one_thread():
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     """Return the feature cache that all tests share, so that each post is encoded once."""
-    return tmp_path_factory.mktemp("features")
+    return tmp_path_factory.mktemp("shared-cache") / "features"
 
 
 @pytest.fixture(scope="session")

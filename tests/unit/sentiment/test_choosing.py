@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmtutor.evaluation import folds, grouped_split, macro_f1
+from mmtutor.evaluation import expected_calibration_error, folds, grouped_split, log_loss, macro_f1
 from mmtutor.sentiment import choosing
 from mmtutor.sentiment.choosing import METHODS, choose
 from mmtutor.sentiment.faults import PostsUnusable
-from mmtutor.sentiment.heads import fit_head
+from mmtutor.sentiment.heads import calibrate, fit_head
 from mmtutor.sentiment.table import Table
 
 COMPLEMENTARY = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -75,11 +75,17 @@ def test_answers_scores_and_sizes_belong_together(both_needed):
     assert c.interval("late").low < c.scores["late"].mean() < c.interval("late").high
 
 
-def test_quality_is_of_calibrated_answers(both_needed):
-    """Beside the log loss of a guess by class frequencies, ln 4, and that of uncalibrated opinions."""
-    assert both_needed.quality["early"]["log_loss"] < 0.9 * np.log(4)
-    assert 0 <= both_needed.quality["early"]["ece"] < 0.25
-    assert both_needed.quality["text"]["log_loss"] > both_needed.quality["early"]["log_loss"]
+def test_quality_is_of_answers_calibrated_on_the_other_folds(both_needed):
+    """The first repeat, fold by fold."""
+    y = torch.arange(160) % 4
+    for m in METHODS:
+        q = both_needed.answers[m][0]
+        probs = torch.zeros(160, 4, dtype=torch.float64)
+        for train, test in list(folds(y, np.arange(160), splits=3, repeats=2, seed=0))[:3]:
+            probs[test] = calibrate(q[train], y[train])(q[test])
+        assert both_needed.quality[m]["log_loss"] == pytest.approx(log_loss(probs, y))
+        assert both_needed.quality[m]["ece"] == pytest.approx(expected_calibration_error(probs, y))
+    assert both_needed.quality["early"]["log_loss"] < 0.9 * np.log(4), "better than the frequencies of the classes"
 
 
 def test_same_seed_same_choice(synthetic):
@@ -157,7 +163,9 @@ def test_without_posts_that_have_both_the_commoner_modality_is_scored_alone(synt
 
 
 def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
-    with pytest.raises(PostsUnusable, match=r"8 posts are too few .*of \{'a': 4, 'b': 4\}.* at least 5 .*fewer --folds"):
+    with pytest.raises(
+        PostsUnusable, match=r"8 posts are too few .*of \{'a': 4, 'b': 4\}.* at least 5 .*fewer --folds"
+    ):
         quick(synthetic(n=8), splits=5)
     groups = np.arange(60)
     groups[1::2] = 1  # all of class b are reposts of each other
@@ -166,7 +174,9 @@ def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
     assert quick(synthetic(n=20), splits=2).scores["text"].shape == (2,)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"splits": 1}, "splits must be at least 2"), ({"repeats": 0}, "repeats")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"splits": 1}, "splits must be at least 2"), ({"repeats": 0}, "repeats")]
+)
 def test_impossible_plans_are_told(synthetic, options, words):
     with pytest.raises(PostsUnusable, match=f"cannot be cut into {options.get('splits', 3)} folds: .*{words}"):
         quick(synthetic(n=20), **options)
@@ -217,6 +227,27 @@ def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_gro
     assert losses[chosen] == pytest.approx(min(losses.values()), abs=1e-3)
     assert chosen == (min if noise < 1 else max)(choosing.STRENGTHS), "clear classes want little of it, noise much"
     assert torch.allclose(head(held.features), fit_head(train, 2, chosen, "cpu")(held.features), atol=1e-2)
+
+
+def test_a_rare_class_counts_in_full_when_strength_is_chosen(synthetic):
+    """Where classes weigh alike the best strength is often another one than where posts do, and that one is taken."""
+    differ = 0
+    for seed in range(8):
+        table = synthetic(n=120, where=((1, 1), *[(-1, -1)] * 5), dims=(40, 3), noise=0.7, seed=seed)
+        table = Table(table.features, table.position, table.labels.clamp(max=1), table.groups, ("a", "b"))
+        rest, part = grouped_split(table.labels, table.groups, fraction=0.25, seed=seed)
+        train, held = (table.samples(torch.from_numpy(rows), ("text",)) for rows in (rest, part))
+        alike, plain = {}, {}
+        for strength in choosing.STRENGTHS:
+            right = fit_head(train, 2, strength, "cpu")(held.features).log_softmax(1).detach()
+            right = right[torch.arange(len(held)), held.labels]
+            alike[strength] = -np.mean([right[held.labels == c].mean() for c in range(2)])
+            plain[strength] = -float(right.mean())
+        chosen, _ = choosing._strength(table, torch.arange(120), "text", seed, "cpu")
+        assert alike[chosen] == pytest.approx(min(alike.values()), abs=1e-3)
+        other = min(plain, key=plain.get)
+        differ += alike[other] > alike[chosen] + 5e-3
+    assert differ > 0
 
 
 def test_too_few_to_choose_a_strength_means_the_strongest(synthetic):

@@ -1,4 +1,4 @@
-"""Posts → features: pictures that cannot be had or read are named and left out, and what is cached is not made again."""
+"""Posts → features: pictures that cannot be had or read are named and left out; what is cached is not made again."""
 
 import os
 import struct
@@ -49,12 +49,13 @@ def test_features_are_those_of_the_encoders_and_stand_where_they_belong(encoder,
         Post(5, "second"),
         Post(6, "third", "nothere.png"),
         Post(7, "first", "bad-0.png"),
+        Post(8, "fourth"),
     ]
     chunk = encoder.encode(posts)
-    assert chunk.kept == [posts[0], posts[2], posts[3], posts[5]]
+    assert chunk.kept == [posts[0], posts[2], posts[3], posts[5], posts[6]]
     assert chunk.outcome[1] is posts[1] and chunk.outcome[4].kind == "missing picture"
-    assert chunk.where == {"text": [0, 2, 3], "image": [0, 1, 3]}
-    texts = TextEncoder(device="cpu", cache=cache).encode(["first", "second", "first"])
+    assert chunk.where == {"text": [0, 2, 3, 4], "image": [0, 1, 3]}
+    texts = TextEncoder(device="cpu", cache=cache).encode(["first", "second", "first", "fourth"])
     images = ImageEncoder(device="cpu", cache=cache).encode([folder / f"{n}-0.png" for n in ("good", "bad", "bad")])
     assert torch.equal(chunk.features["text"], texts) and torch.equal(chunk.features["image"], images)
     assert encoder.dims == {"text": texts.shape[1], "image": images.shape[1]}

@@ -91,7 +91,7 @@ def test_a_file_that_is_not_as_it_was_written_is_named(saved, name, how):
 
 def test_a_folder_without_sums_or_that_is_none_is_told(saved, tmp_path):
     (saved / SUMS).write_bytes(b"\xff\x00 nonsense")
-    with pytest.raises(ModelUnusable, match="config.json is not as it was written"):
+    with pytest.raises(ModelUnusable, match=r"config\.json is not as it was written"):
         load(saved)
     (saved / SUMS).unlink()
     with pytest.raises(ModelUnusable, match="has no SHA256SUMS: it is no model, or one that was copied in part"):
@@ -179,7 +179,9 @@ def test_a_model_is_overwritten_only_when_told_and_nothing_else_ever(saved, tmp_
         with pytest.raises(FileExistsError, match="holds no model of this tool, so it is not overwritten"):
             check_free(other, overwrite=True)
     (saved / "predictions.csv").write_text("answers")
-    with pytest.raises(FileExistsError, match=r"holds more than a model, \['predictions.csv'\], so it is not overwritten"):
+    with pytest.raises(
+        FileExistsError, match=r"holds more than a model, \['predictions.csv'\], so it is not overwritten"
+    ):
         check_free(saved, overwrite=True)
     with pytest.raises(FileExistsError, match="holds no model"):
         check_free(saved / "config.json", overwrite=True)

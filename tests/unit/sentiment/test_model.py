@@ -46,14 +46,20 @@ def test_a_model_keeps_the_heads_that_it_needs_trained_on_all_posts_that_each_ca
     assert set(models["early"].heads) == {"text", "image", "early"} == set(models["early"].calibrations)
     for method in ("text", "image"):
         assert set(models[method].heads) == {"text", "image"} == set(models[method].calibrations)
-    assert set(models["late"].heads) == {"text", "image"} and set(models["late"].calibrations) == {"text", "image", "late"}
+    assert set(models["late"].heads) == {"text", "image"} and set(models["late"].calibrations) == {
+        "text",
+        "image",
+        "late",
+    }
     assert models["late"].modalities == ("text", "image")
     # 99 posts have a text, 98 a picture: the centre of each head is the mean of just these
     for m, n in (("text", 99), ("image", 98)):
         assert len(table.features[m]) == n
         assert torch.allclose(models["early"].heads[m].encoders[m].mean, table.features[m].mean(0), atol=1e-6)
     both = table.samples(table.having(("text", "image")).nonzero().flatten(), HEADS["early"])
-    assert torch.allclose(models["early"].heads["early"].encoders["text"].mean, both.features["text"].mean(0), atol=1e-6)
+    assert torch.allclose(
+        models["early"].heads["early"].encoders["text"].mean, both.features["text"].mean(0), atol=1e-6
+    )
 
 
 def test_shares_are_those_of_the_training_posts(models):
@@ -87,7 +93,9 @@ def test_one_post_alone_is_answered_as_among_others(models):
     x, there = some(), present([1] * 6, [1, 1, 0, 1, 1, 1])
     whole = models["late"].predict(x, there)
     for i in range(6):
-        one = models["late"].predict({m: v[i : i + 1] for m, v in x.items()}, {m: v[i : i + 1] for m, v in there.items()})
+        one = models["late"].predict(
+            {m: v[i : i + 1] for m, v in x.items()}, {m: v[i : i + 1] for m, v in there.items()}
+        )
         assert torch.allclose(one.probabilities[0], whole.probabilities[i], atol=1e-6)
         assert one.contributions["text"][0] == pytest.approx(float(whole.contributions["text"][i]), abs=1e-6)
 
@@ -103,6 +111,7 @@ def test_the_two_decisions_differ_where_a_rare_class_is_spoken_for(synthetic):
     answers = {d: train_final(table, choice, d, "cpu").predict(x, there) for d in ("balanced", "likeliest")}
     assert torch.equal(answers["balanced"].probabilities, answers["likeliest"].probabilities)
     likeliest = answers["likeliest"]
+    assert train_final(table, choice, device="cpu").shares == pytest.approx([7 / 8, 1 / 8])
     assert torch.equal(likeliest.label, likeliest.probabilities.argmax(1))
     assert (answers["balanced"].label == 1).sum() > (likeliest.label == 1).sum() + 10
     # probabilities are as frequent as the classes; the balanced decision's label need not be the most probable

@@ -74,7 +74,7 @@ def test_encodings_with_a_mark_or_that_are_named_or_that_can_be_told(tmp_path, e
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["without a mark", "with a mark"])
 def test_mixed_encodings_are_read_line_by_line_and_told(tmp_path, mark):
-    lines = ["text,label".encode(), "héllo,x".encode(), "很好,x".encode("gb18030"), "caf\xe9,y".encode("windows-1252")]
+    lines = [b"text,label", "héllo,x".encode(), "很好,x".encode("gb18030"), "caf\xe9,y".encode("windows-1252")]
     posts = table(tmp_path, mark + b"\n".join(lines))
     assert [post.text for post in posts] == ["héllo", "很好", "café"]
     assert posts.encodings == {"utf-8": 2, "gb18030": 1, "windows-1252": 1}
@@ -121,7 +121,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "row", "column", "kind", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+@pytest.mark.parametrize(
+    ("line", "row", "column", "kind", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
+)
 def test_a_faulty_row_is_named_and_the_others_are_read(tmp_path, line, row, column, kind, words):
     first, second = read(tmp_path, f"text,image,label\n{line}\ngood,g.jpg,x\n")
     assert (first.row, first.column, first.kind) == (row, column, kind)
@@ -256,6 +258,8 @@ def test_a_table_of_nothing_but_faults_fits_in_memory():
         faults.add(problem(row))
     assert faults.total == KEPT + 50 and len(faults.first) == KEPT
     assert faults.summary().endswith(f"… and {KEPT + 45} more")
+    faults.add(problem(5000, "corrupt picture"))
+    assert faults.summary().endswith("1 × corrupt picture\n    … and 1 more"), "counted, though not kept"
 
 
 def test_strict_stops_at_the_first_fault_and_names_it():
