@@ -38,7 +38,8 @@ class Choice:
 
     strengths[head]: regularisation for the final heads; calibrations[method]: fitted on answers about posts not trained
     on. quality[method]: ECE and log loss of calibrated answers, each fold calibrated on the others.
-    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared posts, whose positions are `compared`.
+    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared posts, whose positions are `compared`;
+    guesses[method]: (repeats, N_c) the labels taken from them.
     """
 
     methods: tuple[str, ...]
@@ -49,6 +50,7 @@ class Choice:
     calibrations: dict[str, Calibration]
     quality: dict[str, dict[str, float]]
     answers: dict[str, Tensor]
+    guesses: dict[str, Tensor]
     compared: Tensor
 
     @property
@@ -81,6 +83,7 @@ def choose(
     splits: int = 5,
     repeats: int = 3,
     seed: int = 0,
+    decision: str = "balanced",
     most: int = MOST,
     device: str | None = None,
     progress: bool = True,
@@ -90,6 +93,7 @@ def choose(
     In each fold the strength of each head is chosen on a quarter of its training groups, then the head is trained on
     all of them: no score comes from a post that anything was fitted or chosen on. Singles learn from every post that
     has their modality. Where no post has both, the one modality that there is (or the commoner) is scored alone.
+    decision: how the scored labels are taken, see `model.SentimentModel`.
     Of more than `most` posts, whole groups drawn at random take part, which is enough to choose; more than `most` only
     where a rare class would else not fill the folds.
     Raises PostsUnusable where a class has too few groups for the folds, naming it.
@@ -111,14 +115,16 @@ def choose(
             answers[m][number // splits, test] = said[m]
     y = table.labels[rows]
     tests = [test for _, test in plan]
-    guesses = {m: a.argmax(2) for m, a in answers.items()}
+    calibrated = {m: torch.stack([_calibrated(a[r], y, tests[r * splits :][:splits]) for r in range(repeats)])
+                  for m, a in answers.items()}  # fmt: skip
+    guesses = {m: a.argmax(2) for m, a in (answers if decision == "balanced" else calibrated).items()}
     scores = {m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)]) for m, g in guesses.items()}
     return Choice(
         methods, scores, float(np.mean([len(a) for a, _ in plan])), float(np.mean([len(b) for _, b in plan])),
         {h: float(np.exp(np.median(np.log([c[h] for c in chosen])))) for h in chosen[0]},
         {m: calibrate(a.flatten(0, 1), y.repeat(repeats)) for m, a in answers.items()},
-        {m: _quality(a[0], y, tests[:splits]) for m, a in answers.items()},
-        answers, rows,
+        {m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)} for m, p in calibrated.items()},
+        answers, guesses, rows,
     )  # fmt: skip
 
 
@@ -201,10 +207,10 @@ def _strength(table: Table, learnt: Tensor, head: str, seed: int, device: str | 
     return best, kept
 
 
-def _quality(answers: Tensor, y: Tensor, tests: list[np.ndarray]) -> dict[str, float]:
-    """Return ECE and log loss of one repeat's answers, each fold calibrated on the others."""
+def _calibrated(answers: Tensor, y: Tensor, tests: list[np.ndarray]) -> Tensor:
+    """Return probabilities (N, C) of one repeat's opinions, each fold calibrated on the others."""
     probs = torch.empty(answers.shape, dtype=torch.float64)
     for test in tests:
         others = np.setdiff1d(np.arange(len(y)), test)
         probs[test] = calibrate(answers[others], y[others])(answers[test])
-    return {"ece": expected_calibration_error(probs, y), "log_loss": log_loss(probs, y)}
+    return probs

@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
     from mmtutor.sentiment.faults import PostsUnusable
     from mmtutor.sentiment.folder import ModelUnusable
 
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal that has no ü writes \xfc, and goes on
+        sys.stdout.reconfigure(errors="backslashreplace")
     known = (PostsUnusable, ModelUnusable, FileExistsError, EncoderUnavailable, WeightsCorrupt, CacheNotWritable)
     try:
         if options.command == "demo":
@@ -150,7 +152,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     faults = Faults(arguments.strict)
     answers = predict(arguments.model, arguments.posts, options, faults)
     if arguments.out is None:
-        for answer in answers:
+        for answer in list(answers) if arguments.strict else answers:  # strict: all, or nothing
             print(json.dumps(answer, ensure_ascii=False))
     else:
         out = check_target(arguments.out)

@@ -62,7 +62,8 @@ def train(
 ) -> dict:
     """Choose among text, image, early and late fusion, train the choice, write the model folder; return the report.
 
-    Under several processes (torchrun) all take part and the first one writes.
+    Under several processes (torchrun) all take part and the first one writes. The same call on the same machine gives
+    the same bytes; where features were encoded in other batches, as after an interruption, the last digits may differ.
     Raises PostsUnusable, FileExistsError or what the encoders raise; then nothing was written.
     """
     options = options or Options()
@@ -71,9 +72,8 @@ def train(
     out = folder.check_free(out, overwrite)
     data = read_table(table, encoder, faults, options.progress)
     with one_thread():
-        choice = choose(
-            data, splits=splits, repeats=repeats, seed=seed, device=options.device, progress=options.progress
-        )
+        choice = choose(data, splits=splits, repeats=repeats, seed=seed, decision=decision, device=options.device,
+                        progress=options.progress)  # fmt: skip
         model = train_final(data, choice, decision, options.device)
     report = training_report(data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed)
     if accelerator.is_main_process:

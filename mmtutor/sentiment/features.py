@@ -57,6 +57,8 @@ class PostEncoder:
         max_megabytes: float = MAX_MEGABYTES,
     ) -> None:
         """Settle the options; networks are loaded when a post needs them."""
+        if cache is False:
+            raise ValueError("cache=False, expected True or a folder: posts are found again by what was stored of them")
         if images is not None and not Path(images).is_dir():
             raise PostsUnusable(f"the folder of pictures, {images}, is no folder: say --images DIR")
         self.root = None if images is None else os.path.realpath(images)

@@ -71,7 +71,7 @@ def training_report(
 def _per_class(table: Table, choice: Choice) -> dict:
     """Return precision, recall and the confusion counts of the winner's answers in the first repeat."""
     y = table.labels[choice.compared].numpy()
-    guess = choice.answers[choice.winner][0].argmax(1).numpy()
+    guess = choice.guesses[choice.winner][0].numpy()
     counts = np.zeros((len(table.classes),) * 2, int)
     np.add.at(counts, (y, guess), 1)
     found = {}

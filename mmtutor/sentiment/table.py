@@ -75,8 +75,8 @@ class Grouping:
         """Add the next post; picture: the content hash of its picture file, None for none."""
         row = len(self._given)
         self._given.append(-1 if post.group is None else self._names[post.group])
-        if letters := normalise(post.text):
-            self._links.append((row, self._things[content_key("words", letters.encode())]))
+        if words := normalise(post.text) or post.text:  # of emoji and marks alone: the text itself
+            self._links.append((row, self._things[content_key("words", words.encode())]))
         if picture is not None:
             self._links.append((row, self._things[picture]))
 

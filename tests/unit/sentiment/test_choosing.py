@@ -88,6 +88,23 @@ def test_quality_is_of_answers_calibrated_on_the_other_folds(both_needed):
     assert both_needed.quality["early"]["log_loss"] < 0.9 * np.log(4), "better than the frequencies of the classes"
 
 
+def test_a_likeliest_decision_is_scored_by_calibrated_probabilities(synthetic):
+    """Four of five posts are of one class: what they say for the other must outweigh that, so it is said less often."""
+    table = synthetic(n=200, where=((-1, -1), (-1, -1), (-1, -1), (-1, -1), (1, 1)), noise=2.0)
+    table = replace(table, labels=(table.labels == 4).long(), classes=("a", "b"))
+    balanced, likeliest = quick(table, repeats=2), quick(table, repeats=2, decision="likeliest")
+    for m in METHODS:
+        assert torch.equal(balanced.answers[m], likeliest.answers[m])
+        assert torch.equal(balanced.guesses[m], balanced.answers[m].argmax(2))
+        assert likeliest.guesses[m].shape == (2, 200)
+        assert likeliest.guesses[m].sum() < balanced.guesses[m].sum()
+        hits = [(c.guesses[m] == table.labels).double().mean() for c in (balanced, likeliest)]
+        assert hits[1] > hits[0]
+    test = list(folds(table.labels, table.groups, splits=3, repeats=2, seed=0))[4][1]
+    guess = likeliest.guesses["early"][1, test]
+    assert likeliest.scores["early"][4] == pytest.approx(macro_f1(guess, table.labels[test]))
+
+
 def test_same_seed_same_choice(synthetic):
     table = synthetic(n=48)
     one, two, other = quick(table), quick(table), quick(table, seed=1)

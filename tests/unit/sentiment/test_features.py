@@ -216,3 +216,8 @@ def test_an_interruption_costs_nothing_that_was_finished(folder, tmp_path, monke
     assert made["image"] == [] and made["text"] == ["ber 2", "ber 3", "ber 4", "ber 5"]
     run()
     assert made == {"text": [], "image": []}
+
+
+def test_a_run_without_a_cache_is_refused(pictures):
+    with pytest.raises(ValueError, match="cache=False, expected True or a folder"):
+        PostEncoder(pictures, "cpu", cache=False)

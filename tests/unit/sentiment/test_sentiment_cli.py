@@ -1,6 +1,7 @@
 """`mmtutor sentiment ...`: exit codes, what is said on which stream, and what is written."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -110,6 +111,15 @@ def test_strict_stops_and_writes_nothing(run, trained, tmp_path):
         code, out, err = run(*words, "--strict")
         assert (code, out) == (1, "") and "row 3, column 'image': missing picture: nothere.png" in err
     assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_a_terminal_without_the_letter_gets_it_escaped(trained, tmp_path):
+    """An error there would end a run whose answers are known."""
+    (tmp_path / "posts.csv").write_text("id,text\nschön,a happy day\n", encoding="utf-8")
+    call = [sys.executable, "-m", "mmtutor.cli", "sentiment", "predict", str(trained), str(tmp_path / "posts.csv")]
+    ended = subprocess.run(call, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert b'"id": "sch\\xf6n"' in ended.stdout
 
 
 WRONG = [

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from mmtutor.sentiment.choosing import choose
 from mmtutor.sentiment.faults import Faults, Problem
@@ -81,9 +82,8 @@ def test_per_class_figures_are_those_of_the_first_repeat(found):
 
 def test_a_class_that_was_never_said_has_no_precision(found):
     table, choice, model = found
-    answers = {m: a.clone() for m, a in choice.answers.items()}
-    answers[choice.winner][0, :, 0], answers[choice.winner][0, :, 1] = 1, 0
-    report = report_of((table, replace(choice, answers=answers), model))
+    guesses = {m: torch.zeros_like(g) for m, g in choice.guesses.items()}
+    report = report_of((table, replace(choice, guesses=guesses), model))
     assert report["per_class"]["classes"]["b"] == {"precision": None, "recall": 0}
     json.dumps(report, allow_nan=False)
 

@@ -130,6 +130,15 @@ def grouped(*posts) -> list[int]:
     return [list(dict.fromkeys(numbers)).index(n) for n in numbers]
 
 
+def test_posts_without_letters_are_reposts_where_they_are_equal():
+    assert grouped(("!!!", None, None), ("\U0001f600", None, None), ("!!!", None, None), ("!!", None, None)) == [
+        0,
+        1,
+        0,
+        2,
+    ]
+
+
 def test_reposts_are_one_group():
     assert grouped(
         ("Good morning!", None, None),
@@ -145,8 +154,8 @@ def test_posts_of_the_same_picture_are_one_group_and_links_join_in_turn():
                    ("three", b"3", None)) == [0, 0, 0, 0, 1]  # fmt: skip
 
 
-def test_posts_without_letters_stand_for_themselves():
-    assert grouped(("!!!", None, None), ("!!!", None, None), ("", b"1", None), ("", b"2", None)) == [0, 1, 2, 3]
+def test_pictures_without_a_text_stand_for_themselves():
+    assert grouped(("", b"1", None), ("", b"2", None), ("", b"1", None)) == [0, 1, 0]
 
 
 def test_groups_of_the_table_count_where_they_are_given():
