@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -21,6 +24,8 @@ from mmtutor.sentiment.posts import Post
 MODALITIES = ("text", "image")
 CHUNK = 512
 """Posts in memory at a time, and the most whose features an interruption can cost twice."""
+SPILL_BYTES, SPILL_ROWS = 64_000_000, 4096
+"""Features of a table above this size are gathered in a file, so many rows at a time, and not in memory."""
 MAX_MEGABYTES = 50.0
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 """Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a warning."""
@@ -104,14 +109,21 @@ class PostEncoder:
         features = {"text": self.encoders["text"].encode(texts, progress=False, keys=keys["text"]), "image": seen}
         return Chunk(outcome, [outcome[i] for i in kept], features, where, keys)
 
-    def recall(self, modality: str, keys: list[bytes]) -> Tensor:
-        """Return cached features (N, D) of `keys`, as a memory map once they lie in one file, in this order."""
+    def recall(self, modality: str, keys: np.ndarray) -> Tensor:
+        """Return cached features (N, D) of `keys` (N,), in this order; large tables as the map of a file that goes."""
+        cache = self.encoders[modality].cache
 
         def gone(rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
-            raise RuntimeError(f"{len(rows)} features vanished from {self.encoders[modality].cache.folder} meanwhile")
+            raise RuntimeError(f"{len(rows)} features vanished from {cache.folder} meanwhile")
             yield
 
-        return self.encoders[modality].cache.fill(keys, gone)
+        if len(keys) * cache.dim * 4 <= SPILL_BYTES:
+            return cache.fill(keys, gone)
+        with TemporaryFile(dir=cache.folder) as file:  # without a name: it is gone with the last who maps it
+            table = np.memmap(file, np.float32, "w+", shape=(len(keys), cache.dim))
+        for start in range(0, len(keys), SPILL_ROWS):
+            table[start : start + SPILL_ROWS] = cache.fill(keys[start : start + SPILL_ROWS], gone).numpy()
+        return torch.from_numpy(table)
 
     def _file(self, post: Post, column: str) -> tuple[str, bytes] | Problem:
         """Return path and content hash of a post's picture, or why it cannot be had. Nothing is decoded here."""

@@ -89,6 +89,7 @@ class Grouping:
 def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True) -> Table:
     """Encode all posts and return them as a table; what is faulty is added to `faults` and left out.
 
+    Posts with both come first, then those with a text only, then the rest; else the order is the table's.
     Only hashes, labels and groups of the posts stay in memory. What was encoded before an interruption is found in the
     cache. Groups: those of the group column, where the table has one; else posts with the same words (links, mentions
     and all but letters aside) or the same picture file are one group, so that a repost never stands on both sides.
@@ -99,8 +100,7 @@ def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress:
     labels, grouping = _Numbers(), Grouping()
     y: list[int] = []
     keys = {m: bytearray() for m in MODALITIES}
-    position: dict[str, list[int]] = {m: [] for m in MODALITIES}
-    count = dict.fromkeys(MODALITIES, 0)
+    has: dict[str, list[bool]] = {m: [] for m in MODALITIES}
     for chunk in encoder.chunks(_labelled(posts), posts.columns.image, "features" if progress else ""):
         _note(chunk.outcome, faults)
         at = {m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True)) for m in MODALITIES}
@@ -108,19 +108,20 @@ def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress:
             y.append(labels[post.label])
             grouping.add(post, chunk.keys["image"][at["image"][k]] if k in at["image"] else None)
             for m in MODALITIES:
-                position[m].append(count[m] + at[m][k] if k in at[m] else -1)
+                has[m].append(k in at[m])
         for m in MODALITIES:
             keys[m] += b"".join(key.ljust(KEY_BYTES, b"\0") for key in chunk.keys[m])
-            count[m] += len(chunk.keys[m])
     classes = _classes(labels, len(y), faults, posts)
-    order = torch.tensor([classes.index(name) for name in labels])
-    return Table(
-        {m: encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")) for m in MODALITIES},
-        {m: torch.tensor(position[m]) for m in MODALITIES},
-        order[torch.tensor(y)],
-        grouping.numbers(),
-        classes,
-    )
+    number = np.array([classes.index(name) for name in labels])
+    there = {m: np.array(has[m]) for m in MODALITIES}
+    # posts with both first, then those with a text only: each head then learns from one stretch of a map, uncopied
+    order = np.argsort(np.where(there["text"] & there["image"], 0, 2 - there["text"]), kind="stable")
+    features, position = {}, {}
+    for m in MODALITIES:
+        old, here = np.cumsum(there[m])[order] - 1, there[m][order]
+        features[m] = encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")[old[here]])
+        position[m] = torch.from_numpy(np.where(here, np.cumsum(here) - 1, -1))
+    return Table(features, position, torch.from_numpy(number[y][order]), grouping.numbers()[order], classes)
 
 
 def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:

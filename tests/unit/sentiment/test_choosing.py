@@ -1,5 +1,7 @@
 """Choosing on made-up features: who wins, what is called real, and that nobody is judged on what he learnt from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmtutor.sentiment import features
 from mmtutor.sentiment import table as module
 from mmtutor.sentiment.faults import Faults, PostsUnusable
 from mmtutor.sentiment.features import PostEncoder
@@ -37,12 +38,12 @@ def test_features_labels_and_positions_belong_together(tabled, cache, pictures):
     ]
     table, faults = tabled(rows)
     assert len(table) == 3 and faults.counts == {"missing picture": 1}
-    assert table.classes == ("x", "y") and table.labels.tolist() == [0, 1, 0]
-    assert table.position["text"].tolist() == [0, -1, 1] and table.position["image"].tolist() == [-1, 0, 1]
-    assert table.having(("text", "image")).tolist() == [False, False, True]
+    assert table.classes == ("x", "y") and table.labels.tolist() == [0, 0, 1]
+    assert table.position["text"].tolist() == [0, 1, -1] and table.position["image"].tolist() == [0, -1, 1]
+    assert table.having(("text", "image")).tolist() == [True, False, False]
     encoder = PostEncoder(pictures, "cpu", cache)
     one = encoder.encode([Post(1, "word c", "bad-0.png")])
-    samples = table.samples(torch.tensor([2]), ("image", "text"))
+    samples = table.samples(torch.tensor([0]), ("image", "text"))
     assert list(samples.features) == ["image", "text"] and samples.labels.tolist() == [0]
     for m in ("text", "image"):
         assert torch.equal(samples.features[m], one.features[m])
@@ -203,3 +204,45 @@ def test_several_processes_share_the_encoding(tmp_path, write, monkeypatch, synt
     State.process_index = 0
     module._share_encoding(posts, Encoder())
     assert encoded[1:] == [[2, 3, 4], [8, 9]]
+
+
+def pairs(n: int) -> list[dict[str, str]]:
+    days = ("sun", "mon", "tues", "wednes", "thurs", "fri")
+    return [
+        {"text": f"{label} {days[i]}day", "image": f"{label}-{i}.png", "label": label}
+        for i in range(n)
+        for label in ("good", "bad")
+    ]
+
+
+def test_posts_with_both_come_first_and_each_head_reads_one_stretch(tabled):
+    """Whatever the order of the rows: no copy of a large table is needed to train a head on all that it can read."""
+    rows = pairs(6)
+    for k, lacking in ((0, "text"), (1, "image"), (4, "text"), (7, "image")):
+        rows[k] = rows[k] | {lacking: ""}
+    table, faults = tabled(rows)
+    assert not faults.total
+    both, text = table.having(("text", "image")), table.having(("text",))
+    assert both.tolist() == [True] * 8 + [False] * 4 and text.tolist() == [True] * 10 + [False] * 2
+    for m, expected in (("text", 10), ("image", 10)):
+        here = table.position[m][table.having((m,))]
+        assert torch.equal(here, torch.arange(expected)) and len(table.features[m]) == expected
+    names = [table.classes[c] for c in table.labels]
+    written = [r["label"] for r in rows]
+    kept = [2, 3, 5, 6, 8, 9, 10, 11, 1, 7, 0, 4]
+    assert names == [written[k] for k in kept]
+    everything, _ = tabled([rows[k] for k in kept])
+    for m in ("text", "image"):
+        torch.testing.assert_close(table.features[m], everything.features[m], atol=2e-5, rtol=0)
+
+
+def test_a_large_table_is_gathered_in_a_file_with_the_same_features(tabled, monkeypatch):
+    rows = pairs(5)
+    rows += [row | {"text": row["text"] + "!"} for row in rows[:3]]  # pictures that come twice
+    plain, _ = tabled(rows)
+    monkeypatch.setattr(features, "SPILL_BYTES", 0)
+    monkeypatch.setattr(features, "SPILL_ROWS", 4)
+    spilled, _ = tabled(rows)
+    for m in ("text", "image"):
+        assert torch.equal(plain.features[m], spilled.features[m])
+    assert not list(PostEncoder(None, "cpu", True).encoders["image"].cache.folder.glob("tmp*"))
