@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tools import launch
 from tools.execution import label
 from tools.laws import cost, data, figures, glue, outputs, prose, structure
 from tools.laws.readme import chapter_table_problems
@@ -38,6 +39,7 @@ LAWS: dict[str, Law] = {
     "do not display": data.nothing_forbidden_shown,
     "short cells": structure.short_cells,
     "title": structure.title_first,
+    "runs in Colab": launch.runs_in_colab,
     "metadata": structure.clean_metadata,
 }
 # What can be said of a notebook before its first run
@@ -48,6 +50,7 @@ BEFORE_A_RUN = (
     "needs",
     "short cells",
     "title",
+    "runs in Colab",
     "metadata",
     "lesson anatomy",
 )
