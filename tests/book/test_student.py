@@ -40,7 +40,7 @@ RIGHT = (
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab that shows the student edition of chapter 1 and keeps away from the user's settings."""
+    """The address of a JupyterLab that shows the student edition of chapter 1, apart from the user's own settings."""
     home = tmp_path_factory.mktemp("student")
     folder = home / "course"
     folder.mkdir()
