@@ -58,6 +58,9 @@ def put(nb: NotebookNode, folder: str) -> bool:
     if executed:
         for count, cell in enumerate((c for c in nb.cells if c.cell_type == "code"), start=1):
             cell.execution_count = count
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = count
     return True
 
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.book.builders import notebook
 from tools import launch, laws
@@ -72,9 +72,11 @@ def test_every_notebook_begins_with_it_and_the_page_leaves_it_out(path):
 
 def test_put_keeps_the_counts_of_a_run_and_is_put_once():
     nb = notebook()
+    nb.cells.append(new_code_cell("1", execution_count=4, outputs=[new_output("execute_result", execution_count=4)]))
     assert launch.put(nb, "book/a")
     counts = [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
+    assert nb.cells[-1].outputs[0].execution_count == counts[-1]
     assert not launch.put(nb, "book/a")
     assert launch.put(nb, "book/b")
     assert [cell.get("id") for cell in nb.cells].count(launch.CELL) == 1
