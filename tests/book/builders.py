@@ -65,6 +65,16 @@ def number(nb: NotebookNode) -> NotebookNode:
     return nb
 
 
+def fold(choice: str, feedback: str) -> str:
+    return f"<details><summary>{choice}</summary>\n\n{feedback}\n\n</details>\n\n"
+
+
+def quiz() -> str:
+    """Return three questions of two choices each as they should be."""
+    folds = fold("Yes.", "Only now and then.") + fold("No.", "Right. It would be too easy.")
+    return "## Quiz\n\n" + "".join(f"**{number}. Is this the question?**\n\n{folds}" for number in (1, 2, 3))
+
+
 def notebook(*extra: NotebookNode, **own: Any) -> NotebookNode:
     """Return a lesson that keeps every law, with `extra` cells before its quiz and `own` in metadata mmtutor."""
     mmtutor: dict[str, Any] = {"seconds": 2.5, "memory_mb": 300, "cores": 2} | own
@@ -77,7 +87,7 @@ def notebook(*extra: NotebookNode, **own: Any) -> NotebookNode:
         markdown("Together they make {glue:text}`sum`, as `0.5` in code and $0.5$ in maths."),
         code("x = [1, 2]\nplt.plot(x)\nassert x[0] < x[1]", picture(), alt=ALT),
         *extra,
-        markdown("## Quiz\n\nWhich?"),
+        markdown(quiz()),
         markdown("## Take-aways\n\n- One."),
     ]
     metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}, "mmtutor": mmtutor}

@@ -21,6 +21,7 @@ from tests.book.builders import (
     number,
     picture,
     png,
+    quiz,
     stdout,
     write,
 )
@@ -28,7 +29,7 @@ from tools import laws
 from tools.laws.data import looks_like_a_photograph, raw_texts
 from tools.laws.prose import typed_numbers
 
-NAME = "book/xx/lesson.ipynb"
+NAME = "xx/lesson.ipynb"  # outside the book: no folder of a repository for the cell that prepares Colab
 EXTRA = 7  # the place of the first extra cell
 
 
@@ -558,11 +559,20 @@ def test_file_size(tmp_path):
     assert any("the limit is 300 KB" in problem for problem in laws.check_file(path))
 
 
+ELSEWHERE = ["runs in Colab"]  # tests/book/test_launch.py breaks it
+
+
 def test_every_law_has_a_test_that_breaks_it():
     """A law added without a deliberately broken notebook is noticed here."""
     with open(__file__, encoding="utf-8") as file:
         source = file.read()
-    assert [law for law in laws.LAWS | laws.LESSON_LAWS if f'says(broken("{law}"' not in source] == []
+    assert [law for law in laws.LAWS | laws.LESSON_LAWS if f'says(broken("{law}"' not in source] == ELSEWHERE
+
+
+def test_quiz_with_a_choice_of_which_nothing_is_said():
+    """tests/book/test_quiz.py breaks a quiz in every other way."""
+    cell = markdown("## Quiz\n\n" + quiz().replace("Only now and then.", "", 1).removeprefix("## Quiz"))
+    assert says(broken("quiz", cell), f"cell {EXTRA}", "has no feedback")
 
 
 # README's table ----------------------------------------------------------------------------------------------------
@@ -608,6 +618,9 @@ def test_missing_table(tmp_path):
     assert "no table between" in house(tmp_path, "no markers")[0]
 
 
+GLUED = "<details><summary>A.</summary>\n\nIt is.\n</details>"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -617,7 +630,9 @@ def test_missing_table(tmp_path):
     ],
 )
 def test_a_folded_answer_that_would_not_be_read_as_markdown(text):
-    assert says(broken("folded answers", markdown(text)), f"cell {EXTRA}", "blank line")
+    found = broken("folded answers", markdown(text))
+    assert found and all(says([problem], f"cell {EXTRA}", "blank line") for problem in found)
+    assert says(broken("folded answers", markdown(GLUED)), f"cell {EXTRA}", "blank line")
 
 
 def test_a_folded_answer_between_blank_lines_is_fine():

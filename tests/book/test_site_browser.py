@@ -161,6 +161,40 @@ def test_playground_of_the_chapter_answers_as_the_package_does(open_page, addres
     assert seen.errors == []
 
 
+@pytest.mark.parametrize("way", ["served", "from a folder"])
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_quiz_is_answered_by_keyboard_alone(browser, address, built_site, way, script):
+    """Tab reaches a choice, Enter opens what is to be said about it; with script it is marked in words, and counted."""
+    place = "book/02_features/lesson.html"
+    context = browser.new_context(java_script_enabled=script, reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    page, errors = context.new_page(), []
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), wait_until="load")
+    for _ in range(300):  # from the top of the page, over all links before the quiz
+        page.keyboard.press("Tab")
+        if page.locator("#quiz summary:focus").count():
+            break
+    for choice, feedback in (("What is in the picture.", "No, that survives"), ("Where it is.", "Right. Shuffle")):
+        said = page.locator("#quiz details p", has_text=feedback)
+        assert not said.is_visible()
+        assert page.locator("#quiz summary:focus").inner_text().strip() == choice
+        page.keyboard.press("Enter")
+        said.wait_for(state="visible")
+        page.keyboard.press("Tab")
+    marks = page.locator("#quiz .quiz-mark").all_inner_texts()
+    assert [mark.strip() for mark in marks] == (["✗ not this", "✓ right"] if script else [])
+    page.keyboard.press("Tab")  # the wrong choice of question 2 is passed by, its right one opened
+    page.keyboard.press("Enter")
+    page.locator("#quiz details p", has_text="Right. That is also how").wait_for(state="visible")
+    page.keyboard.press("Enter")  # folded again: what was counted stays
+    live = page.locator("#quiz [aria-live=polite]").all_inner_texts()
+    assert live == (["1 of 2 answered right at the first try; 1 to go."] if script else [])
+    assert errors == []
+    context.close()
+
+
 def test_icons_are_drawn_in_the_icon_font(open_page, address):
     page, _ = open_page(f"{address}/{PAGES[0]}.html", "light")
     assert page.evaluate("() => [...document.fonts].some(f => f.family.includes('Awesome') && f.status === 'loaded')")

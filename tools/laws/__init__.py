@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 from tools import launch
 from tools.execution import label
-from tools.laws import cost, data, figures, glue, outputs, prose, structure
+from tools.laws import cost, data, figures, glue, outputs, prose, quiz, structure
 from tools.laws.readme import chapter_table_problems
 
 __all__ = ["LAWS", "LESSON_LAWS", "chapter_table_problems", "check", "check_file", "file_size"]
@@ -33,6 +33,7 @@ LAWS: dict[str, Law] = {
     "figures asserted": figures.data_asserted,
     "numbers from glue": prose.numbers_from_glue,
     "folded answers": structure.folded_answers,
+    "quiz": quiz.sound,
     "glue": glue.glue_names,
     "cost": cost.cost_stated,
     "needs": data.needs_declared,
@@ -48,6 +49,7 @@ BEFORE_A_RUN = (
     "nothing ignored",
     "numbers from glue",
     "needs",
+    "quiz",
     "short cells",
     "title",
     "runs in Colab",

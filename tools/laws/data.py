@@ -8,9 +8,7 @@ import binascii
 import functools
 import io
 
-import numpy as np
 from nbformat import NotebookNode
-from PIL import Image
 
 from mmtutor.data import store
 from tools.laws.cells import called_name, images, numbered, texts, tree
@@ -74,6 +72,9 @@ def looks_like_a_photograph(content: str) -> bool:
 
     In a chart nearly all are. What cannot be decoded counts as a photograph.
     """
+    import numpy as np  # here, so that the site, which looks at no pixel, is built without these two
+    from PIL import Image
+
     try:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")).astype(int)
     except (OSError, binascii.Error, ValueError):

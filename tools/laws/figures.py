@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 
+import nbformat
 from nbformat import NotebookNode
 
 from tools.laws.cells import called_name, images, numbered, texts, tree
+from tools.laws.lines import Finding, located
 
 MIN_WORDS = 5
 FILE_NAME = re.compile(r"\.(?:png|jpe?g|svg|gif|webp)\s*$|^[\w./-]+_files/", re.IGNORECASE)
@@ -34,36 +36,41 @@ def _html_alt(tag: str) -> str | None:
     return (match.group(1) or match.group(2)) if match else None
 
 
-def markdown_alts(source: str) -> list[str | None]:
-    """Return the alternative text, or None, of each picture that a markdown text shows."""
-    found: list[str | None] = [match.group(1) for match in MARKDOWN_IMAGE.finditer(source)]
-    found += [_html_alt(tag) for tag in HTML_IMAGE.findall(source)]
+def markdown_alts(source: str) -> list[tuple[int, str | None]]:
+    """Return (line, alternative text or None) of each picture that a markdown text shows."""
+    found: list[tuple[int, str | None]] = [(m.start(), m.group(1)) for m in MARKDOWN_IMAGE.finditer(source)]
+    found += [(match.start(), _html_alt(match.group())) for match in HTML_IMAGE.finditer(source)]
     for match in DIRECTIVE.finditer(source):
         stated = DIRECTIVE_ALT.search(match.group(2))
-        found.append(stated.group(1) if stated else None)
-    return found
+        found.append((match.start(), stated.group(1) if stated else None))
+    return [(source.count("\n", 0, start), alt) for start, alt in found]
 
 
-def alternative_text(nb: NotebookNode, name: str) -> list[str]:
+def alt_findings(nb: NotebookNode) -> list[Finding]:
     """Every picture has an alternative text of at least five words that is not a file name.
 
     For a picture that a cell outputs it stands in the cell's metadata, mystnb.image.alt. That is one text for the
     whole cell, so a cell outputs one picture.
     """
-    problems = []
+    found: list[Finding] = []
     for place, cell in enumerate(nb.cells):
-        alts: list[str | None] = []
+        alts: list[tuple[int, str | None]] = []
         if cell.cell_type == "markdown":
             alts = markdown_alts(cell.source)
         elif cell.cell_type == "code":
-            alts = [_html_alt(tag) for o in cell.outputs for t in texts(o) for tag in HTML_IMAGE.findall(t)]
+            alts = [(0, _html_alt(tag)) for o in cell.outputs for t in texts(o) for tag in HTML_IMAGE.findall(t)]
             pictures = images(cell)
             if pictures:
-                alts.append(cell.metadata.get("mystnb", {}).get("image", {}).get("alt"))
+                alts.append((0, cell.metadata.get("mystnb", {}).get("image", {}).get("alt")))
             if len(pictures) > 1:
-                problems.append(f"{name}: cell {place}: {len(pictures)} pictures share one alternative text: split it")
-        problems += [f"{name}: cell {place}: a picture {wrong}" for alt in alts if (wrong := alt_problem(alt))]
-    return problems
+                found.append(Finding(place, 0, f"{len(pictures)} pictures share one alternative text: split it"))
+        found += [Finding(place, line, f"a picture {wrong}") for line, alt in alts if (wrong := alt_problem(alt))]
+    return found
+
+
+def alternative_text(nb: NotebookNode, name: str) -> list[str]:
+    """Every picture says in words what it shows."""
+    return located(alt_findings(nb), nbformat.writes(nb), name)
 
 
 def asserts(cell: NotebookNode) -> bool:

@@ -109,6 +109,21 @@ def without_code(source: str, keep_roles: bool = False) -> str:
     return re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match.group(1))], text)
 
 
+def code_blanked(source: str) -> str:
+    """Return a markdown text whose code blocks and code spans hold only the letter x; each line stays where it was."""
+    lines: list[str] = []
+    marks = ""  # what closes the block open around this line
+    for line in source.split("\n"):
+        fence = FENCE.match(line)
+        inside = bool(marks)
+        if fence and inside and not fence.group(2) and fence.group(1).startswith(marks):
+            marks = ""
+        elif fence and not inside and fence.group(1)[0] != ":" and not DIRECTIVE.match(fence.group(2)):
+            marks = fence.group(1)
+        lines.append("x" if (inside or marks) and line.strip() else line)
+    return CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", "x", span.group()), "\n".join(lines))
+
+
 def typed_numbers(source: str) -> list[str]:
     """Return the numbers in a markdown text that look like results typed by hand."""
     text = IMAGE_ALT.sub(r" \1 ", without_code(source))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 
+import nbformat
 from nbformat import NotebookNode
 
 from tools.laws.cells import numbered
+from tools.laws.lines import Finding, located
 from tools.laws.outputs import MACHINE_PATH
-from tools.laws.prose import without_code
+from tools.laws.prose import code_blanked, without_code
 
 MAX_LINES = 25
 HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*$", re.MULTILINE)
+GLUED = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
 SECTIONS = ("You will be able to", "Quiz", "Take-aways")
 VOLATILE = ("execution", "ExecuteTime", "widgets", "colab", "vscode", "pycharm", "papermill")
 
@@ -35,14 +38,21 @@ def title_first(nb: NotebookNode, name: str) -> list[str]:
     return [f"{name}: cell {place}: a second title" for place in titles[1:]]
 
 
+def folded_findings(nb: NotebookNode) -> list[Finding]:
+    """Return each place where text folded into <details> touches the tags."""
+    return [
+        Finding(
+            place, text.count("\n", 0, match.start()), "a blank line is missing after </summary> or before </details>"
+        )
+        for place, cell in numbered(nb, "markdown")
+        for text in [code_blanked(cell.source)]
+        for match in GLUED.finditer(text)
+    ]
+
+
 def folded_answers(nb: NotebookNode, name: str) -> list[str]:
     """Text folded into <details> stands between blank lines: else it is raw HTML, its *marks* unread, its edge bare."""
-    glued = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
-    return [
-        f"{name}: cell {place}: a blank line is missing after </summary> or before </details>"
-        for place, cell in numbered(nb, "markdown")
-        if glued.search(without_code(cell.source))
-    ]
+    return located(folded_findings(nb), nbformat.writes(nb), name)
 
 
 def lesson_sections(nb: NotebookNode, name: str) -> list[str]:
