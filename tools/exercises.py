@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbgrader.preprocessors import ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
+from nbgrader.preprocessors import ClearHiddenTests, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
 from tools import sheets
 from tools.execution import NotebookFailed, SetMissing, execute, label, needs, obtain, save
@@ -30,19 +30,25 @@ SEED = re.compile(r"((?:\b(?:manual_seed|default_rng|RandomState)\(|\bseed=|\bra
 SHIFT = 1000
 
 
-def without_solutions(nb: NotebookNode) -> NotebookNode:
-    """Return a copy in which nbgrader's stub stands where the solutions were; hidden tests stay, as when grading."""
-    stub, _ = ClearSolutions().preprocess(copy.deepcopy(nb), {})
-    for cell in stub.cells:
+def without_outputs(nb: NotebookNode) -> NotebookNode:
+    """Return a copy that looks as if it had never been run."""
+    bare = copy.deepcopy(nb)
+    for cell in bare.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    return bare
+
+
+def without_solutions(nb: NotebookNode) -> NotebookNode:
+    """Return a copy in which nbgrader's stub stands where the solutions were; hidden tests stay, as when grading."""
+    stub, _ = ClearSolutions().preprocess(without_outputs(nb), {})
     return stub
 
 
 def student_edition(nb: NotebookNode) -> NotebookNode:
     """Return what students get: no solutions, no hidden tests, no outputs, checks locked against editing."""
     edition = without_solutions(nb)
-    for step in (LockCells(), ClearHiddenTests(), ClearOutput()):
+    for step in (LockCells(), ClearHiddenTests(), ClearOutput(), ComputeChecksums()):
         edition, _ = step.preprocess(edition, {})
     return edition
 
