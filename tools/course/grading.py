@@ -141,7 +141,7 @@ def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:
 class CleanIds(DeduplicateIds):
     """Of copies of a cell keep the last one's metadata, and let no damaged metadata stop the run of the whole class.
 
-    nbgrader's own step leaves empty metadata behind, which a later step takes for an old format: all grading ends there.
+    nbgrader's own step leaves empty metadata behind; a later step takes them for an old format, and all grading ends.
     """
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
