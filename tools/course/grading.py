@@ -68,7 +68,7 @@ def _course_keeper(step, names):
         known += [sys.modules[m] for m in ("builtins", "torch.testing", "numpy.testing") if m in sys.modules]
         for part in known:
             for k, v in list(vars(part).items()):
-                if callable(v) and not k.startswith("__"):
+                if (callable(v) or type(v).__name__ == "module") and not k.startswith("__"):
                     box["parts"].setdefault((part, k), v)
 _course_keeper(%r, %r)
 del _course_keeper
@@ -76,9 +76,17 @@ del _course_keeper
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (%d << 20, %d << 20)); del resource"
 
 
-def loaded(source: str) -> set[str]:
-    """Return the names that a cell reads."""
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+def names_in(source: str) -> set[str]:
+    """Return the names that a cell reads, binds, imports or defines."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
 
 
 def root(node: ast.AST) -> str:
@@ -215,7 +223,7 @@ class CarefulExecute(Execute):
                 self.aside(LIMIT % (self.memory_mb, self.memory_mb))
             self.ready = True
         if own:
-            self.kept |= loaded(cell.source)
+            self.kept |= names_in(cell.source)
             self.aside(KEEPER % ("back", sorted(self.kept)))
         super().preprocess_cell(cell, resources, index)
         if own:
