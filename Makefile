@@ -12,7 +12,7 @@ TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/
 # Two cores is what the book is measured on; more threads than cores make small models slower
 export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test notebooks bench check clean distclean results
+.PHONY: help book serve lab test notebooks bench check clean distclean results classroom
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ results: $(VENV)/.all  ## measure again what is too long for a notebook (the fil
 
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
+
+classroom: $(VENV)/.all  ## build student and instructor editions, zips and an nbgrader course into _build/classroom
+	$(BIN)/python -m tools.classroom
 
 clean:  ## remove what was built, keep the environment, downloads and cached features
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache *.egg-info

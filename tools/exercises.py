@@ -1,6 +1,7 @@
 """From one exercises.ipynb in nbgrader's source format: the laws it keeps, and the edition that students get.
 
     python -m tools.exercises check [PATH ...]        run solution and stub: the one passes every check, the other none
+    python -m tools.exercises check --form [PATH ...] only the laws of form, without a kernel (tools/sheets.py)
     python -m tools.exercises student PATH OUT        write the student edition (no solutions, hidden tests or outputs)
 
 A graded check is a cell with nbgrader metadata grade: true, solution: false.
@@ -13,99 +14,65 @@ import copy
 import re
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbgrader.preprocessors import ClearHiddenTests, ClearOutput, ClearSolutions, LockCells
+from nbgrader.preprocessors import ClearHiddenTests, ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
+from tools import sheets
 from tools.execution import NotebookFailed, SetMissing, execute, label, needs, obtain, save
 from tools.kernel import environment
+from tools.sheets import Sheet, graded
 
-SCHEMA = 3
-GRADE_ID = re.compile(r"[\w-]+")
-FOLDED = {"hide-cell", "hide-input"}
-REGIONS = {"solution": "SOLUTION", "hidden test": "HIDDEN TESTS"}
+SEED = re.compile(r"((?:\b(?:manual_seed|default_rng|RandomState)\(|\bseed=|\brandom_state=))(\d+)")
+SHIFT = 1000
 
 
-def graded(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
-    """Yield (place among all cells, cell) of each automatically graded check."""
-    for place, cell in enumerate(nb.cells):
-        own = cell.metadata.get("nbgrader", {})
-        if own.get("grade") and not own.get("solution"):
-            yield place, cell
+def without_outputs(nb: NotebookNode) -> NotebookNode:
+    """Return a copy that looks as if it had never been run."""
+    bare = copy.deepcopy(nb)
+    for cell in bare.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return bare
 
 
 def without_solutions(nb: NotebookNode) -> NotebookNode:
     """Return a copy in which nbgrader's stub stands where the solutions were; hidden tests stay, as when grading."""
-    stub, _ = ClearSolutions().preprocess(copy.deepcopy(nb), {})
-    for cell in stub.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+    stub, _ = ClearSolutions().preprocess(without_outputs(nb), {})
     return stub
 
 
 def student_edition(nb: NotebookNode) -> NotebookNode:
     """Return what students get: no solutions, no hidden tests, no outputs, checks locked against editing."""
     edition = without_solutions(nb)
-    for step in (LockCells(), ClearHiddenTests(), ClearOutput()):
+    for step in (LockCells(), ClearHiddenTests(), ClearOutput(), ComputeChecksums()):
         edition, _ = step.preprocess(edition, {})
     return edition
 
 
-def _region_problems(cell: NotebookNode, what: str) -> list[str]:
-    """Say whether the markers ### BEGIN … / ### END … of a kind alternate, opening first."""
-    marks = re.findall(rf"^\s*###\s*(BEGIN|END) {REGIONS[what]}\s*$", cell.source, re.MULTILINE)
-    return [] if marks == ["BEGIN", "END"] * (len(marks) // 2) else [f"BEGIN and END of a {what} do not match"]
-
-
-def _cell_problems(cell: NotebookNode) -> list[str]:
-    """Return what is wrong with one cell, read by itself."""
-    own = cell.metadata.get("nbgrader")
-    has = {what: f"BEGIN {marker}" in cell.source for what, marker in REGIONS.items()}
-    problems = [text for what in REGIONS for text in _region_problems(cell, what)]
-    if not own:
-        return problems + [f"holds a {what}, but no nbgrader metadata" for what in REGIONS if has[what]]
-    if own.get("schema_version") != SCHEMA:
-        problems.append(f"schema_version is {own.get('schema_version')!r}, expected {SCHEMA}")
-    if not GRADE_ID.fullmatch(str(own.get("grade_id", ""))):
-        problems.append(f"grade_id {own.get('grade_id')!r} is not made of letters, digits, - and _")
-    points = own.get("points", 0)
-    if own.get("grade") and not (isinstance(points, int | float) and points > 0):
-        problems.append(f"a graded cell is worth {points!r} points, expected more than 0")
-    if own.get("solution") and not has["solution"]:
-        problems.append("a solution cell without ### BEGIN SOLUTION")
-    if own.get("solution") and not FOLDED & set(cell.metadata.get("tags", [])):
-        problems.append("a solution cell without the tag hide-cell, which folds it on the book's page")
-    if has["solution"] and not own.get("solution"):
-        problems.append("holds a solution, but its metadata do not say solution: true")
-    if has["hidden test"] and not own.get("grade"):
-        problems.append("holds a hidden test, but is not graded")
-    if own.get("grade") and not own.get("solution") and not own.get("locked"):
-        problems.append("a graded check that is not locked")
-    return problems
-
-
-def form_problems(nb: NotebookNode, name: str) -> list[str]:
-    """Laws of form: regions, metadata, unique grade ids, a check after each solution, nothing hidden left over."""
-    problems = [f"{name}: cell {n}: {text}" for n, cell in enumerate(nb.cells) for text in _cell_problems(cell)]
-    ids = Counter(c.metadata["nbgrader"].get("grade_id") for c in nb.cells if "nbgrader" in c.metadata)
-    problems += [f"{name}: grade_id {grade_id!r} is used {n} times" for grade_id, n in ids.items() if n > 1]
-    checks = [place for place, _ in graded(nb)]
-    solutions = [n for n, cell in enumerate(nb.cells) if cell.metadata.get("nbgrader", {}).get("solution")]
-    if not checks or not solutions:
-        problems.append(f"{name}: {len(solutions)} solutions and {len(checks)} graded checks, expected one of each")
-    for place, following in zip(solutions, [*solutions[1:], len(nb.cells)], strict=True):
-        if not any(place < check < following for check in checks):
-            problems.append(f"{name}: cell {place}: no graded check follows this solution")
+def form_problems(sheet: Sheet) -> list[str]:
+    """Return what is wrong with a sheet's form (tools/sheets.py), and what the student edition would give away."""
+    problems = sheets.form_problems(sheet)
     if problems:  # nbgrader's own steps stop at a malformed notebook
         return problems
-    left = [
-        n for n, cell in enumerate(student_edition(nb).cells) if re.search(r"(BEGIN|END) (HIDDEN|SOL)", cell.source)
-    ]
-    return [f"{name}: cell {n}: a solution or hidden test is left in the student edition" for n in left]
+    for n, cell in enumerate(student_edition(sheet.nb).cells):
+        if re.search(r"(BEGIN|END) (HIDDEN|SOL)", cell.source):
+            sheet.complain(n, "a solution or hidden test is left in the student edition")
+    return sheet.problems
+
+
+def reseeded(nb: NotebookNode) -> NotebookNode:
+    """Return a copy in which every check draws other random numbers: each seed written in it is SHIFT larger.
+
+    A check that tests an idea does not care; one that tests the digits of the author's run does.
+    """
+    other = copy.deepcopy(nb)
+    for _, cell in graded(other):
+        cell.source = SEED.sub(lambda match: match[1] + str(int(match[2]) + SHIFT), cell.source)
+    return other
 
 
 def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
@@ -122,10 +89,19 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
 
 
 def behaviour_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
-    """The laws that need a kernel: as it stands every graded check passes, with solutions cleared every one fails."""
+    """The laws that need a kernel: every graded check passes as the sheet stands, and with the seeds of the checks
+    changed; with solutions cleared every one fails.
+    """
     checks = [place for place, _ in graded(nb)]
-    passed, stub = failures(nb, folder, name), failures(without_solutions(nb), folder, f"{name} (solutions cleared)")
-    problems = [f"{name}: cell {n}: the solution fails this check ({error})" for n, error in passed.items()]
+    failed = failures(nb, folder, name)
+    unlucky = failures(reseeded(nb), folder, f"{name} (other seeds)")
+    stub = failures(without_solutions(nb), folder, f"{name} (solutions cleared)")
+    problems = [f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed.items()]
+    problems += [
+        f"{name}: cell {n}: with other seeds the solution fails this check ({error}): it tests the digits of one run"
+        for n, error in unlucky.items()
+        if n not in failed
+    ]
     return problems + [
         f"{name}: cell {place}: this check passes although the solution is cleared"
         for place in checks
@@ -135,12 +111,23 @@ def behaviour_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
 
 def problems(path: Path) -> list[str]:
     """Return every problem of the exercise notebook at path. Raises SetMissing where its data cannot be had."""
-    nb, name = nbformat.read(path, as_version=4), label(path)
-    found = form_problems(nb, name)
+    sheet = sheets.read(path)
+    found = form_problems(sheet)
+    if path.resolve() in sheets.book_sheets():
+        found = found + sheets.chapter_problems(sheets.read(path))
     if found:
         return found
-    obtain(needs(nb))
-    return behaviour_problems(nb, path.parent, name)
+    obtain(needs(sheet.nb))
+    return behaviour_problems(sheet.nb, path.parent, sheet.name)
+
+
+def check_form(paths: Sequence[Path]) -> int:
+    """Check the form of each notebook without a kernel, print what is wrong, and return the exit status."""
+    found = [text for path in paths for text in form_problems(sheets.read(path))]
+    in_book = [path for path in paths if path.resolve() in sheets.book_sheets()]
+    found += [text for path in in_book for text in sheets.chapter_problems(sheets.read(path))]
+    print("\n".join(found) if found else "every sheet keeps its form")
+    return 1 if found else 0
 
 
 def check_all(paths: Sequence[Path]) -> int:
@@ -153,7 +140,7 @@ def check_all(paths: Sequence[Path]) -> int:
             print(f"{label(path)}: skipped: {reason}")
         except NotebookFailed as error:
             found.append(str(error))
-    print("\n".join(found) if found else "every solution passes, every stub fails")
+    print("\n".join(found) if found else "every solution passes, with other seeds too; every stub fails")
     return 1 if found else 0
 
 
@@ -164,16 +151,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.exercises", description="Check or derive the exercises.")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="run solution and stub")
+    checking.add_argument("--form", action="store_true", help="only what can be seen without running anything")
     checking.add_argument("paths", nargs="*", help="exercise notebooks or folders; default: the whole book")
     deriving = commands.add_parser("student", help="write the student edition")
     deriving.add_argument("path", type=Path)
     deriving.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     if options.command == "check":
-        sheets = [path for path in select(options.paths) if path.name == "exercises.ipynb"]
-        return check_all(sheets) if sheets else parser.error("no exercises.ipynb there")
+        paths = [path for path in select(options.paths) if path.name == "exercises.ipynb"]
+        if not paths:
+            parser.error("no exercises.ipynb there")
+        return check_form(paths) if options.form else check_all(paths)
     nb = nbformat.read(options.path, as_version=4)
-    wrong = form_problems(nb, label(options.path))
+    wrong = form_problems(sheets.read(options.path))
     if wrong:
         print("\n".join(wrong))
         return 1

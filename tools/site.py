@@ -25,6 +25,7 @@ import yaml
 
 from tools import site_checks, site_serve, site_slim
 from tools.laws import source
+from tools.sheets import check_forms
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -156,6 +157,7 @@ def build() -> None:
     if problems := source.book_problems(ROOT):
         raise SiteError("the notebooks do not make sound pages:\n" + "\n".join(problems))
     inputs = digest()
+    check_forms(ROOT)
     web = fetch()
     site = run_jupyter_book(ROOT, STAGING)
     write_redirect(site)

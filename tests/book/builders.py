@@ -124,8 +124,11 @@ def solution_cell(source: str, grade_id: str) -> NotebookNode:
 def exercises(*extra: NotebookNode) -> NotebookNode:
     """Return an exercise sheet with one task that is solved and checked as it should be, then `extra` cells."""
     solution = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
-    check = "assert double(2) == 4\n### BEGIN HIDDEN TESTS\nassert double(-1.5) == -3\n### END HIDDEN TESTS"
-    cells = [markdown("# Exercises"), solution_cell(solution, "double"), graded_cell(check, "double-check", 2), *extra]
+    hidden = "### BEGIN HIDDEN TESTS\nassert double(-1.5) == -3\n### END HIDDEN TESTS"
+    check = f"assert double(2) == 4, 'twice two is four'\n{hidden}"
+    points = 2 + sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in extra)
+    task = f"# Exercises\n\n## 1. Double\n\n*Guided, easy, 10 minutes, {points:g} points.* Complete `double`."
+    cells = [markdown(task), solution_cell(solution, "double"), graded_cell(check, "double-check", 2), *extra]
     return new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC, "language_info": {"name": "python"}})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import nbformat
@@ -10,8 +12,10 @@ from nbformat import NotebookNode
 
 from tests.book.builders import code, exercises, graded_cell, solution_cell, write
 from tools import exercises as law
-from tools.execution import SetMissing, label, needs, obtain
+from tools import sheets, site
+from tools.execution import ROOT, SetMissing, label, needs, obtain
 from tools.notebooks import book_notebooks
+from tools.sheets import Sheet
 
 SHEETS = [path for path in book_notebooks() if path.name == "exercises.ipynb"]
 
@@ -36,7 +40,7 @@ def test_a_good_sheet_keeps_the_law(tmp_path, capsys):
     """Also one with a check whose only assertion is hidden: it must fail for the stub."""
     sheet = write(exercises(graded_cell(HIDDEN_ONLY.format(2), "hidden")), tmp_path / "exercises.ipynb")
     assert law.main(["check", str(sheet)]) == 0
-    assert "every solution passes, every stub fails" in capsys.readouterr().out
+    assert "every solution passes, with other seeds too; every stub fails" in capsys.readouterr().out
 
 
 def test_bad_checks_are_found(tmp_path):
@@ -54,7 +58,7 @@ def test_bad_checks_are_found(tmp_path):
 def break_form(change: Callable[[NotebookNode], None]) -> list[str]:
     nb = exercises()
     change(nb)
-    return law.form_problems(nb, "sheet.ipynb")
+    return law.form_problems(Sheet(nb, "sheet.ipynb"))
 
 
 def repeat_id(nb):
@@ -105,8 +109,32 @@ def nothing_graded(nb):
     del nb.cells[2]
 
 
+def restated(old: str, new: str) -> Callable[[NotebookNode], None]:
+    def change(nb):
+        assert old in nb.cells[0].source
+        nb.cells[0].source = nb.cells[0].source.replace(old, new)
+
+    return change
+
+
+def repeat_label(nb):
+    nb.cells[0].source += "\n\n(here)=\n\n(here)="
+
+
+def silent_check(nb):
+    nb.cells[2].source = nb.cells[2].source.replace(", 'twice two is four'", "")
+
+
+def digits_of_a_run(nb):
+    nb.cells[2].source += "\nassert double(0.61727) == 1.23454, 'a run gave this'"
+
+
+def elsewhere(nb):
+    nb.cells[0].source = "# Exercises"
+
+
 BROKEN_FORMS = [
-    (repeat_id, "grade_id 'double' is used 2 times"),
+    (repeat_id, "cell 2: grade_id 'double' is used a second time"),
     (no_points, "cell 2: a graded cell is worth 0 points"),
     (old_schema, "cell 1: schema_version is 2"),
     (not_folded, "cell 1: a solution cell without the tag hide-cell"),
@@ -118,6 +146,17 @@ BROKEN_FORMS = [
     (unlocked, "cell 2: a graded check that is not locked"),
     (strange_id, "cell 2: grade_id 'two words'"),
     (nothing_graded, "1 solutions and 0 graded checks"),
+    (restated("10 minutes, ", ""), "without a usable minutes"),
+    (restated("*Guided, easy, 10 minutes, 2 points.* ", ""), "does not say what it is"),
+    (restated("10 minutes", "90 minutes"), "90 minutes, expected 5 to 60"),
+    (restated("2 points", "3 points"), "says 3 points, its checks are worth 2"),
+    (restated("Guided", "Riddle"), "kind 'Riddle' is none of"),
+    (restated("easy", "simple"), "difficulty 'simple' is none of"),
+    (restated("## 1.", "## 2."), "exercise 2 (Double) is number 1"),
+    (repeat_label, "label 'here' is used a second time"),
+    (silent_check, "no visible check with a message follows"),
+    (digits_of_a_run, "cell 2: the check holds 0.61727"),
+    (elsewhere, "cell 1: stands under no heading"),
 ]
 
 
@@ -169,3 +208,63 @@ def test_student_command_refuses_a_bad_sheet(tmp_path, capsys):
     open_region(nb)
     assert law.main(["student", str(write(nb, tmp_path / "exercises.ipynb")), str(tmp_path / "out.ipynb")]) == 1
     assert "do not match" in capsys.readouterr().out and not (tmp_path / "out.ipynb").exists()
+
+
+def test_every_problem_names_the_line_of_the_file(tmp_path, capsys):
+    nb = exercises()
+    restated("2 points", "3 points")(nb)
+    nb.cells[2].source += "\nassert double(0.61727) == 1.23454, 'a run gave this'"
+    path = write(nb, tmp_path / "exercises.ipynb")
+    assert law.main(["check", "--form", str(path)]) == 1
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = capsys.readouterr().out.splitlines()
+    shown = [lines[int(problem.removeprefix(label(path)).split(":")[1]) - 1] for problem in found]
+    assert len(found) == 3 and all("0.61727" in line for line in shown[:2]) and "3 points" in shown[2], found
+
+
+def test_a_check_that_knows_the_digits_of_one_run_is_found(tmp_path):
+    """It passes with its own seed, and fails with another one."""
+    source = "import numpy as np\nassert np.random.default_rng(0).random() > 0.63 and double(1) == 2, 'luck'"
+    lucky = graded_cell(source, "lucky")
+    name = label(path := write(exercises(lucky), tmp_path / "exercises.ipynb"))
+    told = "with other seeds the solution fails this check (AssertionError): it tests the digits of one run"
+    assert law.problems(path) == [f"{name}: cell 3: {told}"]
+
+
+def test_a_chapter_lacks_what_it_lacks():
+    found = sheets.chapter_problems(Sheet(exercises(), "sheet.ipynb"))
+    assert [text.removeprefix("sheet.ipynb: ") for text in found] == [
+        "1 exercises, expected 6 or more",
+        *(f"no exercise of the kind {kind}" for kind in ("Predict", "Break", "Measure")),
+        "no exercise of the kind Extend, Design or Open",
+    ]
+
+
+def test_order_and_hidden_tests_of_a_chapter_are_checked():
+    nb = exercises()
+    second = exercises()
+    nb.cells[0].source = nb.cells[0].source.replace("Guided, easy", "Open, hard")
+    second.cells[2].source = "assert double(2) == 4, 'four'"
+    nb.cells += second.cells
+    nb.cells[3].source = nb.cells[3].source.replace("## 1.", "## 2.")
+    found = "\n".join(sheets.chapter_problems(Sheet(nb, "sheet.ipynb")))
+    assert "exercise 2 (Guided) comes after 1 (Open)" in found
+    assert "exercise 2 (Guided) has no hidden test" in found
+    assert "the first exercise must be among the easiest" in found
+
+
+def test_forms_are_checked_with_what_the_site_needs_only():
+    """Building the site installs neither torch nor nbgrader."""
+    code = "import sys; sys.modules.update(dict.fromkeys(('nbgrader', 'torch', 'numpy', 'PIL', 'mmtutor')));"
+    done = subprocess.run([sys.executable, "-c", code + "from tools import sheets; sheets.check_forms()"], cwd=ROOT)
+    assert done.returncode == 0
+
+
+def test_the_site_is_not_built_from_a_bad_sheet(tmp_path, monkeypatch):
+    nb = exercises()
+    no_points(nb)
+    write(nb, tmp_path / "book" / "01_x" / "exercises.ipynb")
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(site, "fetch", lambda: pytest.fail("a bad sheet must stop the build before anything else"))
+    with pytest.raises(RuntimeError, match=r"exercises\.ipynb:\d+: cell 2: a graded cell is worth 0 points"):
+        site.build()

@@ -66,8 +66,16 @@ def source_rows(text: str) -> list[list[int]]:
     return [found or [start] for found, start in zip(rows, opened, strict=True)]
 
 
+def line_of(text: str, cell: int, row: int = 0) -> int:
+    """Return the row in a notebook's file, from 1, of line `row` of cell number `cell`; both count from 0.
+
+    Where cell or row does not exist, the last one before it that does is named.
+    """
+    cells = source_rows(text)
+    rows = cells[min(cell, len(cells) - 1)] if cells else [1]
+    return rows[min(row, len(rows) - 1)]
+
+
 def located(findings: Iterable[Finding], text: str, name: str) -> list[str]:
     """Return each finding as a line "file:row: cell n: what", given the text of the notebook's file."""
-    found = list(findings)
-    rows = source_rows(text) if found else []
-    return [f"{name}:{rows[f.cell][min(f.line, len(rows[f.cell]) - 1)]}: cell {f.cell}: {f.text}" for f in found]
+    return [f"{name}:{line_of(text, f.cell, f.line)}: cell {f.cell}: {f.text}" for f in findings]

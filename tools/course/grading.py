@@ -1,0 +1,252 @@
+"""How submissions are run in this course: with care. `nbgrader_config.py` puts this in the place of nbgrader's Execute.
+
+- A student's cell that imports, names or does what REFUSED says is not run; the student reads why, line by line.
+- Before each of the course's own cells, names that students have covered or changed are put back: built-in functions,
+  and what the course's cells have imported or defined.
+- A cell that runs too long is interrupted. If it does not stop, the kernel is ended: later checks count as not passed.
+- An error counts whatever a cell has shown before it; a warning costs nothing.
+
+This stops known tricks, by accident or by design. It is no prison: Python cannot lock code in from inside.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from typing import Any
+
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from nbgrader.preprocessors import DeduplicateIds, Execute
+from nbgrader.utils import is_grade, is_locked
+from traitlets import Integer, List, Unicode
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return text.split()
+
+
+ALLOWED_MODULES = words(
+    "__future__ abc collections copy dataclasses enum fractions functools heapq itertools math numbers operator "
+    "random re statistics string time typing unicodedata warnings matplotlib mmtutor numpy pandas scipy skimage "
+    "sklearn torch"
+)
+REFUSED_NAMES = words(
+    "__builtins__ __import__ In Out breakpoint compile delattr eval exec exit get_ipython globals input locals "
+    "open quit setattr vars"
+)
+REFUSED_ATTRIBUTES = words(
+    "builtins displayhook f_back f_globals f_locals fromfile genfromtxt gi_frame io load load_state_dict_from_url "
+    "loadtxt memmap modules nbgrader open os patch pathlib popen read_csv read_excel read_json read_parquet "
+    "read_pickle read_sql read_table shutil subprocess sys system tb_frame"
+)
+DUNDERS = words(
+    "__call__ __class__ __dict__ __doc__ __enter__ __exit__ __getitem__ __init__ __iter__ __len__ __name__ "
+    "__next__ __post_init__ __repr__"
+)
+
+KEEPER = """
+def _course_keeper(step, names):
+    import builtins, sys
+    space, box = get_ipython().user_ns, sys.modules.setdefault("_course_box", {"names": {}, "parts": {}, "before": {}})
+    if step == "back":
+        for name in names:
+            if name in box["names"]:
+                space[name] = box["names"][name]
+            elif hasattr(builtins, name):
+                space.pop(name, None)
+        for (part, name), real in box["parts"].items():
+            if vars(part).get(name) is not real:
+                setattr(part, name, real)
+        box["before"] = dict(space)
+    else:
+        new = {k: v for k, v in space.items() if box["before"].get(k) is not v and not k.startswith("_")}
+        box["names"].update({k: v for k, v in new.items() if callable(v) or type(v).__name__ == "module"})
+        known = [m for m in box["names"].values() if type(m).__name__ == "module"]
+        known += [sys.modules[m] for m in ("builtins", "torch.testing", "numpy.testing") if m in sys.modules]
+        for part in known:
+            for k, v in list(vars(part).items()):
+                if (callable(v) or type(v).__name__ == "module") and not k.startswith("__"):
+                    box["parts"].setdefault((part, k), v)
+_course_keeper(%r, %r)
+del _course_keeper
+"""
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (%d << 20, %d << 20)); del resource"
+
+
+def names_in(source: str) -> set[str]:
+    """Return the names that a cell reads, binds, imports or defines."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
+
+
+def root(node: ast.AST) -> str:
+    """Return the name at the front of a.b[c].d, or ''."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) -> list[str]:
+    """Return why a student's cell may not run, one sentence for each reason; empty if it may.
+
+    kept: the names that the course's own cells use; their attributes and global values may not be changed.
+    A cell that is no Python is let through: running it shows its syntax error.
+    """
+    lines = source.splitlines()
+    magic = [n for n, line in enumerate(lines, 1) if line.lstrip().startswith(("%", "!", "?"))]
+    if magic:
+        return [f"line {n}: commands of the shell or of IPython (% and !) are not run here" for n in magic]
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return []
+    found = []
+    for node in ast.walk(tree):
+        found += [(getattr(node, "lineno", 0), text) for text in _refused(node, kept, modules)]
+    return [f"line {line}: {text}" for line, text in sorted(set(found))]
+
+
+def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:
+    """Return what is refused about one node of the syntax tree."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        asked = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or "."]
+        bad = [m for m in asked if m.partition(".")[0] not in modules]
+        members = (
+            [a.name for a in node.names if a.name in REFUSED_ATTRIBUTES] if isinstance(node, ast.ImportFrom) else []
+        )
+        return [f"`import {m}` is not allowed in this course" for m in [*bad, *members]]
+    if isinstance(node, ast.Name) and node.id in REFUSED_NAMES:
+        return [f"`{node.id}` is not allowed in this course"]
+    if isinstance(node, ast.Attribute):
+        hidden = node.attr.startswith("__") and node.attr.endswith("__") and node.attr not in DUNDERS
+        if hidden or node.attr in REFUSED_ATTRIBUTES:
+            return [f"`.{node.attr}` is not allowed in this course"]
+        if isinstance(node.ctx, ast.Store | ast.Del) and (root(node) in kept or node.attr.startswith("__")):
+            return [f"`{ast.unparse(node)} = ...` changes what the checks use: give your own thing its own name"]
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("__") and node.name not in DUNDERS:
+        return [f"`def {node.name}` is not allowed: the checks compare what you return with Python's own rules"]
+    if isinstance(node, ast.Global):
+        bad = [name for name in node.names if name in kept or hasattr(builtins, name)]
+        return [f"`global {name}` changes what the checks use" for name in bad]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        second = node.args[1] if len(node.args) > 1 else None
+        plain = isinstance(second, ast.Constant) and not str(second.value).startswith("__")
+        if not plain or second.value in REFUSED_ATTRIBUTES:
+            return ["`getattr` is allowed with a plain name in quotes only"]
+    return []
+
+
+class CleanIds(DeduplicateIds):
+    """Of copies of a cell keep the last one's metadata, and let no damaged metadata stop the run of the whole class.
+
+    nbgrader's own step leaves empty metadata behind; a later step takes them for an old format, and all grading ends.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Drop metadata that nbgrader cannot read, before and after copies are dealt with."""
+        self.drop(nb)
+        nb, resources = super().preprocess(nb, resources)
+        self.drop(nb)
+        return nb, resources
+
+    @staticmethod
+    def drop(nb: NotebookNode) -> None:
+        """Remove nbgrader's metadata from each cell where they are not whole."""
+        for cell in nb.cells:
+            own = cell.metadata.get("nbgrader")
+            flags = ("grade", "solution", "locked", "task")
+            whole = isinstance(own, dict) and own.get("schema_version") == 3 and isinstance(own.get("grade_id"), str)
+            whole = whole and all(isinstance(own.get(flag), bool) for flag in flags)
+            if whole and own["grade"]:
+                whole = isinstance(own.get("points"), int | float) and own["points"] >= 0
+            if own is not None and not whole:
+                del cell.metadata["nbgrader"]
+
+
+class CarefulExecute(Execute):
+    """Run a submission's cells one by one; never let one student's code end the run of the others."""
+
+    memory_mb = Integer(4096, help="Memory of a submission's kernel in MB, 0 for no limit. Works on Linux.").tag(
+        config=True
+    )
+    allowed_modules = List(Unicode(), ALLOWED_MODULES, help="Modules that students may import.").tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, *args: Any, **kwargs: Any) -> tuple[NotebookNode, dict]:
+        """Run nb; its own kernel is prepared before the first cell."""
+        self.ended, self.ready, self.kept = "", False, set()
+        return super().preprocess(nb, *args, **kwargs)
+
+    def aside(self, code: str) -> None:
+        """Run code that is no cell, without a trace in the notebook."""
+        self.wait_for_reply(self.kc.execute(code, silent=True, store_history=False))
+
+    def fail(self, cell: NotebookNode, name: str, text: str) -> None:
+        """Let a cell end in an error that the course gives."""
+        cell.outputs = [new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"])]
+
+    def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
+        """Run one cell, or say why not."""
+        if cell.cell_type != "code" or not cell.source.strip():
+            return cell, resources
+        if self.ended:
+            self.fail(cell, "NotRun", self.ended)
+            return cell, resources
+        own = is_locked(cell)
+        reasons = [] if own else refusals(cell.source, self.kept, self.allowed_modules)
+        if reasons:
+            self.fail(cell, "Refused", "this cell was not run. " + "; ".join(reasons) + ".")
+            return cell, resources
+        try:
+            self.run_cell(cell, resources, index, own)
+        except (CellTimeoutError, DeadKernelError) as error:
+            self.ended = f"the kernel was ended in cell {index} ({type(error).__name__}), so nothing after it could run"
+            self.fail(cell, type(error).__name__, self.ended)
+            self.end_kernel()
+        if is_grade(cell):
+            self.settle(cell)
+        return cell, resources
+
+    def run_cell(self, cell: NotebookNode, resources: dict, index: int, own: bool) -> None:
+        """Run a cell; around one of the course's own, put back its names and remember the new ones."""
+        if not self.ready:
+            if self.memory_mb:
+                self.aside(LIMIT % (self.memory_mb, self.memory_mb))
+            self.ready = True
+        if own:
+            self.kept |= names_in(cell.source)
+            self.aside(KEEPER % ("back", sorted(self.kept)))
+        super().preprocess_cell(cell, resources, index)
+        if own:
+            self.aside(KEEPER % ("keep", []))
+
+    def end_kernel(self) -> None:
+        """Kill the kernel if it still lives."""
+        try:
+            self._end()
+        except Exception as error:  # whatever it was, the next submission must be graded
+            self.log.warning("ending the kernel: %s", error)
+
+    def _end(self) -> None:
+        from jupyter_core.utils import run_sync
+
+        run_sync(self.km.shutdown_kernel)(now=True)
+
+    @staticmethod
+    def settle(cell: NotebookNode) -> None:
+        """nbgrader reads outputs in order, and a warning as failure: put errors first, and keep warnings as text."""
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.name = "stdout"
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        rest = [output for output in cell.outputs if output.output_type not in ("error", "execute_result")]
+        cell.outputs = errors + rest
