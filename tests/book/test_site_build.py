@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 import sphinxcontrib.katex
 from fontTools.ttLib import TTFont
 
-from tools import site, site_serve, site_slim
+from tools import site, site_bundle, site_serve, site_slim
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
@@ -108,6 +109,8 @@ def test_law_breach_fails_the_build_and_keeps_the_old_site(tmp_path, monkeypatch
     monkeypatch.setattr(site, "run_jupyter_book", lambda *_: staged)
     monkeypatch.setattr(site.site_slim, "cut_icon_fonts", lambda _: (1, 1))
     monkeypatch.setattr(site.site_slim, "purge_css", lambda *_: (1, 1))
+    monkeypatch.setattr(site.site_bundle, "bundle_css", lambda _: (1, 1))
+    monkeypatch.setattr(site.site_bundle, "defer_scripts", lambda _: 1)
     with pytest.raises(site.SiteError, match="was not built"):
         site.build()
     assert old.is_dir()
@@ -166,6 +169,67 @@ def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):
 def test_purge_that_fails_is_an_error(tmp_path, node_packages):
     with pytest.raises(RuntimeError, match="no style sheets or no pages"):
         site_slim.purge_css(tmp_path, node_packages, site.node())
+
+
+@pytest.fixture
+def bundled(tmp_path) -> Path:
+    """Two pages in two folders, one with a style sheet of its own; each joined and with its scripts deferred."""
+    head = (
+        '<html><head><script>document.documentElement.dataset.theme = "dark"</script>{own}'
+        '<link href="{up}_static/styles/a.css" rel="stylesheet" /><link rel="stylesheet" href="{up}_static/b.css?v=1">'
+        '<script src="{up}_static/a.js"></script><script>let hint = 1;</script><script>DOCUMENTATION_OPTIONS.x = 1;'
+        '</script><link rel="icon" href="{up}_static/i.svg"></head><body>text</body></html>'
+    )
+    files = {
+        "a.html": head.format(up="", own=""),
+        "deep/b.html": head.format(up="../", own='<link rel="stylesheet" href="../_static/own.css">'),
+        "redirect.html": "<html><head><title>x</title></head></html>",
+        "_static/styles/a.css": '/* first */ @charset "UTF-8"; @import "../c.css"; .a { background: url(../i.svg) }',
+        "_static/c.css": ".c { background: url('fonts/f.woff2?x#y') } .d { content: '/* kept */' }",
+        "_static/b.css": ".b { background: url(data:image/png;base64,AA); fill: url(#g) }",
+        "_static/own.css": ".own {}",
+        "_static/unused.css": ".unused {}",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_style_sheets_of_every_page_become_one(bundled):
+    assert site_bundle.bundle_css(bundled) == (3, 2)
+    bundle, own = sorted(path.name for path in bundled.rglob("*.css"))
+    assert own == "own.css"
+    css = (bundled / "_static" / bundle).read_text(encoding="utf-8")
+    assert css.index(".c {") < css.index(".a {") < css.index(".b {")  # what is imported comes first
+    assert 'url("fonts/f.woff2")' in css
+    assert 'url("i.svg")' in css
+    assert "url(data:image/png;base64,AA); fill: url(#g)" in css
+    assert "'/* kept */'" in css
+    assert "first" not in css and "@" not in css
+    for name, up in (("a.html", ""), ("deep/b.html", "../")):
+        links = re.findall(r'stylesheet" href="([^"]+)"', (bundled / name).read_text(encoding="utf-8"))
+        assert links == ([f"{up}_static/own.css"] if up else []) + [f"{up}_static/{bundle}"]
+
+
+def test_style_sheet_that_imports_too_late_is_refused(bundled):
+    (bundled / "_static" / "b.css").write_text('.b {} @import "c.css";', encoding="utf-8")
+    with pytest.raises(RuntimeError, match=r"b\.css imports a style sheet behind its own rules"):
+        site_bundle.bundle_css(bundled)
+
+
+def test_site_without_style_sheets_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="no page under"):
+        site_bundle.bundle_css(tmp_path)
+
+
+def test_scripts_wait_for_the_text_but_the_theme_does_not(bundled):
+    assert site_bundle.defer_scripts(bundled) == 2
+    html = (bundled / "a.html").read_text(encoding="utf-8")
+    assert '<script src="_static/a.js" defer></script><script>let hint = 1;</script>' in html
+    assert '<script>document.documentElement.dataset.theme = "dark"</script>' in html
+    assert '"DOMContentLoaded", () => { DOCUMENTATION_OPTIONS.x = 1; });</script>' in html
+    assert site_bundle.defer_scripts(bundled) == 0
 
 
 def test_icons_without_fonts_are_an_error(tmp_path):
