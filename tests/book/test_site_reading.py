@@ -55,7 +55,7 @@ def test_copy_button_copies_the_code_of_the_cell(lesson):
 
 
 def test_download_is_the_notebook_itself(lesson, tmp_path):
-    lesson.locator(".dropdown-download-buttons button").click()
+    lesson.locator(".dropdown-download-buttons button.dropdown-toggle").click()
     with lesson.expect_download() as waiting:
         lesson.locator("a.btn-download-source-button").click()
     target = tmp_path / "lesson.ipynb"
