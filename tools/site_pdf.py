@@ -33,6 +33,7 @@ body { display: block; }
 .pdf-cover img { height: 5rem; }
 .pdf-cover h1 { font-size: 26pt; margin: 1rem 0; }
 article.bd-article { break-before: page; padding: 0 !important; }
+.bd-main .bd-content .bd-article-container .bd-article h1 { display: block !important; }
 .bd-main, .bd-main .bd-content, .bd-main .bd-content .bd-article-container { display: block !important; }
 article.bd-article, article.bd-article section > :last-child { margin-bottom: 0 !important; }
 article.bd-article section > :last-child { padding-bottom: 0 !important; }

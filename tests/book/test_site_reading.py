@@ -74,6 +74,7 @@ def test_print_is_light_and_without_furniture(open_page, address):  # noqa: F811
     hidden = [".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".prev-next-footer", "button"]
     shown = [name for name in hidden if page.locator(f"{name}:visible").count()]
     assert shown == []
+    assert page.locator("h1:visible").count() == 1
     assert page.locator("article p:visible").count() > 20
     assert page.locator("article details:not([open])").count() > 0  # what is folded stays folded on paper
     page.evaluate("() => dispatchEvent(new Event('afterprint'))")
