@@ -204,7 +204,7 @@ def test_report_names_the_heaviest_page(small_site):
     ("name", "source", "old", "new", "place"),
     [
         ("good.md", "# Good\n\n![](curve.png)\n", ' alt="A curve that rises"', "", "(source: good.md:3)"),
-        ("good.md", "# Good\n\n\n[b](other.md#no)\n", "#place", "#no", "(source: good.md:4)"),
+        ("good.md", "# Good\n\n\n[b](#no)\n", "#place", "#no", "(source: good.md:4)"),
         ("good.md", "# Good\n", "other.html#place", "gone.html", "(source: good.md)"),
         (
             "good.ipynb",
