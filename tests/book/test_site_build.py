@@ -217,6 +217,16 @@ def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):
     assert before > after == len(css.encode())
 
 
+def test_purge_leaves_the_sheet_of_the_book_alone(tmp_path, node_packages):
+    (tmp_path / "_static").mkdir()
+    rule = "article > :is(p, ul){max-width:1rem}"
+    for name in ("site.css", "theme.css"):
+        (tmp_path / "_static" / name).write_text(rule, encoding="utf-8")
+    (tmp_path / "index.html").write_text("<article><p>x</p></article>", encoding="utf-8")
+    site_slim.purge_css(tmp_path, node_packages, site.node())
+    assert (tmp_path / "_static" / "site.css").read_text(encoding="utf-8") == rule
+
+
 def test_purge_that_fails_is_an_error(tmp_path, node_packages):
     with pytest.raises(RuntimeError, match="no style sheets or no pages"):
         site_slim.purge_css(tmp_path, node_packages, site.node())
