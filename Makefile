@@ -12,7 +12,7 @@ TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/
 # Two cores is what the book is measured on; more threads than cores make small models slower
 export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test notebooks bench check clean distclean results classroom
+.PHONY: help book pdf serve lab test notebooks bench check clean distclean results classroom
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,13 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 book: $(VENV)/.book  ## build the site from stored outputs into _build/html
 	$(BIN)/python -m tools.site build
+
+$(VENV)/.pdf: pyproject.toml constraints.txt | $(VENV)/.book
+	$(PIP) $$($(BIN)/python -m tools.environment extra pdf)
+	@touch $@
+
+pdf: book $(VENV)/.pdf  ## print the book into _build/mmtutor.pdf (needs a Chromium on this machine)
+	$(BIN)/python -m tools.site_pdf
 
 serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m tools.site serve

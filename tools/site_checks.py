@@ -1,12 +1,12 @@
 """The laws of the built site, as functions that return one line per breach and an empty list when all is well.
 
+A line names the built page and, where it can be found, the line of the source or the cell of the notebook to mend.
 `tools/site.py` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages
 that break it.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,25 +14,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import yaml
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
+
+from tools.site_pages import css_addresses, read_page, resources
+from tools.site_sources import Breach, find
+from tools.site_weight import heavy_page, inline_pictures
 
 ELSEWHERE = re.compile(r"^\s*(?:(?:https?|wss?|ftp):)?//", re.IGNORECASE)
-CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", re.IGNORECASE)
 SCRIPT_REQUEST = re.compile(
     r"""(?:\bimport\s*\(?|\bfrom|importScripts\(|fetch\(|\.open\([^,()]{1,20},|\.(?:src|href)\s*=|sendBeacon\()"""
     r"""\s*["'`]((?:https?:)?//[^"'`]+)""",
     re.IGNORECASE,
 )
-ATTRIBUTES = ("src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href", "manifest")
-PLAIN_LINKS = {"canonical", "license", "author", "alternate", "me"}  # <link> relations that a browser does not fetch
 FILE_NAME = re.compile(r"^\S+\.(?:png|jpe?g|gif|svg|webp)$|^[0-9a-f]{24,}$|^_?image", re.IGNORECASE)
 CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
-TEXT_PAGE_LIMIT = 120 * 1024  # bytes of a page without formulas and pictures, with all it loads, as gzip
-
-
-def css_addresses(css: str) -> list[str]:
-    """Return every address that a style sheet names in url() or @import."""
-    return [(a or b).strip() for a, b in CSS_URL.findall(css)]
 
 
 def css_other_hosts(css: str) -> list[str]:
@@ -45,26 +40,11 @@ def script_other_hosts(script: str) -> list[str]:
     return [f"script asks {address}" for address in SCRIPT_REQUEST.findall(script)]
 
 
-def resources(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
-    """Yield (tag, address) of everything that a browser loads for a page by itself; links to follow are left out."""
-    for tag in page.find_all(True):
-        for attribute in ATTRIBUTES:
-            if value := tag.get(attribute):
-                parts = str(value).split(",") if attribute == "srcset" else [str(value)]
-                yield from (
-                    (tag.name, part.split()[0] if attribute == "srcset" else part) for part in parts if part.strip()
-                )
-        if tag.name in ("use", "image", "feImage") and tag.get("href"):
-            yield tag.name, str(tag["href"])
-        if tag.name == "link" and tag.get("href") and not set(tag.get("rel", [])) & PLAIN_LINKS:
-            yield f"link {' '.join(tag.get('rel', []))}", str(tag["href"])
-        if tag.name == "meta" and str(tag.get("http-equiv", "")).lower() == "refresh":
-            yield "meta refresh", str(tag.get("content", "")).partition("url=")[2]
-
-
 def page_other_hosts(page: BeautifulSoup) -> list[str]:
     """A page loads nothing from another host: no script, style, font, picture, frame, preconnect."""
-    found = [f"<{tag}> asks {address}" for tag, address in resources(page) if ELSEWHERE.match(address)]
+    found: list[str] = [
+        Breach(f"<{tag}> asks {address}", address) for tag, address in resources(page) if ELSEWHERE.match(address)
+    ]
     for style in page.find_all("style"):
         found += css_other_hosts(style.get_text())
     for tag in page.find_all(style=True):
@@ -89,7 +69,8 @@ def missing_alternative_text(page: BeautifulSoup) -> list[str]:
     for image in page.find_all("img"):
         text, name = str(image.get("alt") or "").strip(), Path(urlsplit(str(image.get("src", ""))).path).name
         if not text or FILE_NAME.match(text) or text in (name, Path(name).stem):
-            found.append(f"picture {name or '(inline)'} has the alternative text {text!r}")
+            line = f"picture {name or '(inline)'} has the alternative text {text!r}; say in words what it shows"
+            found.append(Breach(line, name))
     return found
 
 
@@ -144,13 +125,14 @@ PAGE_LAWS: tuple[Callable[[BeautifulSoup], list[str]], ...] = (
     unmarked_language,
     missing_head,
     broken_formulas,
+    inline_pictures,
 )
 
 
 @cache
 def identifiers(path: Path) -> frozenset[str]:
     """Return the ids and anchor names of a page."""
-    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    page = read_page(path)
     return frozenset(str(tag.get(key)) for key in ("id", "name") for tag in page.find_all(attrs={key: True}))
 
 
@@ -165,9 +147,10 @@ def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         target = target / "index.html" if target.is_dir() else target
         if not target.is_file() or not target.is_relative_to(site.resolve()):
-            found.append(f"<{tag}> leads nowhere: {address}")
+            found.append(Breach(f"<{tag}> leads nowhere: {address}", address))
         elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in identifiers(target):
-            found.append(f"<{tag}> leads to no place in {target.name}: #{parts.fragment}")
+            line = f"<{tag}> leads to no place in {target.name}: #{parts.fragment}"
+            found.append(Breach(line, address))
     return found
 
 
@@ -191,28 +174,6 @@ def unbuilt_pages(site: Path, toc: Path) -> list[str]:
     ]
 
 
-def page_weight(path: Path) -> int:
-    """Return the bytes of a page with its style sheets, scripts and pictures, each as gzip; fonts come on top."""
-
-    def weight(file: Path) -> int:
-        return len(gzip.compress(file.read_bytes(), 6))
-
-    page: Tag = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-    kinds = ("script", "img", "link stylesheet", "link icon")
-    addresses = {
-        urlsplit(address).path for tag, address in resources(page) if tag in kinds and not address.startswith("data:")
-    }
-    return weight(path) + sum(weight(path.parent / address) for address in addresses)
-
-
-def heavy_text_page(path: Path, page: BeautifulSoup) -> list[str]:
-    """A page of text, without formulas and pictures of its own, weighs at most 120 KB as gzip."""
-    if page.select_one("article") is None or page.select_one("article .katex, article img"):
-        return []
-    weight = page_weight(path)
-    return [f"weighs {weight / 1024:.0f} KB, limit {TEXT_PAGE_LIMIT // 1024} KB"] if weight > TEXT_PAGE_LIMIT else []
-
-
 def style_sheet_breaches(path: Path) -> list[str]:
     """A style sheet asks no other host, and each file that it names is there."""
     css = path.read_text(encoding="utf-8")
@@ -223,14 +184,25 @@ def style_sheet_breaches(path: Path) -> list[str]:
 
 def page_breaches(path: Path, site: Path) -> list[str]:
     """Every law of a page."""
-    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    page = read_page(path)
     found = [breach for law in PAGE_LAWS for breach in law(page)]
-    return found + broken_links(path, page, site) + heavy_text_page(path, page)
+    return found + broken_links(path, page, site) + heavy_page(path, page)
+
+
+def located(breach: str, page: Path, root: Path) -> str:
+    """Return the line of a breach, and behind it its place in the source of `page` where there is one."""
+    clue = getattr(breach, "clue", "")
+    place = find(page.with_suffix("").as_posix(), clue, root) if page.suffix == ".html" else None
+    return f"{page.as_posix()}: {breach}" + (f" (source: {place})" if place else "")
 
 
 def check_site(site: Path, toc: Path) -> list[str]:
-    """Return every breach on every page, style sheet and script of a built site, the file's name before each."""
+    """Return every breach on every page, style sheet and script of a built site, the file's name before each.
+
+    The sources are looked for beside `toc`.
+    """
     identifiers.cache_clear()
+    site = site.resolve()
     kinds: dict[str, Callable[[Path], list[str]]] = {
         "*.html": lambda path: page_breaches(path, site),
         "*.css": style_sheet_breaches,
@@ -239,5 +211,5 @@ def check_site(site: Path, toc: Path) -> list[str]:
     found = unbuilt_pages(site, toc)
     for pattern, law in kinds.items():
         for path in sorted(site.rglob(pattern)):
-            found += [f"{path.relative_to(site)}: {breach}" for breach in law(path)]
+            found += [located(breach, path.relative_to(site), toc.parent) for breach in law(path)]
     return found

