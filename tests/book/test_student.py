@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.book.test_site_browser import BROWSERS, QUIET
 from tools import exercises
+from tools.browser import QUIET, NoBrowser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "def average_present(probs: dict, present: dict) -> torch.Tensor:\n"
@@ -77,9 +76,10 @@ def lab(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 def student(lab) -> Iterator[Page]:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)})")
+    try:
+        found = chromium()
+    except NoBrowser as reason:
+        pytest.skip(str(reason))
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=found, args=QUIET)
         page = running.new_page(viewport={"width": 1200, "height": 900})
