@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 
 from tools import exercises, sheets
 from tools.execution import ROOT, save
+from tools.laws.cells import tree
 
 OUT = ROOT / "_build" / "classroom"
 COURSE = Path(__file__).resolve().parent / "course"
@@ -59,7 +60,7 @@ def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
     for cell in nb.cells:
         if cell.cell_type != "code":
             continue
-        for node in ast.walk(ast.parse(cell.source)):
+        for node in ast.walk(tree(cell)):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             if text and len(text) < 200 and "\n" not in text and text.strip("./") and (folder / text).is_file():
                 found.add(Path(text))

@@ -25,9 +25,8 @@ def source(folder: str) -> str:
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     url, branch = repository["url"], repository["branch"]
     name = url.rstrip("/").rsplit("/", 1)[1]
-    return f"""import sys
-
-if "google.colab" in sys.modules:  # Colab starts empty: fetch the book and install its package; elsewhere do nothing
+    return f"""# Colab starts empty: fetch the book and install its package. Elsewhere this does nothing.
+if "google.colab" in str(get_ipython()):
     ![ -d ~/{name} ] || git clone -q --depth 1 --branch {branch} {url} ~/{name}
     %pip install -q ~/{name}
     %cd -q ~/{name}/{folder}"""
@@ -41,7 +40,7 @@ def place(nb: NotebookNode) -> int | None:
 def put(nb: NotebookNode, folder: str) -> bool:
     """Put the cell before the first other code cell, or renew its code; returns whether the notebook changed.
 
-    It prints nothing and defines `sys` only, so the outputs stored below it stay true: cells that were executed are
+    It prints and defines nothing, so the outputs stored below it stay true: cells that were executed are
     counted anew, as a run from a fresh kernel would.
     """
     here = place(nb)

@@ -16,7 +16,7 @@ from tools.course import grading
 from tools.execution import label
 
 CHAPTER = "05_decision_fusion"
-SECONDS = "10"  # for one cell; the slowest check needs two
+SECONDS = "25"  # importing torch on a busy machine takes a dozen
 WORTH = {"multiply": 2, "combine": 3, "agree": 3, "echo": 3, "buys": 3, "measure": 4}
 ALL = sum(WORTH.values())
 

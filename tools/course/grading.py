@@ -77,9 +77,13 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (%d << 20, %d
 
 
 def names_in(source: str) -> set[str]:
-    """Return the names that a cell reads, binds, imports or defines."""
+    """Return the names that a cell reads, binds, imports or defines. Commands of IPython (% and !) count as `pass`."""
+    lines = [
+        line if not line.lstrip().startswith(("%", "!")) else line[: -len(line.lstrip())] + "pass"
+        for line in source.splitlines()
+    ]
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.alias):
