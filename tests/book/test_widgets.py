@@ -1,0 +1,205 @@
+"""The small widgets of the lessons: what their scripts compute is what the package computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from torch import nn
+
+from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion
+from tools import site, site_checks, site_slim
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = ROOT / "book" / "_static"
+FALLBACK = "<p>Here sliders would stand.</p>"
+
+
+def load_extension():
+    spec = importlib.util.spec_from_file_location("widgets", ROOT / "book" / "_ext" / "widgets.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+widgets = load_extension()
+NAMES = list(widgets.WIDGETS)
+
+
+def computed(name: str, expression: str, cases: list) -> list:
+    """What JavaScript's `expression`, a function, makes of each case; `name` is the widget whose script it needs."""
+    program = f"""require({json.dumps(str(STATIC / widgets.script(name)))});
+        const cases = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        process.stdout.write(JSON.stringify(cases.map({expression})));"""
+    done = subprocess.run(
+        [site.node(), "-e", program], input=json.dumps(cases), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# low-rank-cost -----------------------------------------------------------------------------------------------------
+
+
+def count(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def costs(modalities: int, features: int, outputs: int, rank: int) -> dict[str, int]:
+    """Parameters of the package's modules, in the script's names; "meta" tensors have a size and no memory."""
+    dims = {f"m{i}": features for i in range(modalities)}
+    with torch.device("meta"):
+        concat, tensor = ConcatFusion(dims), TensorFusion(dims)
+        return {
+            "concat": count(concat, nn.Linear(concat.out_features, outputs)),
+            "tensor": count(tensor, nn.Linear(tensor.out_features, outputs, bias=False)),
+            "lowRank": count(LowRankFusion(dims, outputs, rank)),
+        }
+
+
+def test_costs_are_the_parameters_of_the_modules():
+    cases = [list(case) for case in itertools.product((2, 3, 4), (1, 2, 7, 32, 64), (1, 10, 64), (1, 4, 33, 64))]
+    ask = """sizes => ({ concat: WidgetLowRankCost.concat(...sizes), tensor: WidgetLowRankCost.tensor(...sizes),
+        lowRank: WidgetLowRankCost.lowRank(...sizes) })"""
+    assert computed("low-rank-cost", ask, cases) == [costs(*case) for case in cases]
+
+
+def test_limit_is_the_first_rank_that_saves_nothing():
+    cases = [list(case) for case in itertools.product((2, 3, 4), (1, 2, 3, 4, 5, 16, 31, 64))]
+    for (modalities, features), limit in zip(
+        cases, computed("low-rank-cost", "sizes => WidgetLowRankCost.limit(...sizes)", cases), strict=True
+    ):
+        at = costs(modalities, features, 5, limit)
+        assert at["lowRank"] >= at["tensor"]
+        if limit > 1:
+            before = costs(modalities, features, 5, limit - 1)
+            assert before["lowRank"] < before["tensor"]
+
+
+# the extension -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_html_keeps_the_laws_of_pages(name):
+    head = '<head><title>x</title><link rel="icon" href="x.svg"></head>'
+    body = f"<article><h1>x</h1>{widgets.html(name, FALLBACK)}</article>"
+    page = BeautifulSoup(f'<html lang="en">{head}<body>{body}</body></html>', "html.parser")
+    assert [breach for law in site_checks.PAGE_LAWS for breach in law(page)] == []
+    idents = [tag["id"] for tag in page.find_all(id=True)]
+    assert len(idents) == len(set(idents)) > 0
+    assert {field["id"] for field in page.find_all("input")} == {label["for"] for label in page.find_all("label")}
+    shown = {tag["data-shows"] for tag in page.select("[data-shows]")}
+    assert {field["name"] for field in page.select("input[type=range]")} <= shown
+    assert page.select_one(".widget-live").has_attr("hidden")
+    assert not page.select_one(".widget-fallback").has_attr("hidden")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_script_leaves_one_name_behind(name):
+    """And it needs no page to compute."""
+    expected = "Widget" + "".join(word.title() for word in name.split("-"))
+    ask = "() => Object.keys(globalThis).filter(name => /^Widget/.test(name))"
+    assert computed(name, ask, [0]) == [[expected]]
+
+
+def test_slimming_keeps_every_rule(node_packages, tmp_path):
+    """The style sheet's rules for what scripts make match nothing in the built page."""
+    (tmp_path / "_static").mkdir()
+    body = "".join(widgets.html(name, FALLBACK, f"w{i}") for i, name in enumerate(NAMES))
+    page = f'<main class="bd-main"><div class="bd-content"><article class="bd-article">{body}</article></div></main>'
+    (tmp_path / "page.html").write_text(f"<html><body>{page}</body></html>", encoding="utf-8")
+    for file in (widgets.SHARED, widgets.STYLES, *map(widgets.script, NAMES)):
+        shutil.copy(STATIC / file, tmp_path / "_static")
+    sheet = tmp_path / "_static" / widgets.STYLES
+
+    def selectors() -> list[str]:
+        found = re.findall(r"[^{}]+(?=\{)", re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8")))
+        return [selector.strip() for selector in found]
+
+    before = selectors()
+    site_slim.purge_css(tmp_path, node_packages, site.node())
+    assert selectors() == before
+
+
+BOOK = {
+    "_config.yml": f"""title: Small
+only_build_toc_files: true
+html: {{favicon: ""}}
+parse: {{myst_enable_extensions: [colon_fence]}}
+sphinx:
+  local_extensions: {{widgets: {ROOT / "book" / "_ext"}}}
+  config: {{html_static_path: [{STATIC}], language: en}}
+""",
+    "_toc.yml": "format: jb-book\nroot: plain\nchapters:\n- file: play\n",
+    "plain.md": "# Plain\n\nNothing to play with.\n",
+}
+
+
+def write_book(folder: Path, play: str) -> Path:
+    folder.mkdir()
+    for name, text in {**BOOK, "play.md": f"# Play\n\n{play}"}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def loaded(page: BeautifulSoup) -> list[str]:
+    tags: list[Any] = [*page.find_all("script", src=True), *page.find_all("link", rel="stylesheet")]
+    paths = [(tag.get("src") or tag.get("href")).partition("?")[0] for tag in tags]
+    return sorted(Path(path).name for path in paths if "widget" in path)
+
+
+def test_directive_loads_its_files_where_it_stands_and_nowhere_else(tmp_path):
+    name = NAMES[0]
+    play = f":::{{widget}} {name}\n\nThe *fallback*.\n\n:::\n\n```{{widget}} {name}\nAnother.\n```\n"
+    built = site.run_jupyter_book(write_book(tmp_path / "book", play), tmp_path / "out")
+    page = BeautifulSoup((built / "play.html").read_text(encoding="utf-8"), "html.parser")
+    assert [e.get_text(strip=True) for e in page.select(".widget-fallback")] == ["Thefallback.", "Another."]
+    assert page.select_one(".widget-fallback em")
+    idents = [tag["id"] for tag in page.select(".widget [id]")]
+    assert len(idents) == len(set(idents)) > 0
+    assert loaded(page) == sorted([widgets.SHARED, widgets.STYLES, widgets.script(name)])
+    sources = [tag["src"] for tag in page.find_all("script", src=True) if "widget" in tag["src"]]
+    assert widgets.SHARED in sources[0], "the shared script must come first"
+    assert loaded(BeautifulSoup((built / "plain.html").read_text(encoding="utf-8"), "html.parser")) == []
+
+
+@pytest.mark.parametrize(
+    ("play", "said"),
+    [
+        (":::{widget} low-rank-cots\n\nRead this.\n\n:::\n", "unknown widget 'low-rank-cots', expected one of"),
+        (":::{widget} low-rank-cost\n:::\n", "widget 'low-rank-cost' has no body"),
+        (":::{widget} low-rank-cost\n\n\n:::\n", "widget 'low-rank-cost' has no body"),
+        (":::{widget}\nRead this.\n:::\n", "1 argument(s) required"),
+    ],
+)
+def test_mistakes_fail_the_build_and_say_where(tmp_path, capfd, play, said):
+    with pytest.raises(site.SiteError, match="exit code 1"):
+        site.run_jupyter_book(write_book(tmp_path / "book", f"First.\n\n{play}"), tmp_path / "out")
+    lines = capfd.readouterr().err.splitlines()
+    assert any(re.search(r"play\.md:5:", line) for line in lines), lines
+    assert said in " ".join(lines)
+
+
+def test_every_widget_stands_in_a_lesson_with_words_for_readers_without_scripts():
+    cells = [
+        "".join(cell["source"])
+        for path in sorted((ROOT / "book").glob("*/*.ipynb"))
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "markdown"
+    ]
+    found = [
+        (*match, cell) for cell in cells for match in re.findall(r"^:::\{widget\} (\S+)\n(.+?)^:::$", cell, re.M | re.S)
+    ]
+    assert sorted(name for name, _, _ in found) == sorted(NAMES)
+    for name, body, cell in found:
+        assert "`" in body, f"{name}: say how to ask the same of the package"
+        assert cell.count("?") >= 1, f"{name}: ask a question"
