@@ -68,7 +68,57 @@ def low_rank_cost(ident: str) -> str:
     )
 
 
-WIDGETS = {"low-rank-cost": Widget("Parameters of three joins", low_rank_cost)}
+GATES = ("XOR", "AND", "OR", "COPY", "UNIQUE")
+PARTS = {  # the script's name for it → what the reader sees, and the letter in the bar
+    "redundant": ("Redundant", "R"),
+    "unique1": ("Unique 1", "1"),
+    "unique2": ("Unique 2", "2"),
+    "synergy": ("Synergy", "S"),
+}
+
+
+def choice(ident: str, name: str, legend: str, values: tuple[str, ...]) -> str:
+    """Return a fieldset of which one value is chosen, at first the first."""
+    buttons = "".join(
+        f'<span><input type="radio" id="{ident}-{name}-{value}" name="{ident}-{name}" data-field="{name}" '
+        f'value="{value}"{" checked" if value == values[0] else ""}>'
+        f'<label for="{ident}-{name}-{value}">{value}</label></span>\n'
+        for value in values
+    )
+    return f'<fieldset class="widget-choice"><legend>{legend}</legend>\n{buttons}</fieldset>\n'
+
+
+def gate_information(ident: str) -> str:
+    """A gate and how its bits are thrown; the four parts of what the bits tell about its answer."""
+
+    def letter(name: str) -> str:
+        return f'<span class="widget-letter widget-{name}" aria-hidden="true">{PARTS[name][1]}</span> '
+
+    stretches = "".join(
+        f'<span class="widget-{name}" data-part="{name}">{short}</span>' for name, (_, short) in PARTS.items()
+    )
+    return (
+        choice(ident, "gate", "Gate", GATES)
+        + '<div class="widget-sliders">\n'
+        + slider(ident, "one", "P(x1 = 1)", (0, 100), 50)
+        + slider(ident, "two", "P(x2 = 1)", (0, 100), 50)
+        + slider(ident, "flip", "flipped bits", (0, 50), 0)
+        + "</div>\n"
+        + f'<div class="widget-stack" role="img" aria-label="Nothing yet">{stretches}</div>\n'
+        + '<p class="widget-note">The whole bar is the uncertainty about Y. What noise leaves open stays empty.</p>\n'
+        + table(
+            "Parts of I(X1, X2; Y) by imin, in nats",
+            ("Part", "Nats"),
+            {name: letter(name) + label for name, (label, _) in PARTS.items()}
+            | {"told": "All four, I(X1, X2; Y)", "whole": "Uncertainty, H(Y)"},
+        )
+    )
+
+
+WIDGETS = {
+    "low-rank-cost": Widget("Parameters of three joins", low_rank_cost),
+    "gate-information": Widget("Information of a gate", gate_information),
+}
 
 
 def opening(name: str, ident: str) -> str:

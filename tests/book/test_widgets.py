@@ -11,12 +11,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bs4 import BeautifulSoup
 from torch import nn
 
 from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion
+from mmtutor.information import pid
 from tools import site, site_checks, site_slim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +85,61 @@ def test_limit_is_the_first_rank_that_saves_nothing():
         if limit > 1:
             before = costs(modalities, features, 5, limit - 1)
             assert before["lowRank"] < before["tensor"]
+
+
+# gate-information --------------------------------------------------------------------------------------------------
+
+ANSWERS = {
+    "XOR": lambda a, b: a ^ b,
+    "AND": lambda a, b: a & b,
+    "OR": lambda a, b: a | b,
+    "COPY": lambda a, b: 2 * a + b,
+    "UNIQUE": lambda a, b: a,
+}
+
+
+def joint(gate: str, one: float, two: float, flip: float) -> np.ndarray:
+    """p[x1, x2, y]: independent bits, every bit of the answer flipped with probability `flip`."""
+    bits = 2 if gate == "COPY" else 1
+    p = np.zeros((2, 2, 2**bits))
+    for a, b, *wrong in itertools.product((0, 1), repeat=2 + bits):
+        y = ANSWERS[gate](a, b) ^ sum(w << k for k, w in enumerate(wrong))
+        p[a, b, y] += (
+            (one if a else 1 - one) * (two if b else 1 - two) * np.prod([flip if w else 1 - flip for w in wrong])
+        )
+    return p
+
+
+def parts(gate: str, one: float, two: float, flip: float) -> dict[str, float]:
+    """The package's four parts in nats, their sum and the uncertainty about y."""
+    p = joint(gate, one, two, flip)
+    found, y = pid(p, "imin")._asdict(), p.sum((0, 1))
+    return found | {"told": sum(found.values()), "whole": float(-(y[y > 0] * np.log(y[y > 0])).sum())}
+
+
+def test_parts_of_gates_are_those_of_the_package():
+    cases = [list(c) for c in itertools.product(ANSWERS, (0, 0.01, 0.3, 0.5, 1), (0, 0.5, 0.77, 1), (0, 0.13, 0.5))]
+    ask = """([gate, ...chances]) => {
+        const p = WidgetGateInformation.joint(gate, ...chances);
+        return { ...WidgetGateInformation.pid(p), whole: WidgetGateInformation.entropy(p) };
+    }"""
+    for case, found in zip(cases, computed("gate-information", ask, cases), strict=True):
+        expected = parts(*case)
+        found["told"] = sum(found[name] for name in widgets.PARTS)
+        assert found == pytest.approx(expected, rel=0, abs=1e-9), case
+
+
+def test_pid_of_any_table_is_that_of_the_package():
+    """Gates alone would not tell whether the least is taken outcome by outcome."""
+    rng = np.random.default_rng(3)
+    tables = [rng.dirichlet(np.full(4 * size, 0.4)).reshape(2, 2, size) for size in (2, 3, 4) for _ in range(30)]
+    found = computed("gate-information", "p => WidgetGateInformation.pid(p)", [p.tolist() for p in tables])
+    for p, answer in zip(tables, found, strict=True):
+        assert answer == pytest.approx(pid(p, "imin")._asdict(), rel=0, abs=1e-9)
+
+
+def test_widget_offers_the_gates_that_its_script_knows():
+    assert tuple(ANSWERS) == widgets.GATES
 
 
 # the extension -----------------------------------------------------------------------------------------------------

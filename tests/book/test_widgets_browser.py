@@ -12,6 +12,7 @@ from tests.book import test_widgets as computing
 
 PLACES = {
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
+    "gate-information": "book/09_information/lesson.html",
 }
 MARK = "In the web page of the book, sliders stand here."
 
@@ -88,6 +89,45 @@ def test_costs(visit):
     assert few["summary"] == "At rank 5, low rank has more parameters than the tensor."
     widths = page.evaluate("() => [...document.querySelectorAll('.widget-bar')].map(e => e.style.width)")
     assert len(set(widths)) == 3
+
+
+def check_parts(page: Page, seen: dict[str, Any], gate: str) -> None:
+    """Numbers, their text and the bar say what the package says of this gate with these sliders."""
+    expected = computing.parts(gate, *(seen["sliders"][name] / 100 for name in ("one", "two", "flip")))
+    for name, value in expected.items():
+        assert seen["values"][name] == pytest.approx(value, rel=0, abs=1e-9), name
+        assert float(seen["texts"][name]) == pytest.approx(value, rel=0, abs=5.001e-4), name
+    widths = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll("[data-part]")].map(e => [
+            e.dataset.part, e.getBoundingClientRect().width / e.parentElement.clientWidth]))"""
+    )
+    for name, width in widths.items():
+        assert width == pytest.approx(expected[name] / expected["whole"], rel=0, abs=0.01), name
+
+
+def test_gates(visit):
+    name = "gate-information"
+    page = visit(name)
+    check_parts(page, shown(page, name), "XOR")
+    assert shown(page, name)["summary"] == "XOR: all information is synergy."
+    unfair = press(page, name, "P(x1 = 1)", *["ArrowRight"] * 7)
+    assert unfair["sliders"]["one"] == 57
+    check_parts(page, unfair, "XOR")
+    assert unfair["values"]["unique2"] > unfair["values"]["unique1"] == pytest.approx(0, abs=1e-12)
+    noisy = press(page, name, "flipped bits", *["ArrowRight"] * 5)
+    check_parts(page, noisy, "XOR")
+    page.get_by_label("XOR", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_label("AND", exact=True).is_checked()
+    check_parts(page, shown(page, name), "AND")
+    page.get_by_label("COPY", exact=True).check()
+    copy = press(page, name, "P(x1 = 1)", "ArrowLeft")
+    check_parts(page, copy, "COPY")
+    label = page.locator(".widget-stack").get_attribute("aria-label")
+    assert all(copy["texts"][part] in label for part in computing.widgets.PARTS)
+    silent = press(page, name, "flipped bits", "End")
+    check_parts(page, silent, "COPY")
+    assert silent["summary"] == "COPY: both sources together tell nothing about Y."
 
 
 @pytest.mark.parametrize("name", PLACES)
