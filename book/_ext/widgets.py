@@ -115,9 +115,34 @@ def gate_information(ident: str) -> str:
     )
 
 
+def dtw_path(ident: str) -> str:
+    """Sliders that bend the time of a signal; the path between the signal and its bent copy, drawn and counted."""
+    return (
+        '<div class="widget-sliders">\n'
+        + slider(ident, "shift", "B starts later", (0, 6), 1)
+        + slider(ident, "stretch", "length of B", (50, 150), 110)
+        + slider(ident, "pause", "pause in B", (0, 6), 3)
+        + "</div>\n"
+        + '<svg class="widget-picture" viewBox="0 0 300 190" role="img" aria-label="Nothing yet"></svg>\n'
+        + '<p class="widget-note">Each line joins a sample of A with a sample of B. Dashed lines cost something: '
+        "the two samples differ.</p>\n"
+        + table(
+            "What the path costs",
+            ("Measure", "Value"),
+            {
+                "straight": "Cost, sample by sample",
+                "total": "Cost along the path",
+                "links": "Links in the path",
+                "meet": "Most links at one sample of A",
+            },
+        )
+    )
+
+
 WIDGETS = {
     "low-rank-cost": Widget("Parameters of three joins", low_rank_cost),
     "gate-information": Widget("Information of a gate", gate_information),
+    "dtw-path": Widget("Path between two signals", dtw_path),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from bs4 import BeautifulSoup
 from torch import nn
 
+from mmtutor.alignment import distance_matrix, dtw
 from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion
 from mmtutor.information import pid
 from tools import site, site_checks, site_slim
@@ -140,6 +142,57 @@ def test_pid_of_any_table_is_that_of_the_package():
 
 def test_widget_offers_the_gates_that_its_script_knows():
     assert tuple(ANSWERS) == widgets.GATES
+
+
+# dtw-path ----------------------------------------------------------------------------------------------------------
+
+
+def bent(a: list[int], shift: int, stretch: int, pause: int) -> list[int]:
+    """What the sliders of the widget promise: `a` late, stretched from there, silent for longer between the words."""
+    silence, b = 9, []
+    for s in range(len(a)):
+        t = (s - shift) * 100 / stretch
+        if t > silence:
+            t = max(silence, (s - shift - pause) * 100 / stretch)
+        t = min(max(t, 0), len(a) - 1)
+        i = min(int(t), len(a) - 2)
+        b.append(math.floor(a[i] + (t - i) * (a[i + 1] - a[i]) + 0.5))
+    return b
+
+
+def aligned(a: list[int], b: list[int]) -> tuple[list[list[int]], float]:
+    """The package's path and total."""
+    one, two = (torch.tensor(x, dtype=torch.float64)[:, None] for x in (a, b))
+    path, total = dtw(distance_matrix(one, two))
+    return path.tolist(), total
+
+
+def first_signal() -> list[int]:
+    return computed("dtw-path", "() => WidgetDtwPath.A", [0])[0]
+
+
+def test_paths_are_those_of_the_package():
+    a = first_signal()
+    assert len(a) == 24
+    cases = [list(c) for c in itertools.product(range(7), (50, 73, 100, 110, 150), (0, 1, 3, 6))]
+    ask = """sliders => {
+        const b = WidgetDtwPath.bent(...sliders);
+        return { b, ...WidgetDtwPath.dtw(WidgetDtwPath.distances(WidgetDtwPath.A, b)) };
+    }"""
+    for case, found in zip(cases, computed("dtw-path", ask, cases), strict=True):
+        assert found["b"] == bent(a, *case), case
+        path, total = aligned(a, found["b"])
+        assert (found["path"], found["total"]) == (path, total), case
+
+
+def test_ties_end_as_in_the_package():
+    """Matrices of few small whole numbers have many equally cheap paths."""
+    rng = np.random.default_rng(2)
+    costs = [rng.integers(0, 3, size=rng.integers(1, 8, size=2)) for _ in range(200)]
+    found = computed("dtw-path", "cost => WidgetDtwPath.dtw(cost)", [c.tolist() for c in costs])
+    for cost, answer in zip(costs, found, strict=True):
+        path, total = dtw(cost)
+        assert (answer["path"], answer["total"]) == (path.tolist(), total)
 
 
 # the extension -----------------------------------------------------------------------------------------------------

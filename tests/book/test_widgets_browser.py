@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.book import test_widgets as computing
 PLACES = {
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
     "gate-information": "book/09_information/lesson.html",
+    "dtw-path": "book/07_alignment/lesson.html",
 }
 MARK = "In the web page of the book, sliders stand here."
 
@@ -128,6 +130,43 @@ def test_gates(visit):
     silent = press(page, name, "flipped bits", "End")
     check_parts(page, silent, "COPY")
     assert silent["summary"] == "COPY: both sources together tell nothing about Y."
+
+
+def check_path(page: Page, seen: dict[str, Any]) -> None:
+    """Numbers and lines are those of the package for these sliders."""
+    a = computing.first_signal()
+    b = computing.bent(a, *(seen["sliders"][name] for name in ("shift", "stretch", "pause")))
+    path, total = computing.aligned(a, b)
+    assert seen["values"]["total"] == total
+    assert seen["values"]["straight"] == sum(abs(x - y) for x, y in zip(a, b, strict=True))
+    assert seen["values"]["links"] == len(path)
+    assert seen["values"]["meet"] == max(Counter(i for i, _ in path).values())
+    picture = page.locator(".widget-picture")
+    lines = picture.locator("line").evaluate_all(
+        "all => all.map(e => [e.dataset, e.classList.contains('widget-paid')])"
+    )
+    assert [[int(cell["i"]), int(cell["j"])] for cell, _ in lines] == path
+    assert [paid for _, paid in lines] == [a[i] != b[j] for i, j in path]
+    assert f"joined by {len(path)} links" in picture.get_attribute("aria-label")
+
+
+def test_paths(visit):
+    name = "dtw-path"
+    page = visit(name)
+    check_path(page, shown(page, name))
+    check_path(page, press(page, name, "pause in B", "End", "ArrowLeft"))
+    check_path(page, press(page, name, "length of B", *["ArrowRight"] * 9))
+    cut = press(page, name, "B starts later", "End")
+    assert cut["sliders"] == {"shift": 6, "stretch": 119, "pause": 5}
+    check_path(page, cut)
+    press(page, name, "length of B", *["ArrowLeft"] * 19)
+    press(page, name, "pause in B", "Home")
+    late = press(page, name, "B starts later", "Home", "ArrowRight")
+    check_path(page, late)
+    assert late["summary"] == "Bending time removes all of the difference."
+    same = press(page, name, "B starts later", "ArrowLeft")
+    check_path(page, same)
+    assert same["summary"] == "The signals are equal: every sample is joined with its twin."
 
 
 @pytest.mark.parametrize("name", PLACES)
