@@ -1,0 +1,221 @@
+"""The directive `widget`: a small thing to play with in the page, without a kernel.
+
+Its argument is a name from `WIDGETS`, its body the fallback in Markdown. The page carries the widget's skeleton as
+HTML, hidden, before the fallback; `_static/widget_*.js` computes in the reader's browser, fills the skeleton and swaps
+the two. Without scripts and on paper the fallback stays. The numbers are the package's: tests/book/test_widgets.py
+compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+SHARED, STYLES = "widgets.js", "widgets.css"
+
+
+class Widget(NamedTuple):
+    """What a reader hears it called, and its skeleton: a function of the prefix that keeps ids apart."""
+
+    label: str
+    skeleton: Callable[[str], str]
+
+
+def slider(ident: str, name: str, label: str, span: tuple[int, int], value: int) -> str:
+    """Return a labelled slider over whole numbers, with room beside it for what its position means."""
+    return (
+        f'<div class="widget-slider"><label for="{ident}-{name}">{label}</label>'
+        f'<input type="range" id="{ident}-{name}" name="{name}" min="{span[0]}" max="{span[1]}" step="1" '
+        f'value="{value}"><span class="widget-number" data-shows="{name}"></span></div>\n'
+    )
+
+
+def table(caption: str, heads: tuple[str, ...], rows: dict[str, str]) -> str:
+    """Return a table with one empty cell beside each row's head; rows: the script's name for it → what is read."""
+    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = "".join(
+        f'<tr><th scope="row">{label}</th><td class="widget-number" data-shows="{name}"></td></tr>\n'
+        for name, label in rows.items()
+    )
+    return (
+        f'<div class="widget-table"><table class="table"><caption>{caption}</caption>\n'
+        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
+    )
+
+
+def low_rank_cost(ident: str) -> str:
+    """Sliders for the sizes of a join; the parameters of three joins, and the rank that ends the saving."""
+    return (
+        '<div class="widget-sliders">\n'
+        + slider(ident, "modalities", "modalities", (2, 4), 3)
+        + slider(ident, "features", "features each", (1, 64), 32)
+        + slider(ident, "outputs", "outputs", (1, 64), 64)
+        + slider(ident, "rank", "rank", (1, 64), 4)
+        + "</div>\n"
+        + table(
+            "Parameters; each step of a bar is ten times as many",
+            ("Join", "Parameters"),
+            {"concat": "Concat", "tensor": "Tensor", "lowRank": "Low rank"},
+        )
+        + '<p class="widget-note">A linear layer stands behind concat and tensor. Behind the tensor it has no bias: '
+        "the product of the leading ones is one.</p>\n"
+        '<p class="widget-note">Low rank stops being cheaper than the tensor at rank '
+        '<span class="widget-number" data-shows="limit"></span>.</p>\n'
+    )
+
+
+GATES = ("XOR", "AND", "OR", "COPY", "UNIQUE")
+PARTS = {  # the script's name for it → what the reader sees, and the letter in the bar
+    "redundant": ("Redundant", "R"),
+    "unique1": ("Unique 1", "1"),
+    "unique2": ("Unique 2", "2"),
+    "synergy": ("Synergy", "S"),
+}
+
+
+def choice(ident: str, name: str, legend: str, values: tuple[str, ...]) -> str:
+    """Return a fieldset of which one value is chosen, at first the first."""
+    buttons = "".join(
+        f'<span><input type="radio" id="{ident}-{name}-{value}" name="{ident}-{name}" data-field="{name}" '
+        f'value="{value}"{" checked" if value == values[0] else ""}>'
+        f'<label for="{ident}-{name}-{value}">{value}</label></span>\n'
+        for value in values
+    )
+    return f'<fieldset class="widget-choice"><legend>{legend}</legend>\n{buttons}</fieldset>\n'
+
+
+def gate_information(ident: str) -> str:
+    """A gate and how its bits are thrown; the four parts of what the bits tell about its answer."""
+
+    def letter(name: str) -> str:
+        return f'<span class="widget-letter widget-{name}" aria-hidden="true">{PARTS[name][1]}</span> '
+
+    stretches = "".join(
+        f'<span class="widget-{name}" data-part="{name}">{short}</span>' for name, (_, short) in PARTS.items()
+    )
+    return (
+        choice(ident, "gate", "Gate", GATES)
+        + '<div class="widget-sliders">\n'
+        + slider(ident, "one", "P(x1 = 1)", (0, 100), 50)
+        + slider(ident, "two", "P(x2 = 1)", (0, 100), 50)
+        + slider(ident, "flip", "flipped bits", (0, 50), 0)
+        + "</div>\n"
+        + f'<div class="widget-stack" role="img" aria-label="Nothing yet">{stretches}</div>\n'
+        + '<p class="widget-note">The whole bar is the uncertainty about Y. What noise leaves open stays empty.</p>\n'
+        + table(
+            "Parts of I(X1, X2; Y) by imin, in nats",
+            ("Part", "Nats"),
+            {name: letter(name) + label for name, (label, _) in PARTS.items()}
+            | {"told": "All four, I(X1, X2; Y)", "whole": "Uncertainty, H(Y)"},
+        )
+    )
+
+
+def dtw_path(ident: str) -> str:
+    """Sliders that bend the time of a signal; the path between the signal and its bent copy, drawn and counted."""
+    return (
+        '<div class="widget-sliders">\n'
+        + slider(ident, "shift", "B starts later", (0, 6), 1)
+        + slider(ident, "stretch", "length of B", (50, 150), 110)
+        + slider(ident, "pause", "pause in B", (0, 6), 3)
+        + "</div>\n"
+        + '<svg class="widget-picture" viewBox="0 0 300 190" role="img" aria-label="Nothing yet"></svg>\n'
+        + '<p class="widget-note">Each line joins a sample of A with a sample of B. Dashed lines cost something: '
+        "the two samples differ.</p>\n"
+        + table(
+            "What the path costs",
+            ("Measure", "Value"),
+            {
+                "straight": "Cost, sample by sample",
+                "total": "Cost along the path",
+                "links": "Links in the path",
+                "meet": "Most links at one sample of A",
+            },
+        )
+    )
+
+
+WIDGETS = {
+    "low-rank-cost": Widget("Parameters of three joins", low_rank_cost),
+    "gate-information": Widget("Information of a gate", gate_information),
+    "dtw-path": Widget("Path between two signals", dtw_path),
+}
+
+
+def opening(name: str, ident: str) -> str:
+    """Return everything before the fallback."""
+    widget = WIDGETS[name]
+    return (
+        f'<div class="widget" data-widget="{name}">\n'
+        f'<div class="widget-live" role="group" aria-label="{widget.label}" hidden>\n'
+        f'{widget.skeleton(ident)}<p class="widget-summary" aria-live="polite"></p>\n</div>\n'
+        '<div class="widget-fallback">\n'
+    )
+
+
+def html(name: str, fallback: str = "", ident: str = "widget") -> str:
+    """Return a whole widget as HTML, `fallback` (HTML too) standing where the directive's body goes."""
+    return f"{opening(name, ident)}{fallback}</div></div>\n"
+
+
+def script(name: str) -> str:
+    """Return the file in `_static` that computes the widget `name`."""
+    return f"widget_{name.replace('-', '_')}.js"
+
+
+class WidgetNode(nodes.General, nodes.Element):
+    """A widget; its children are the fallback."""
+
+
+class WidgetDirective(SphinxDirective):
+    """`:::{widget} NAME`, with the fallback in Markdown as its body."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the node; raise an error, with file and line, for an unknown name and for an empty body."""
+        name = self.arguments[0]
+        if name not in WIDGETS:
+            raise self.error(f"unknown widget {name!r}, expected one of: {', '.join(WIDGETS)}")
+        if not any(line.strip() for line in self.content):
+            raise self.error(f"widget {name!r} has no body: write there what is read where scripts do not run")
+        node = WidgetNode("", name=name, ident=f"widget-{self.env.new_serialno('widget')}")
+        self.set_source_info(node)
+        self.state.nested_parse(self.content, self.content_offset, node)
+        return [node]
+
+
+def visit(writer: Any, node: WidgetNode) -> None:
+    """Write the skeleton; the children follow."""
+    writer.body.append(opening(node["name"], node["ident"]))
+
+
+def depart(writer: Any, node: WidgetNode) -> None:
+    """Close the fallback and the widget."""
+    writer.body.append("</div></div>\n")
+
+
+def pass_by(writer: Any, node: WidgetNode) -> None:
+    """Write nothing: on paper only the fallback is of use."""
+
+
+def add_assets(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Load the scripts and the style sheet that the page's widgets need, and none where there is no widget."""
+    names = sorted({node["name"] for node in doctree.findall(WidgetNode)}) if doctree is not None else []
+    if names:
+        for file in (SHARED, *map(script, names)):
+            app.add_js_file(file, loading_method="defer")
+        app.add_css_file(STYLES)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive, its node and the assets."""
+    app.add_node(WidgetNode, html=(visit, depart), latex=(pass_by, pass_by), text=(pass_by, pass_by))
+    app.add_directive("widget", WidgetDirective)
+    app.connect("html-page-context", add_assets)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
