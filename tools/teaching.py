@@ -240,7 +240,9 @@ def plan_problems(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> 
             where = f"{GUIDE}, plans, {name}, {session.get('when')!r}"
             wrong = [key for key, kind in SESSION.items() if not isinstance(session.get(key), kind)]
             if wrong or set(session) != set(SESSION):
-                yield f"{where}: a session has {', '.join(SESSION)}; look at {sorted({*wrong, *(set(session) ^ set(SESSION))})}"
+                odd = [*wrong, *(set(session) - set(SESSION))][0]
+                odd_kind = SESSION.get(odd, str).__name__
+                yield f"{where}: a session has {', '.join(SESSION)}; {odd} is missing, unknown or no {odd_kind}"
                 continue
             yield from (f"{where}: there is no notebook {page!r}" for page in session["pages"] if page not in pages)
             for place in ("class", "home"):
@@ -260,12 +262,22 @@ def problems(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> list[
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a markdown table; a first column of words, then words or numbers."""
+    """Return a markdown table; columns of numbers are aligned to the right."""
     lines = [head, tuple("---:" if title in NUMBERS else "---" for title in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 NUMBERS = {"seconds", "MB", "minutes", "points", "in class", "at home"}
+
+
+def number(chapter: Chapter) -> int:
+    """Return the number of a chapter, which its folder begins with."""
+    return int(chapter.folder.split("_")[0])
+
+
+def link(page: Page) -> str:
+    """Return a link to a page that shows its title up to the first colon."""
+    return f"{{doc}}`{page.title.split(': ')[0]} </{page.name}>`"
 
 
 def objectives_tables(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> str:
@@ -278,9 +290,9 @@ def objectives_tables(chapters: Mapping[str, Chapter], guide: Mapping[str, Any])
             for entry in sorted(listed, key=lambda e, page=page: page.objectives.index(matches(e, page)[0])):
                 found = [exercise for words in entry.get("exercises") or [] for exercise in find(chapter, words)]
                 done = "<br>".join(f"{exercise.number}. {exercise.title}" for exercise in found)
-                rows.append((matches(entry, page)[0], f"{{doc}}`{page.title} </{page.name}>`", done or never(entry)))
-        link = f"{{doc}}`Open the exercises </book/{chapter.folder}/{EXERCISES}>`."
-        parts += [f"### {chapter.title}", table(("You will be able to", "page", "exercises"), rows), link]
+                rows.append((matches(entry, page)[0], link(page), done or never(entry)))
+        sheet = f"{{doc}}`Open the exercises </book/{chapter.folder}/{EXERCISES}>`."
+        parts += [f"### {chapter.title}", table(("You will be able to", "page", "exercises"), rows), sheet]
     return "\n\n".join(parts)
 
 
@@ -296,7 +308,7 @@ def cost_table(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> str
         for page in chapter.pages:
             sheet = page.name.endswith(f"/{EXERCISES}")
             work = (str(chapter.minutes), str(chapter.points)) if sheet else ("", "")
-            title = f"{{doc}}`{page.title} </{page.name}>`" + (f" ({', '.join(page.needs)})" if page.needs else "")
+            title = f"{number(chapter)} {link(page)}" + (f" (needs {', '.join(page.needs)})" if page.needs else "")
             rows.append((title, f"{page.seconds:.0f}", f"{page.memory_mb:.0f}", *work))
     return table(("notebook", "seconds", "MB", "minutes", "points"), rows)
 
@@ -306,10 +318,11 @@ def memory_sentence(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -
     largest = max((page for chapter in chapters.values() for page in chapter.pages), key=lambda page: page.memory_mb)
     sheets = (page for c in chapters.values() for page in c.pages if page.name.endswith(f"/{EXERCISES}"))
     sheet = max(sheets, key=lambda page: page.memory_mb)
+    both, exercise = (f"{40 * page.memory_mb / 1000:.0f} GB" for page in (largest, sheet))
     return (
-        f"The largest notebook, {{doc}}`/{largest.name}`, took {largest.memory_mb:.0f} MB at its peak; the largest sheet "
-        f"of exercises took {sheet.memory_mb:.0f} MB. If nothing is shared, forty students who run the largest notebook "
-        f"together need {40 * largest.memory_mb / 1000:.0f} GB, and {40 * sheet.memory_mb / 1000:.0f} GB for the sheet."
+        f"The largest notebook, {link(largest)}, took {largest.memory_mb:.0f} MB at its peak; the largest sheet of "
+        f"exercises took {sheet.memory_mb:.0f} MB. If nothing is shared, forty students who run them "
+        f"at the same time need {both} for the notebook, and {exercise} for the sheet."
     )
 
 
@@ -317,10 +330,10 @@ def plan_table(name: str) -> Callable[[Mapping[str, Chapter], Mapping[str, Any]]
     """Return a function that writes the plan `name`: pages, exercises, and minutes in class and at home."""
 
     def write(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> str:
-        titles = {p.name.removeprefix("book/"): p.title for c in chapters.values() for p in c.pages}
+        links = {p.name.removeprefix("book/"): link(p) for c in chapters.values() for p in c.pages}
         rows = []
         for session in guide["plans"][name]["sessions"]:
-            pages = "; ".join(f"{{doc}}`{titles[page]} </book/{page}>`" for page in session["pages"])
+            pages = "; ".join(links[page] for page in session["pages"])
             work = [numbered(chosen(session, place, chapters)) for place in ("class", "home")]
             took = [str(minutes(session, place, chapters)) for place in ("class", "home")]
             rows.append((session["when"], pages, work[0], took[0], work[1], took[1]))
@@ -331,9 +344,7 @@ def plan_table(name: str) -> Callable[[Mapping[str, Chapter], Mapping[str, Any]]
 
 def numbered(exercises: list[tuple[Chapter, Exercise]]) -> str:
     """Return exercises as `chapter.number`, so that no two are alike: 3.2 is the second of chapter 3."""
-    return (
-        ", ".join(f"{int(chapter.folder.split('_')[0])}.{exercise.number}" for chapter, exercise in exercises) or "none"
-    )
+    return ", ".join(f"{number(chapter)}.{exercise.number}" for chapter, exercise in exercises) or "none"
 
 
 WRITERS: dict[str, Callable[[Mapping[str, Chapter], Mapping[str, Any]], str]] = {

@@ -1,4 +1,4 @@
-"""Parts of pages that are made while building: data cards, the tables for teachers, links to chapters that may be planned."""
+"""Parts of pages made while building: data cards, tables for teachers, and links to chapters that may be planned."""
 
 from __future__ import annotations
 
