@@ -144,7 +144,8 @@ def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
 
 def read_guide(root: Path = ROOT) -> dict[str, Any]:
     """Return what `book/teaching.yml` says. Raises TeachingError if a part of it is missing."""
-    guide = yaml.safe_load((root / GUIDE).read_text(encoding="utf-8"))
+    with (root / GUIDE).open(encoding="utf-8") as file:  # an open file, so that an error of YAML names it
+        guide = yaml.safe_load(file)
     for key in ("objectives", "plans"):
         if not isinstance(guide, dict) or not isinstance(guide.get(key), dict):
             raise TeachingError(f"{GUIDE} has no mapping '{key}' at its top level")
@@ -181,6 +182,9 @@ def entry_problems(entry: Any, page: Page, chapter: Chapter) -> Iterator[str]:
         yield f"{where}: {len(found)} objectives of {page.name}.ipynb begin so, not one; copy its first words"
     if bool(entry.get("exercises")) == bool(entry.get("not exercised")):
         yield f"{where}: say either which exercises serve it, or under 'not exercised' what to do instead"
+    if not isinstance(entry.get("exercises", []), list):
+        yield f"{where}: 'exercises' is a list of titles"
+        return
     for words in entry.get("exercises") or []:
         yield from unknown(where, chapter.folder, words, {chapter.folder: chapter})
 
@@ -211,7 +215,30 @@ def mapping_problems(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) 
             yield f"{GUIDE}, objectives: exercise {number} of {chapter.folder} ({title}) serves no objective"
 
 
+PLANS = ("twelve weeks", "three days")
+PLAN = {"class": int, "home": int, "sessions": list}
 SESSION = {"when": str, "pages": list, "talk": int, "class": dict, "read": int, "home": dict}
+
+
+def oddities(found: Any, wanted: Mapping[str, type]) -> list[str]:
+    """Return what is missing, unknown or of another kind in a mapping; lists of exercises are looked into."""
+    if not isinstance(found, dict):
+        return [f"{found!r} is no mapping"]
+    odd = [
+        f"{key} is missing or no {kind.__name__}" for key, kind in wanted.items() if type(found.get(key)) is not kind
+    ]
+    odd += [f"{key} is unknown" for key in found if key not in wanted]
+    titles = [
+        (key, folder, found[key][folder])
+        for key in ("class", "home")
+        if not odd and isinstance(found[key], dict)
+        for folder in found[key]
+    ]
+    return odd + [
+        f"{key}, {folder}: {value!r} is no list of titles"
+        for key, folder, value in titles
+        if not isinstance(value, list)
+    ]
 
 
 def chosen(session: Mapping[str, Any], place: str, chapters: Mapping[str, Chapter]) -> list[tuple[Chapter, Exercise]]:
@@ -234,15 +261,19 @@ def minutes(session: Mapping[str, Any], place: str, chapters: Mapping[str, Chapt
 def plan_problems(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the plans: unknown names, an exercise twice, a session that is too long."""
     pages = {page.name.removeprefix("book/") for chapter in chapters.values() for page in chapter.pages}
-    for name, plan in guide["plans"].items():
+    for name in guide["plans"]:
+        if name not in PLANS:
+            yield f"{GUIDE}, plans, {name!r}: the page shows {' and '.join(PLANS)} only"
+    for name in PLANS:
+        plan = guide["plans"].get(name)
+        if odd := oddities(plan, PLAN):
+            yield f"{GUIDE}, plans, {name!r}: a plan has {', '.join(PLAN)}; {odd[0]}"
+            continue
         used: set[tuple[str, int]] = set()
         for session in plan["sessions"]:
-            where = f"{GUIDE}, plans, {name}, {session.get('when')!r}"
-            wrong = [key for key, kind in SESSION.items() if not isinstance(session.get(key), kind)]
-            if wrong or set(session) != set(SESSION):
-                odd = [*wrong, *(set(session) - set(SESSION))][0]
-                odd_kind = SESSION.get(odd, str).__name__
-                yield f"{where}: a session has {', '.join(SESSION)}; {odd} is missing, unknown or no {odd_kind}"
+            where = f"{GUIDE}, plans, {name}, {session.get('when') if isinstance(session, dict) else session!r}"
+            if odd := oddities(session, SESSION):
+                yield f"{where}: a session has {', '.join(SESSION)}; {odd[0]}"
                 continue
             yield from (f"{where}: there is no notebook {page!r}" for page in session["pages"] if page not in pages)
             for place in ("class", "home"):
@@ -351,8 +382,7 @@ WRITERS: dict[str, Callable[[Mapping[str, Chapter], Mapping[str, Any]], str]] = 
     "objectives": objectives_tables,
     "cost": cost_table,
     "memory": memory_sentence,
-    "plan twelve weeks": plan_table("twelve weeks"),
-    "plan three days": plan_table("three days"),
+    **{f"plan {name}": plan_table(name) for name in PLANS},
 }
 
 
