@@ -1,4 +1,4 @@
-"""Parts of pages that are made while building: the data cards, and links to chapters that may still be planned."""
+"""Parts of pages made while building: data cards, tables for teachers, and links to chapters that may be planned."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sphinx.util.docutils import ReferenceRole
 
 CARDS_PAGE = "book/data_cards"
 CARDS_PLACE = "<!-- data cards -->"
+TEACHING_PAGE = "book/teaching"
 
 
 class ChapterRole(ReferenceRole):
@@ -39,8 +40,17 @@ def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = source[0].replace(CARDS_PLACE, cards)
 
 
+def insert_teaching(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the tables that are read from the notebooks at their places in the instructor's guide."""
+    if page == TEACHING_PAGE:
+        from tools import teaching
+
+        source[0] = teaching.insert(source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the role and the generated page."""
+    """Register the role and the generated pages."""
     app.add_role("chapter", ChapterRole())
     app.connect("source-read", insert_data_cards)
+    app.connect("source-read", insert_teaching)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
