@@ -298,7 +298,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-NUMBERS = {"seconds", "MB", "minutes", "points", "in class", "at home"}
+NUMBERS = {"seconds", "MB", "minutes", "points"}
 
 
 def number(chapter: Chapter) -> int:
@@ -318,12 +318,14 @@ def objectives_tables(chapters: Mapping[str, Chapter], guide: Mapping[str, Any])
         rows = []
         for page in chapter.pages:
             listed = guide["objectives"].get(page.name.removeprefix("book/")) or []
+            if listed:
+                rows.append((f"On the page {link(page)}", ""))
             for entry in sorted(listed, key=lambda e, page=page: page.objectives.index(matches(e, page)[0])):
                 found = [exercise for words in entry.get("exercises") or [] for exercise in find(chapter, words)]
                 done = "<br>".join(f"{exercise.number}. {exercise.title}" for exercise in found)
-                rows.append((matches(entry, page)[0], link(page), done or never(entry)))
+                rows.append((matches(entry, page)[0], done or never(entry)))
         sheet = f"{{doc}}`Open the exercises </book/{chapter.folder}/{EXERCISES}>`."
-        parts += [f"### {chapter.title}", table(("You will be able to", "page", "exercises"), rows), sheet]
+        parts += [f"### {chapter.title}", table(("You will be able to", "exercises"), rows), sheet]
     return "\n\n".join(parts)
 
 
@@ -366,9 +368,9 @@ def plan_table(name: str) -> Callable[[Mapping[str, Chapter], Mapping[str, Any]]
         for session in guide["plans"][name]["sessions"]:
             pages = "; ".join(links[page] for page in session["pages"])
             work = [numbered(chosen(session, place, chapters)) for place in ("class", "home")]
-            took = [str(minutes(session, place, chapters)) for place in ("class", "home")]
-            rows.append((session["when"], pages, work[0], took[0], work[1], took[1]))
-        return table(("when", "pages", "exercises in class", "in class", "exercises at home", "at home"), rows)
+            took = [f"{minutes(session, place, chapters)} min" for place in ("class", "home")]
+            rows.append((session["when"], pages, *(f"{w}<br>{t}" for w, t in zip(work, took, strict=True))))
+        return table(("when", "pages", "in class", "at home"), rows)
 
     return write
 
