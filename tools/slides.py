@@ -93,6 +93,16 @@ class Deck:
         slide.blocks.append(block)
         slide.notes += [block.notes] if block.notes else []
 
+    def fill(self) -> None:
+        """Give slides with little on them more of their prose."""
+        for slide in self.slides:
+            for block in slide.blocks:
+                more = text_height(block.more) - block.height
+                if block.more and slide.room() > ROOM // 2 and more < slide.room():
+                    block.html, block.height = block.more, block.height + more
+                    if text_of(block.more).strip() == text_of(block.full).strip():
+                        slide.notes.remove(block.notes)
+
     def ask(self, choices: list[Block], since: int) -> None:
         """Turn what stands on the last slide from block `since` on, with these choices, into a question.
 
@@ -153,6 +163,7 @@ def make_deck(reader: Reader, cells: list) -> Deck:
         deck.ask(choices, since)
     if not title:
         raise SlidesError(f"{reader.path}: the notebook is empty")
+    deck.fill()
     for slide in deck.slides:
         if not slide.blocks and slide.css != "title":
             slide.blocks.append(

@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import html
 import json
 import re
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.amsmath import amsmath_plugin
@@ -30,13 +32,15 @@ from pybtex.richtext import Text
 
 LINE, GAP = 34, 14  # px: a line of text, and what stands below a paragraph
 LETTERS, MONO = 84, 110  # characters in a line of text and of code
-SHORT_CODE, SCRATCH_CODE, PRINTED = 6, 24, 16  # lines that a slide shows: of any cell, in "From scratch", of output
-SAID = 200  # characters of a paragraph that a slide shows, unless its first sentence is longer
-TABLE_HEIGHT = 500
+CODE, PRINTED = 24, 16  # lines that a slide shows of code and of output
+TOGETHER = 560  # px: code and what it prints stay on one slide up to this height
+SAID, MORE = 200, 420  # characters of a paragraph that a slide shows at most: on a full slide, on one with room
+TABLE_HEIGHT, SMALL = 500, 16  # px: a table and its letters; one that would need smaller ones is cut in two
 RECORD = "application/papermill.record/text/plain"
 SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s|$)")
 TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
 SUMMARY = re.compile(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*)", re.DOTALL)
+VARIANT = re.compile(r'<mi mathvariant="(?P<variant>(?!normal)[a-z-]+)">(?P<letter>[A-Za-z])</mi>')
 FORMULA = re.compile("\x02(\\d+)\x03")
 
 
@@ -49,7 +53,8 @@ class Block:
     """One piece of a slide.
 
     kind: heading (with `level`), text, table, figure, code, or choice (`html` is the choice, `feedback` its answer).
-    html: what the slide shows; full: the same with nothing cut; notes: what only the speaker sees.
+    html: what the slide shows; more: what it shows where there is room; full: the same with nothing cut; notes: what
+    only the speaker sees.
     """
 
     kind: str
@@ -59,6 +64,7 @@ class Block:
     notes: str = ""
     level: int = 0
     feedback: str = ""
+    more: str = ""
 
 
 def text_of(markup: str) -> str:
@@ -112,6 +118,16 @@ def first_heading(path: Path) -> str:
     return path.name
 
 
+def styled(match: re.Match[str]) -> str:
+    """Return an <mi> with the letter itself: browsers draw ℝ, and not an R that an attribute calls double-struck."""
+    variant, letter = match["variant"].upper(), match["letter"]
+    case = "CAPITAL" if letter.isupper() else "SMALL"
+    for name in (f"MATHEMATICAL {variant} {case} {letter.upper()}", f"{variant} {case} {letter.upper()}"):
+        with contextlib.suppress(KeyError):
+            return f"<mi>{unicodedata.lookup(name.replace('-ITALIC', ' ITALIC'))}</mi>"
+    return match[0]
+
+
 def draw_formulas(markup: list[str], formulas: list[tuple[str, bool]], node: str, web: Path, name: str) -> list[str]:
     """Put MathML, drawn by KaTeX in node, where `Reader` left the formulas' places."""
     script = Path(__file__).with_name("slides_template") / "maths.cjs"
@@ -120,8 +136,21 @@ def draw_formulas(markup: list[str], formulas: list[tuple[str, bool]], node: str
     )
     if done.returncode:
         raise SlidesError(f"{name}: KaTeX cannot draw a formula: {done.stderr.strip()}. Mend it in the notebook")
-    drawn = json.loads(done.stdout)
+    drawn = [VARIANT.sub(styled, markup) for markup in json.loads(done.stdout)]
     return [FORMULA.sub(lambda place: drawn[int(place[1])], piece) for piece in markup]
+
+
+def table_size(table: Tag) -> tuple[int, int]:
+    """Return the largest letters with which a table is not higher than TABLE_HEIGHT, and how high it is then, in px."""
+    rows = table.find_all("tr")
+    letters = [len(text_of(str(row))) + 4 * len(row.find_all(["td", "th"])) for row in rows]
+    formulas = sum(bool(FORMULA.search(str(row))) for row in rows)  # a row with a formula is a little higher
+    for size in range(22, 11, -1):
+        lines = sum(-(-n // int(2150 / size)) for n in letters)
+        height = int(1.35 * size * lines + (0.3 * size + 1) * len(rows) + 0.4 * size * formulas) + GAP
+        if height <= TABLE_HEIGHT:
+            break
+    return size, height
 
 
 class Reader:
@@ -189,8 +218,11 @@ class Reader:
         """Return tokens as HTML."""
         return self.parser.renderer.render(tokens, self.parser.options, {})
 
-    def said(self, inline: Token) -> tuple[str, bool]:
-        """Return the first sentences of a paragraph as HTML, and whether anything was left out."""
+    def said(self, inline: Token, limit: int = SAID) -> tuple[str, bool]:
+        """Return the first sentences of a paragraph as HTML, and whether anything was left out.
+
+        They have at most `limit` characters, unless the first one is longer.
+        """
         kept: list[Token] = []
         level, best, length = 0, None, 0
         for token in inline.children or []:
@@ -198,18 +230,18 @@ class Reader:
             if token.type == "text" and level == 0:
                 for end in SENTENCE.finditer(token.content):
                     part = Token("text", "", 0, content=token.content[: end.end()])
-                    if best is None or length + end.end() <= SAID:
+                    if best is None or length + end.end() <= limit:
                         best = [*kept, part]
             kept.append(token)
             length += len(token.content)
         everything = self.parser.renderer.renderInline(kept, self.parser.options, {})
-        if best is None or length <= SAID:
+        if best is None or length <= limit:
             return everything, False
         short = self.parser.renderer.renderInline(best, self.parser.options, {})
         return short, text_of(short).strip() != text_of(everything).strip()
 
     def blocks(self, cell: NotebookNode, scratch: bool = False) -> Iterator[Block]:
-        """Yield the pieces of a cell; `scratch`: longer code is shown too."""
+        """Yield the pieces of a cell; `scratch`: its code is shown too."""
         self.where = cell.get("id", "?")
         if cell.cell_type == "markdown":
             yield from self.markdown(cell.source)
@@ -258,11 +290,12 @@ class Reader:
         elif first.type == "paragraph_open":
             shown, cut = self.said(tokens[1])
             full = self.render(tokens)
-            yield Block("text", f"<p>{shown}</p>", text_height(shown), full, full if cut else "")
+            more = f"<p>{self.said(tokens[1], MORE)[0]}</p>" if cut else ""
+            yield Block("text", f"<p>{shown}</p>", text_height(shown), full, full if cut else "", more=more)
         elif first.type in ("bullet_list_open", "ordered_list_open"):
             yield from self.list(tokens)
         elif first.type == "table_open":
-            yield self.table(self.render(tokens))
+            yield from self.table(self.render(tokens))
         elif first.type in ("math_block", "math_block_label", "amsmath"):
             rows = first.content.count(r"\\") + 1
             shown = f'<div class="formula">{self.formula(first.content, True)}</div>'
@@ -293,21 +326,20 @@ class Reader:
             height = text_height(shown, LETTERS - 4, gap=8)
             yield Block("text", wrap.format(shown), height, wrap.format(full), f"<p>{full}</p>" if cut else "")
 
-    def table(self, markup: str) -> Block:
-        """Return a table, its own styles dropped, in letters that let it fit on one slide."""
-        soup = BeautifulSoup(markup, "html.parser")
-        table = soup.find("table")
+    def table(self, markup: str) -> Iterator[Block]:
+        """Yield a table, its own styles dropped, in letters that let it fit on a slide; a long one in two halves."""
+        table = BeautifulSoup(markup, "html.parser").find("table")
         for tag in [table, *table.find_all(True)]:
             tag.attrs = {k: v for k, v in tag.attrs.items() if k in ("rowspan", "colspan", "scope")}
-        rows = [len(text_of(str(row))) + 4 * len(row.find_all(["td", "th"])) for row in table.find_all("tr")]
-        for size in range(22, 11, -1):
-            line = size * 1.35
-            lines = sum(-(-letters // int(2150 / size)) for letters in rows)
-            height = lines * line + len(rows) * (0.3 * size + 1) + GAP
-            if height <= TABLE_HEIGHT:
-                break
-        table["style"] = f"font-size: {size}px"
-        return Block("table", str(table), int(height), str(table))
+        size, height = table_size(table)
+        rows = table.select("tbody tr")
+        if size >= SMALL or len(rows) < 8 or table.select("tbody [rowspan]"):
+            table["style"] = f"font-size: {size}px"
+            yield Block("table", str(table), height, str(table))
+            return
+        for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            body = "".join(map(str, part))
+            yield from self.table(f"<table>{table.find('thead') or ''}<tbody>{body}</tbody></table>")
 
     def preformatted(self, text: str, limit: int = PRINTED) -> Block:
         """Return code or printed output; what is longer than `limit` lines ends in an ellipsis."""
@@ -323,21 +355,21 @@ class Reader:
         return Block("code", shown, height, shown)
 
     def code(self, cell: NotebookNode, scratch: bool) -> Iterator[Block]:
-        """Yield the outputs of a code cell, before them its code where that is short and not hidden."""
+        """Yield the outputs of a code cell; with `scratch`, before them its code where that is short and not hidden."""
         tags = cell.metadata.get("tags", [])
         if "remove-cell" in tags:
             return
         outputs = [o for o in cell.outputs if RECORD not in o.get("data", {})]
         printed = [o for o in outputs if o.output_type == "stream" and o.name == "stdout"]
-        lines = len(cell.source.splitlines())
         hidden = {"remove-input", "hide-input", "hide-cell"} & set(tags)
-        if (
-            printed
-            and len(outputs) == len(printed)
-            and not hidden
-            and lines <= (SCRATCH_CODE if scratch else SHORT_CODE)
-        ):
-            yield self.preformatted(cell.source, SCRATCH_CODE)
+        if scratch and not hidden and printed == outputs and len(cell.source.splitlines()) <= CODE:
+            shown = self.preformatted(cell.source, CODE)
+            result = [self.preformatted(output.text) for output in printed]
+            if shown.height + sum(block.height for block in result) <= TOGETHER:
+                both = "\n".join(block.html for block in [shown, *result])
+                yield Block("code", both, shown.height + sum(block.height for block in result), both)
+                return
+            yield shown
         if "remove-output" in tags:
             return
         for output in outputs:
@@ -348,7 +380,7 @@ class Reader:
             if mime:
                 yield self.figure(cell, mime, data[mime])
             elif "text/html" in data and "<table" in data["text/html"]:
-                yield self.table(data["text/html"])
+                yield from self.table(data["text/html"])
             elif output in printed or "text/plain" in data:
                 text = output.text if output in printed else data["text/plain"]
                 if text.strip():
