@@ -91,7 +91,8 @@ def fetch() -> Path:
     if done.returncode:
         raise PackagesMissing(
             f"npm cannot install KaTeX, PurgeCSS and reveal.js (exit code {done.returncode}). The first build needs "
-            f"the npm registry (4 MB), later ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
+            f"the npm registry (4 MB), later ones do not. Behind a mirror, set npm's `registry`. "
+            f"npm said:\n{done.stderr}"
         )
     lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
     stamp.write_text(want, encoding="utf-8")

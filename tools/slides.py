@@ -103,78 +103,67 @@ class Deck:
                     if text_of(block.more).strip() == text_of(block.full).strip():
                         slide.notes.remove(block.notes)
 
-    def ask(self, choices: list[Block], since: int) -> None:
-        """Turn what stands on the last slide from block `since` on, with these choices, into a question.
+    def ask(self, choices: list[Block]) -> None:
+        """Turn the last slide into a question with these choices; it is shown in full, whoever answers has to read it.
 
         The feedback follows on slides of its own, so that nobody reads it too early.
         """
-        slide = self.slides[-1]
-        asked = slide.blocks[since:]
-        del slide.blocks[since:]
-        if slide.blocks:
-            slide = self.begin(slide.title)
-        slide.notes = [note for note in slide.notes if note not in [block.notes for block in asked]]
-        for block in asked:  # whoever has to answer reads the whole question
+        asked = self.slides.pop()
+        self.slides.append(Slide(asked.title, asked.column))
+        for block in asked.blocks:
             shown = block.full or block.html
-            self.add(Block(block.kind, shown, text_height(shown) if block.kind == "text" else block.height, shown))
+            height = text_height(shown) if block.kind == "text" and block.notes else block.height
+            self.add(Block(block.kind, shown, height, shown, block.notes if block.kind == "figure" else ""))
         answers = [(re.sub(r"^[A-Z]\.\s+", "", choice.html), choice.feedback) for choice in choices]
         items = "".join(f"<li>{answer}</li>" for answer, _ in answers)
         height = sum(text_height(answer, gap=8) for answer, _ in answers) + 14
         self.add(Block("choices", f'<ol class="choices" type="A">{items}</ol>', height))
-        self.begin(f"{text_of(slide.title)}: what each answer says")
+        self.begin(f"{asked.title}: what each answer says")
         for letter, (answer, feedback) in zip("ABCDEFGHIJ", answers, strict=False):
             shown = f'<div class="feedback"><p><strong>{letter}. {answer}</strong></p>{feedback}</div>'
             self.add(Block("feedback", shown, text_height(answer) + text_height(feedback)))
 
 
-def make_deck(reader: Reader, cells: list) -> Deck:
+def make_deck(reader: Reader, cells: list[nbformat.NotebookNode]) -> Deck:
     """Lay the cells of a lesson out on slides."""
-    deck, choices, since, started = Deck(), [], 0, False
-    title, scratch = "", False
+    deck, choices = Deck(), []
+    scratch = answered = False  # within "From scratch"; just behind the feedback to a question
     for cell in cells:
-        if not title and cell.cell_type != "markdown":
+        if not deck.slides and cell.cell_type != "markdown":
             raise SlidesError(f"{reader.path}: the first cell must be Markdown with the chapter's title (# ...)")
         for block in reader.blocks(cell, scratch):
             if choices and block.kind != "choice":
-                deck.ask(choices, since)
-                choices, since, started = [], 0, True
-                slide = deck.slides[-1]
-            if block.kind == "heading" and block.level == 1 and not title:
-                title = block.html
-                slide = deck.begin(title, True, "title")
-            elif not title:
-                raise SlidesError(f"{reader.path}: the lesson does not begin with a title (# ...)")
+                deck.ask(choices)
+                choices, answered = [], True
+            if not deck.slides:
+                if block.kind != "heading" or block.level != 1:
+                    raise SlidesError(f"{reader.path}: the lesson does not begin with a title (# ...)")
+                deck.begin(block.html, True, "title")
             elif block.kind == "heading":
                 if block.level == 2:
                     scratch = text_of(block.html).startswith("From scratch")
-                slide, since, started = deck.begin(block.html, block.level == 2), 0, False
-            elif "cost" in cell.metadata.get("tags", []) or (slide.css == "title" and block.kind == "code"):
-                deck.slides[-1].notes.append(block.full or block.html)
+                deck.begin(block.html, block.level == 2)
+                answered = False
             elif block.kind == "choice":
                 choices.append(block)
+            elif "cost" in cell.metadata.get("tags", []):
+                deck.slides[-1].notes.append(block.full)
             else:
-                if started:  # after an answer the lesson goes on, or asks the next question, on a new slide
-                    slide, since, started = deck.begin(section_title(deck)), 0, False
-                before = deck.slides[-1]
+                if answered:  # the lesson goes on, or asks its next question
+                    deck.begin(next(slide.title for slide in reversed(deck.slides) if slide.column))
+                    answered = False
                 deck.add(block)
-                if deck.slides[-1] is not before:
-                    slide, since = deck.slides[-1], 0
+    if not deck.slides:
+        raise SlidesError(f"{reader.path}: the notebook is empty. Restore it, or take it out of _toc.yml")
     if choices:
-        deck.ask(choices, since)
-    if not title:
-        raise SlidesError(f"{reader.path}: the notebook is empty")
+        deck.ask(choices)
     deck.fill()
-    for slide in deck.slides:
-        if not slide.blocks and slide.css != "title":
+    for slide in deck.slides[1:]:
+        if not slide.blocks:
             slide.blocks.append(
                 Block("text", '<p class="kicker">See the chapter for the code and the details.</p>', 36)
             )
     return deck
-
-
-def section_title(deck: Deck) -> str:
-    """Return the title of the section that the last slide belongs to."""
-    return next(slide.title for slide in reversed(deck.slides) if slide.column)
 
 
 def export(deck: Deck, markup: list[str], title: str) -> str:

@@ -141,9 +141,9 @@ def test_index_lists_every_chapter_by_its_title(made):
 
 def test_roles_become_the_words_that_the_site_shows():
     source = (
-        "# T\n\n{glue:text}`n` {term}`gate <gated fusion>` {term}`synergy` {cite:t}`liu2018` {cite}`kuncheva2004,liu2022` "
-        "{doc}`there <../a/b>` {chapter}`that one <03_feature_fusion>`"
-    ).replace(",liu2022", ",zadeh2017")
+        "# T\n\n{glue:text}`n` {term}`gate <gated fusion>` {term}`synergy` {cite:t}`liu2018` "
+        "{cite}`kuncheva2004,zadeh2017` {doc}`there <../a/b>` {chapter}`that one <03_feature_fusion>`"
+    )
     deck = deck_of(markdown(source), code("glue('n', 3)", glued("n", "12 MB")))
     shown = "12 MB gate synergy Liu et al. (2018) (Kuncheva, 2004; Zadeh et al., 2017) there that one"
     assert words(deck)[0] == ("T", shown)
@@ -158,7 +158,7 @@ def test_a_link_without_words_takes_the_title_of_its_page(tmp_path):
 def test_long_prose_goes_to_the_notes_and_its_first_sentence_stays():
     long = "First, e.g. this one. " + "A second sentence that says much more. " * 30
     deck = deck_of(markdown(f"# T\n\n## S\n\n{long}"), code("x", picture(), alt=ALT))
-    shown = words(deck)[1][1]
+    shown = words(deck)[1][1].strip()
     assert shown.startswith("First, e.g. this one. A second") and len(shown) < 210 and shown.endswith("more.")
     assert text_of(deck.slides[1].notes[0]).count("second sentence") == 30
 
@@ -210,7 +210,8 @@ def test_directives_become_what_they_hold():
 
 def test_a_long_table_is_cut_in_two_and_keeps_its_head():
     rows = "".join(f"<tr><th>r{i}</th><td>{i}</td></tr>" for i in range(30))
-    table = f"<style>x</style><table border='1'><thead><tr><th></th><th>score</th></tr></thead><tbody>{rows}</tbody></table>"
+    table = "<style>x</style><table border='1'><thead><tr><th></th><th>score</th></tr></thead>"
+    table += f"<tbody>{rows}</tbody></table>"
     output = new_output("execute_result", data={"text/html": table, "text/plain": "r"}, execution_count=1)
     deck = deck_of(markdown("# T\n\n## S"), code("t", output))
     tables = [b.html for s in deck.slides for b in s.blocks if b.kind == "table"]
@@ -222,7 +223,7 @@ def test_formulas_become_mathml_with_letters_that_browsers_draw(node_packages, t
     lesson = write(
         new_notebook(cells=[markdown(r"# T $x^2$" + "\n\n" + r"$$h \in \mathbb{R}^D$$")]), tmp_path / "lesson.ipynb"
     )
-    title, page = slides.convert(lesson, node_packages)
+    _, page = slides.convert(lesson, node_packages)
     assert "ℝ" in page and "double-struck" not in page
     assert page.count("<math") == 2 and page.count('display="block"') == 1
 
