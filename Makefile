@@ -12,7 +12,7 @@ TORCH_INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/
 # Two cores is what the book is measured on; more threads than cores make small models slower
 export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help book pdf serve lab test notebooks bench check clean distclean results classroom
+.PHONY: help book pdf serve slides lab test notebooks bench check clean distclean results classroom
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ pdf: book $(VENV)/.pdf  ## print the book into _build/mmtutor.pdf (needs a Chrom
 
 serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m tools.site serve
+
+slides: $(VENV)/.book  ## make slides from each chapter's stored outputs into _build/slides
+	$(BIN)/python -m tools.slides
 
 lab: $(VENV)/.all  ## start JupyterLab in book/
 	$(BIN)/jupyter lab --notebook-dir=book

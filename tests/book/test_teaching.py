@@ -49,6 +49,7 @@ def book(tmp_path: Path) -> Path:
     lesson = notebook(seconds=2.6, memory_mb=1234.4, needs=["oasis"])
     lesson.cells = [c for c in lesson.cells if "able to" not in c.source] + [markdown(PROMISES)]
     sheet = exercises(*map(markdown, TASKS))
+    sheet.cells[0].source = "# Exercises"
     sheet.metadata["mmtutor"] = {"seconds": 9, "memory_mb": 800}
     write(lesson, tmp_path / "book" / f"{LESSON}.ipynb")
     write(sheet, tmp_path / "book" / f"{SHEET}.ipynb")
