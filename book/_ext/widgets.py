@@ -57,7 +57,7 @@ def low_rank_cost(ident: str) -> str:
         + slider(ident, "rank", "rank", (1, 64), 4)
         + "</div>\n"
         + table(
-            "Parameters; each step of a bar is ten times as many",
+            "Parameters; the bars are logarithmic",
             ("Join", "Parameters"),
             {"concat": "Concat", "tensor": "Tensor", "lowRank": "Low rank"},
         )
@@ -120,10 +120,10 @@ def dtw_path(ident: str) -> str:
     return (
         '<div class="widget-sliders">\n'
         + slider(ident, "shift", "B starts later", (0, 6), 1)
-        + slider(ident, "stretch", "length of B", (50, 150), 110)
+        + slider(ident, "stretch", "length of B", (50, 150), 100)
         + slider(ident, "pause", "pause in B", (0, 6), 3)
         + "</div>\n"
-        + '<svg class="widget-picture" viewBox="0 0 300 190" role="img" aria-label="Nothing yet"></svg>\n'
+        + '<svg class="widget-picture" viewBox="0 0 300 182" role="img" aria-label="Nothing yet"></svg>\n'
         + '<p class="widget-note">Each line joins a sample of A with a sample of B. Dashed lines cost something: '
         "the two samples differ.</p>\n"
         + table(

@@ -155,7 +155,7 @@ def test_paths(visit):
     page = visit(name)
     check_path(page, shown(page, name))
     check_path(page, press(page, name, "pause in B", "End", "ArrowLeft"))
-    check_path(page, press(page, name, "length of B", *["ArrowRight"] * 9))
+    check_path(page, press(page, name, "length of B", *["ArrowRight"] * 19))
     cut = press(page, name, "B starts later", "End")
     assert cut["sliders"] == {"shift": 6, "stretch": 119, "pause": 5}
     check_path(page, cut)
