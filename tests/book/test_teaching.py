@@ -119,6 +119,15 @@ def test_tables_of_the_small_book(book):
     assert "<!-- teaching" not in text
 
 
+def test_memory_for_a_hub_follows_the_largest_notebook_and_the_largest_sheet():
+    text = teaching.memory_sentence(CHAPTERS, GUIDE)
+    pages = [page for chapter in CHAPTERS.values() for page in chapter.pages]
+    sheets = [page for page in pages if page.name.endswith("/exercises")]
+    for megabytes in (max(page.memory_mb for page in pages), max(page.memory_mb for page in sheets)):
+        assert f"took {megabytes:.0f} MB" in text
+        assert f"{40 * megabytes / 1000:.0f} GB for the" in text
+
+
 def break_entry(guide: dict, **own: Any) -> None:
     guide["objectives"][LESSON][1] = {"objective": "add two", "exercises": ["Double", "halves"]} | own
 
@@ -135,6 +144,7 @@ FAULTS = {
     ),
     "words that fit two": (lambda g: break_entry(g, exercises=["l", "Double", "halves"]), ["2 exercises", "'l'"]),
     "unknown objective": (lambda g: break_entry(g, objective="fly"), ["fly", "0 objectives", "0 entries for 'add two"]),
+    "words from the middle": (lambda g: break_entry(g, objective="two numbers"), ["0 objectives"]),
     "no words": (lambda g: break_entry(g, objective=""), ["0 objectives"]),
     "both ways": (lambda g: break_entry(g, **{"not exercised": "x"}), ["say either"]),
     "neither way": (lambda g: break_entry(g, exercises=[]), ["say either"]),
