@@ -112,7 +112,7 @@ def test_tables_of_the_small_book(book):
     assert [r"say why $1 \| 2$ is odd", "*not exercised*: ask"] in rows(text)
     assert [f"1 {link} (needs oasis)", "3", "1234", "", ""] in [[*row[:3], "", ""] for row in rows(text)]
     assert ["1 {doc}`Exercises </book/01_small/exercises>`", "9", "800", "35", "3"] in rows(text)
-    assert rows(text).count(["Monday", link, "1.1<br>40 min", "1.2<br>30 min"]) == 2
+    assert rows(text).count(["Monday", link, "1.1<br>40\xa0min", "1.2<br>30\xa0min"]) == 2
     assert "took 1234 MB" in text
     assert "took 800 MB" in text
     assert "49 GB for the notebook, and 32 GB" in text
@@ -270,4 +270,4 @@ def test_built_page_shows_what_the_notebooks_say(built_site):
         assert all(exercise.title.split(": ")[-1].replace("'", "’") in text for exercise in chapter.exercises.values())
         assert any(row[-2:] == [str(chapter.minutes), str(chapter.points)] for row in shown)
     sessions = sum(len(plan["sessions"]) for plan in GUIDE["plans"].values())
-    assert sum(len(row) == 4 and " min" in row[-1] for row in shown) == sessions
+    assert sum(len(row) == 4 and "\xa0min" in row[-1] for row in shown) == sessions
