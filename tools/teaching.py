@@ -368,7 +368,7 @@ def plan_table(name: str) -> Callable[[Mapping[str, Chapter], Mapping[str, Any]]
         for session in guide["plans"][name]["sessions"]:
             pages = "; ".join(links[page] for page in session["pages"])
             work = [numbered(chosen(session, place, chapters)) for place in ("class", "home")]
-            took = [f"{minutes(session, place, chapters)} min" for place in ("class", "home")]
+            took = [f"{minutes(session, place, chapters)}\N{NO-BREAK SPACE}min" for place in ("class", "home")]
             rows.append((session["when"], pages, *(f"{w}<br>{t}" for w, t in zip(work, took, strict=True))))
         return table(("when", "pages", "in class", "at home"), rows)
 

@@ -113,11 +113,20 @@ def test_tables_of_the_small_book(book):
     assert [r"say why $1 \| 2$ is odd", "*not exercised*: ask"] in rows(text)
     assert [f"1 {link} (needs oasis)", "3", "1234", "", ""] in [[*row[:3], "", ""] for row in rows(text)]
     assert ["1 {doc}`Exercises </book/01_small/exercises>`", "9", "800", "35", "3"] in rows(text)
-    assert rows(text).count(["Monday", link, "1.1<br>40 min", "1.2<br>30 min"]) == 2
+    assert rows(text).count(["Monday", link, "1.1<br>40\xa0min", "1.2<br>30\xa0min"]) == 2
     assert "took 1234 MB" in text
     assert "took 800 MB" in text
     assert "49 GB for the notebook, and 32 GB" in text
     assert "<!-- teaching" not in text
+
+
+def test_memory_for_a_hub_follows_the_largest_notebook_and_the_largest_sheet():
+    text = teaching.memory_sentence(CHAPTERS, GUIDE)
+    pages = [page for chapter in CHAPTERS.values() for page in chapter.pages]
+    sheets = [page for page in pages if page.name.endswith("/exercises")]
+    for megabytes in (max(page.memory_mb for page in pages), max(page.memory_mb for page in sheets)):
+        assert f"took {megabytes:.0f} MB" in text
+        assert f"{40 * megabytes / 1000:.0f} GB for the" in text
 
 
 def break_entry(guide: dict, **own: Any) -> None:
@@ -136,6 +145,7 @@ FAULTS = {
     ),
     "words that fit two": (lambda g: break_entry(g, exercises=["l", "Double", "halves"]), ["2 exercises", "'l'"]),
     "unknown objective": (lambda g: break_entry(g, objective="fly"), ["fly", "0 objectives", "0 entries for 'add two"]),
+    "words from the middle": (lambda g: break_entry(g, objective="two numbers"), ["0 objectives"]),
     "no words": (lambda g: break_entry(g, objective=""), ["0 objectives"]),
     "both ways": (lambda g: break_entry(g, **{"not exercised": "x"}), ["say either"]),
     "neither way": (lambda g: break_entry(g, exercises=[]), ["say either"]),
@@ -261,4 +271,4 @@ def test_built_page_shows_what_the_notebooks_say(built_site):
         assert all(exercise.title.split(": ")[-1].replace("'", "’") in text for exercise in chapter.exercises.values())
         assert any(row[-2:] == [str(chapter.minutes), str(chapter.points)] for row in shown)
     sessions = sum(len(plan["sessions"]) for plan in GUIDE["plans"].values())
-    assert sum(len(row) == 4 and " min" in row[-1] for row in shown) == sessions
+    assert sum(len(row) == 4 and "\xa0min" in row[-1] for row in shown) == sessions
