@@ -327,6 +327,18 @@ def test_a_slide_that_is_too_high_is_made_smaller_until_it_fits(open_page, made)
     assert measured["high"] <= 720 and 0.6 <= float(measured["zoom"]) < 1
 
 
+@pytest.mark.parametrize(("view", "is_dark"), [("dark", True), ("phone", False)])
+def test_paper_and_arrows_follow_the_colour_scheme(open_page, made, view, is_dark):  # noqa: F811
+    page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), view)
+    page.wait_for_function("Reveal.isReady()")
+    assert not page.evaluate("Reveal.isScrollView()")
+    look = "([place, what]) => getComputedStyle(document.querySelector(place))[what]"
+    look += ".match(/\\d+/g).slice(0, 3).map(Number)"
+    paper = sum(page.evaluate(look, [".reveal-viewport", "backgroundColor"]))
+    arrows = sum(page.evaluate(look, [".controls", "color"]))
+    assert (paper < 150) == is_dark and (arrows > paper) == is_dark
+
+
 def test_the_index_opens_a_presentation(open_page, made):  # noqa: F811
     page, seen = open_page((made / "index.html").as_uri(), "phone")
     page.click("ol a")
