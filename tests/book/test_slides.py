@@ -20,7 +20,9 @@ LESSONS = slides.lessons()
 BIBLIOGRAPHY = slides.ROOT / "book" / "references.bib"
 QUESTION = """## Predict first
 
-Two coins. Which falls first, when both are let go at once, one of them heavy and the other one light as a feather?
+Two coins, and a text that is too long for a slide of its own. They lie on a table, side by side. Nobody touched them.
+They are of the same size, of different metals, and from different years. One of them is heavy.
+The other one is light as a feather. Which falls first?
 
 <details><summary>A. The heavy one.</summary>
 
@@ -173,7 +175,7 @@ def test_question_in_full_then_choices_then_feedback():
     titles = [title for title, _ in words(deck)]
     assert titles == ["T", "Predict first", "Predict first: what each answer says", "Predict first", "Next"]
     asked, told = words(deck)[1][1], words(deck)[2][1]
-    assert "as a feather?" in asked and "The heavy one." in asked and "Neither." in asked
+    assert "Which falls first?" in asked and "The heavy one." in asked and "Neither." in asked
     assert "thick" not in asked and "Right." not in asked
     assert told.index("A. The heavy one.") < told.index("thick") < told.index("B. Neither.") < told.index("Right.")
     assert "Afterwards." in words(deck)[3][1]
@@ -323,6 +325,18 @@ def test_a_slide_that_is_too_high_is_made_smaller_until_it_fits(open_page, made)
     page.keyboard.press("ArrowRight")
     measured = page.evaluate(MEASURE)
     assert measured["high"] <= 720 and 0.6 <= float(measured["zoom"]) < 1
+
+
+@pytest.mark.parametrize(("view", "is_dark"), [("dark", True), ("phone", False)])
+def test_paper_and_arrows_follow_the_colour_scheme(open_page, made, view, is_dark):  # noqa: F811
+    page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), view)
+    page.wait_for_function("Reveal.isReady()")
+    assert not page.evaluate("Reveal.isScrollView()")
+    look = "([place, what]) => getComputedStyle(document.querySelector(place))[what]"
+    look += ".match(/\\d+/g).slice(0, 3).map(Number)"
+    paper = sum(page.evaluate(look, [".reveal-viewport", "backgroundColor"]))
+    arrows = sum(page.evaluate(look, [".controls", "color"]))
+    assert (paper < 150) == is_dark and (arrows > paper) == is_dark
 
 
 def test_the_index_opens_a_presentation(open_page, made):  # noqa: F811

@@ -14,5 +14,6 @@ Reveal.on("ready", event => fit(event.currentSlide));
 Reveal.on("slidechanged", event => fit(event.currentSlide));
 Reveal.initialize({
   width: 1280, height: STAGE, margin: 0.02, center: false, hash: true, transition: "none", slideNumber: "c/t",
+  scrollActivationWidth: null, // slides on a phone too: the long page that reveal.js makes of them knows no fit()
   plugins: [RevealNotes],
 });
