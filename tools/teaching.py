@@ -1,8 +1,8 @@
 """The tables of the instructor's guide: read from the notebooks and from `book/teaching.yml` while the book is built.
 
 What a page teaches stands under its heading "You will be able to"; what an exercise is, how long it takes and what it
-is worth stand below the heading `## N. Title`; what a notebook costs is in its metadata. `book/teaching.yml` adds what
-only a teacher can say: which exercise serves which objective, and who does what when.
+is worth stand below the heading `## N. Title` (tools/sheets.py reads that); what a notebook costs is in its metadata.
+`book/teaching.yml` adds what only a teacher can say: which exercise serves which objective, and who does what when.
 Needs nbformat and PyYAML, which Jupyter Book brings, and no torch.
 """
 
@@ -18,12 +18,11 @@ import nbformat
 import yaml
 
 from tools import site_checks
+from tools.sheets import Exercise, exercises
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = "book/teaching.yml"
 EXERCISES = "exercises"
-HEADING = re.compile(r"^## (\d+)\. (.+)$", re.MULTILINE)
-LINE = re.compile(r"\*(\w+)(?:, (\w+))?, (\d+) minutes, (\d+) points?\.\*")
 OBJECTIVES = re.compile(r"^## You will be able to\s*$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BULLET = re.compile(r"^- (.*?)(?=^- |\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"^<!-- teaching: (.+?) -->$", re.MULTILINE)
@@ -31,17 +30,6 @@ PLACE = re.compile(r"^<!-- teaching: (.+?) -->$", re.MULTILINE)
 
 class TeachingError(ValueError):
     """A notebook or the guide cannot be read; the message names file and entry, and says what to do."""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """One exercise as its heading and the line below it announce it."""
-
-    number: int
-    title: str
-    kind: str
-    minutes: int
-    points: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Chapter:
         return sum(exercise.minutes for exercise in self.exercises.values())
 
     @property
-    def points(self) -> int:
+    def points(self) -> float:
         """What all exercises are worth."""
         return sum(exercise.points for exercise in self.exercises.values())
 
@@ -91,25 +79,6 @@ def read_objectives(cells: list[str]) -> tuple[str, ...]:
     found = (OBJECTIVES.search(cell) for cell in cells)
     lists = [match.group(1) + "\n" for match in found if match]
     return tuple(" ".join(point.split()).rstrip(";.") for text in lists for point in BULLET.findall(text))
-
-
-def read_exercises(cells: list[str], where: str) -> dict[int, Exercise]:
-    """Return the exercises by number. Raises TeachingError where the line below a heading cannot be read."""
-    found: dict[int, Exercise] = {}
-    for cell in cells:
-        for heading in HEADING.finditer(cell):
-            number, title = int(heading.group(1)), heading.group(2).strip()
-            line = LINE.match(cell[heading.end() :].lstrip())
-            if line is None:
-                raise TeachingError(
-                    f"{where}, exercise {number} ({title}): below the heading should stand a line such as "
-                    "'*Guided, 10 minutes, 2 points.*' or '*Guided, easy, 10 minutes, 2 points.*'"
-                )
-            if number in found:
-                raise TeachingError(f"{where} has two exercises {number}: {found[number].title} and {title}")
-            kind, _, minutes, points = line.groups()
-            found[number] = Exercise(number, title, kind, int(minutes), int(points))
-    return found
 
 
 def read_page(path: Path, name: str) -> Page:
@@ -138,7 +107,7 @@ def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
         chapter = chapters.setdefault(folder, Chapter(folder))
         chapter.pages.append(read_page(path, name))
         if path.stem == EXERCISES:
-            chapter.exercises = read_exercises(markdown(path)[0], f"{name}.ipynb")
+            chapter.exercises = {exercise.number: exercise for exercise in exercises(nbformat.read(path, as_version=4))}
     return chapters
 
 
@@ -340,7 +309,7 @@ def cost_table(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) -> str
     for chapter in chapters.values():
         for page in chapter.pages:
             sheet = page.name.endswith(f"/{EXERCISES}")
-            work = (str(chapter.minutes), str(chapter.points)) if sheet else ("", "")
+            work = (str(chapter.minutes), f"{chapter.points:g}") if sheet else ("", "")
             title = f"{number(chapter)} {link(page)}" + (f" (needs {', '.join(page.needs)})" if page.needs else "")
             rows.append((title, f"{page.seconds:.0f}", f"{page.memory_mb:.0f}", *work))
     return table(("notebook", "seconds", "MB", "minutes", "points"), rows)
