@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.book.builders import notebook
@@ -18,56 +18,37 @@ REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))[
 NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
-@pytest.fixture
-def commands() -> list[str]:
-    """What a shell was asked to do: filled by `run`, which does none of it."""
-    return []
+class Shell:
+    """Stands for a notebook's shell: notes what a cell asks for, and does none of it."""
 
-
-@pytest.fixture
-def run(commands):
-    """A function that runs a cell as a notebook would, with system commands and magics recorded."""
-    shell = InteractiveShell.instance()
-
-    def record(kind: str):
-        return lambda *line: commands.append(" ".join([kind, *line]).strip())
-
-    shell.system = record("!")
-    for name in ("pip", "cd"):
-        shell.register_magic_function(record(f"%{name}"), magic_name=name)
-
-    def execute(source: str, **names: object) -> None:
-        shell.user_ns.update(names)
-        assert shell.run_cell(source, store_history=False).success
-
-    yield execute
-    InteractiveShell.clear_instance()
-
-
-def test_elsewhere_the_cell_does_nothing(run, commands):
-    run(launch.source("book/05_decision_fusion"))
-    assert commands == []
-
-
-class Colab:
-    """Looks like Colab's shell, and hands on what a cell asks for to the shell of the test."""
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
+    def __init__(self, name: str) -> None:
+        self.name, self.asked = name, []
 
     def __str__(self) -> str:
-        return "<google.colab._shell.Shell object at 0x1>"
+        return f"<{self.name} object at 0x1>"
 
-    def __getattr__(self, name: str):
-        return getattr(self.shell, name)
+    def system(self, line: str) -> None:
+        self.asked.append(f"!{line.strip()}")
+
+    def run_line_magic(self, magic: str, line: str) -> None:
+        self.asked.append(f"%{magic} {line}")
 
 
-def test_in_colab_it_fetches_installs_and_goes_to_the_folder_of_the_notebook(run, commands):
-    shell = Colab(InteractiveShell.instance())
-    run(launch.source("book/05_decision_fusion"), get_ipython=lambda: shell)
+def asked(shell: str) -> list[str]:
+    """Return what the cell of chapter 5 asks of a shell of this name, the cell read as IPython reads it."""
+    stands = Shell(shell)
+    exec(TransformerManager().transform_cell(launch.source("book/05_decision_fusion")), {"get_ipython": lambda: stands})
+    return stands.asked
+
+
+def test_elsewhere_the_cell_does_nothing():
+    assert asked("ipykernel.zmqshell.ZMQInteractiveShell") == []
+
+
+def test_in_colab_it_fetches_installs_and_goes_to_the_folder_of_the_notebook():
     name = REPOSITORY["url"].rsplit("/", 1)[1]
-    fetch, install, go = commands
-    assert fetch.startswith(f"! [ -d ~/{name} ] || git clone ")  # a second run does not clone again
+    fetch, install, go = asked("google.colab._shell.Shell")
+    assert fetch.startswith(f"![ -d ~/{name} ] || git clone ")  # a second run does not clone again
     assert f"--branch {REPOSITORY['branch']} {REPOSITORY['url']} ~/{name}" in fetch
     assert install == f"%pip install -q ~/{name}"
     assert go == f"%cd -q ~/{name}/book/05_decision_fusion"
