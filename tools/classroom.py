@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         out = build(options.chapters)
-    except (ClassroomError, RuntimeError) as error:
+    except RuntimeError as error:  # ours, or a sheet of bad form
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"The classroom is in {out}; {out / 'course' / 'README.md'} says how to grade.")

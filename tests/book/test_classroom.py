@@ -1,4 +1,4 @@
-"""The classroom: what students get, and how an nbgrader course grades twenty-six generated submissions."""
+"""The classroom: what students get, and how an nbgrader course grades generated submissions, honest and not."""
 
 from __future__ import annotations
 
@@ -68,6 +68,12 @@ def all_points(nb: NotebookNode) -> None:
     cell(nb, "multiply-check").source = "pass"
 
 
+def given_away(nb: NotebookNode) -> None:
+    """Empty the cell that imports what the checks need."""
+    imports = next(c for c in nb.cells if c.cell_type == "code" and "from mmtutor.fusion import decision" in c.source)
+    imports.source = "pass"
+
+
 WRONG = "def multiply(probs, prior):\n    return prior[None]"
 LYING = """class Yes:
     def __eq__(self, other):
@@ -118,7 +124,7 @@ SUBMISSIONS: dict[str, tuple[Callable[[NotebookNode], None], float]] = {
     "shows_points": (instead("multiply", BY_SHOW), LOST_FIRST),
     "edits_check": (lambda nb: (instead("multiply", WRONG)(nb), instead("multiply-check", "pass")(nb)), LOST_FIRST),
     "edits_points": (lambda nb: (instead("multiply", WRONG)(nb), all_points(nb)), LOST_FIRST),
-    "edits_given": (before("multiply", "import torch"), ALL),
+    "edits_given": (given_away, ALL),
     "drops_check": (drop("multiply-check"), LOST_FIRST),
     "copies_check": (twice("multiply-check"), ALL),
     "damaged_format": (lambda nb: cell(nb, "multiply-check").metadata["nbgrader"].update(schema_version=1), LOST_FIRST),
