@@ -25,12 +25,18 @@ class Widget(NamedTuple):
     skeleton: Callable[[str], str]
 
 
-def slider(ident: str, name: str, label: str, span: tuple[int, int], value: int) -> str:
-    """Return a labelled slider over whole numbers, with room beside it for what its position means."""
+def slider(
+    ident: str, name: str, label: str, span: tuple[int, int], value: int, kind: str = "", described_by: str = ""
+) -> str:
+    """Return a labelled slider over whole numbers, with room beside it for what its position means.
+
+    kind: a class beside `widget-slider`; described_by: the id of a note on what the slider is for.
+    """
+    described = f' aria-describedby="{described_by}"' if described_by else ""
     return (
-        f'<div class="widget-slider"><label for="{ident}-{name}">{label}</label>'
+        f'<div class="{f"widget-slider {kind}".strip()}"><label for="{ident}-{name}">{label}</label>'
         f'<input type="range" id="{ident}-{name}" name="{name}" min="{span[0]}" max="{span[1]}" step="1" '
-        f'value="{value}"><span class="widget-number" data-shows="{name}"></span></div>\n'
+        f'value="{value}"{described}><span class="widget-number" data-shows="{name}"></span></div>\n'
     )
 
 
@@ -139,7 +145,63 @@ def dtw_path(ident: str) -> str:
     )
 
 
+MODALITIES = ("image", "text", "audio")
+CLASSES = ("A", "B", "C")
+RULES = {  # the script's name for it → what the reader sees
+    "average": "Average",
+    "weightedVote": "Weighted vote",
+    "majorityVote": "Majority vote",
+    "productRule": "Product rule",
+    "dempsterShafer": "Dempster–Shafer",
+    "choquet": "Choquet integral",
+    "sugeno": "Sugeno integral",
+    "fuzzyRules": "Fuzzy rules",
+}
+PRESETS = {
+    "agree": "All agree",
+    "dissent": "One dissents",
+    "conflict": "Total conflict",
+    "copies": "Two copies of one witness",
+    "absent": "One is absent",
+}
+
+
+def witness(ident: str, modality: str) -> str:
+    """Return the fieldset of one modality: is it present, what does it favour, how reliable is it."""
+    there = f"{ident}-{modality}-present"
+    names = {f"{modality}-{c}": f"favours {c}" for c in CLASSES} | {f"{modality}-reliability": "reliability"}
+    notes = {f"{modality}-reliability": f"{ident}-hint"}
+    sliders = (slider(ident, n, text, (0, 100), 50, "rules-slider", notes.get(n, "")) for n, text in names.items())
+    return (
+        f"<fieldset><legend>{modality}</legend>\n"
+        f'<div class="rules-check"><input type="checkbox" id="{there}" name="{modality}-present" checked>'
+        f'<label for="{there}">present</label></div>\n{"".join(sliders)}</fieldset>\n'
+    )
+
+
+def decision_rules(ident: str) -> str:
+    """Sliders for three opinions, examples to start from, and what every decision rule makes of them."""
+    presets = "".join(f'<button type="button" data-preset="{key}">{label}</button>\n' for key, label in PRESETS.items())
+    heads = "".join(f'<th scope="col">P({c})</th>' for c in CLASSES)
+    rows = "".join(f'<tr data-rule="{key}"><th scope="row">{label}</th></tr>\n' for key, label in RULES.items())
+    return f"""<div class="rules-presets" role="group" aria-label="Examples to start from">
+{presets}</div>
+<div class="rules-witnesses">
+{"".join(witness(ident, modality) for modality in MODALITIES)}</div>
+<p class="widget-note" id="{ident}-hint">Reliability is the modality's weight in the weighted vote, the r of
+Dempster–Shafer and the density of the fuzzy integrals. The other rules do not ask for it.</p>
+<div class="widget-table rules-table" role="region" tabindex="0" aria-label="What each rule answers">
+<table class="table"><caption>What each rule answers</caption>
+<thead><tr><th scope="col">Rule</th>{heads}<th scope="col">Answer</th></tr></thead>
+<tbody>
+{rows}</tbody></table></div>
+<p class="widget-note">Dempster–Shafer threw away a mass of <span class="widget-number" data-shows="conflict">
+</span> because the witnesses contradict each other.</p>
+"""
+
+
 WIDGETS = {
+    "decision-rules": Widget("Playground of the decision rules", decision_rules),
     "low-rank-cost": Widget("Parameters of three joins", low_rank_cost),
     "gate-information": Widget("Information of a gate", gate_information),
     "dtw-path": Widget("Path between two signals", dtw_path),

@@ -5,11 +5,12 @@ globalThis.Widgets = (() => {
   /** Words joined as in a sentence. */
   const listed = (words) => [words.slice(0, -1).join(", "), words.at(-1)].filter(Boolean).join(" and ");
 
-  /** Name → what every field says: the number of a slider, the value of the chosen button. */
+  /** Name → what every field says: the number of a slider, whether a box is ticked, the value of the chosen button. */
   function fields(live) {
     const read = {};
     for (const field of live.querySelectorAll("input")) {
       if (field.type === "range") read[field.name] = Number(field.value);
+      else if (field.type === "checkbox") read[field.name] = field.checked;
       else if (field.checked) read[field.dataset.field] = field.value;
     }
     return read;
@@ -24,8 +25,11 @@ globalThis.Widgets = (() => {
     return place;
   }
 
-  /** Bring all widgets called `name` to life. update(live, fields) writes what they show and returns one sentence. */
-  function start(name, update) {
+  /**
+   * Bring all widgets called `name` to life. update(live, fields) writes what they show and returns one sentence;
+   * prepare(live, refresh), where given, sets up what is more than fields.
+   */
+  function start(name, update, prepare = () => {}) {
     for (const root of document.querySelectorAll(`.widget[data-widget="${name}"]`)) {
       const live = root.querySelector(".widget-live");
       const summary = live.querySelector(".widget-summary");
@@ -34,6 +38,7 @@ globalThis.Widgets = (() => {
         if (summary.textContent !== sentence) summary.textContent = sentence; // said aloud only when it changes
       };
       live.addEventListener("input", refresh);
+      prepare(live, refresh);
       refresh();
       live.hidden = false;
       root.querySelector(".widget-fallback").hidden = true;

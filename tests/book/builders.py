@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -18,6 +20,15 @@ from tools.execution import KERNELSPEC, cost_text
 
 matplotlib.use("agg")
 ALT = "One blue line that rises from left to right"
+
+
+def extension(name: str) -> ModuleType:
+    """Return an extension of the site, from book/_ext, which is no package."""
+    path = Path(__file__).resolve().parents[2] / "book" / "_ext" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def markdown(source: str, *tags: str) -> NotebookNode:

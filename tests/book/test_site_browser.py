@@ -192,13 +192,6 @@ def test_quiz_is_answered_by_keyboard_alone(browser, address, built_site, way, s
     context.close()
 
 
-def test_playground_prints_its_fallback(open_page, address):
-    page, _ = open_page(f"{address}/book/05_decision_fusion/lesson.html", "light")
-    assert page.locator(".playground-live").is_visible() and page.locator(".playground-fallback").is_hidden()
-    page.emulate_media(media="print")
-    assert page.locator(".playground-live").is_hidden() and page.locator(".playground-fallback").is_visible()
-
-
 def test_icons_are_drawn_in_the_icon_font(open_page, address):
     page, _ = open_page(f"{address}/{PAGES[0]}.html", "light")
     assert page.evaluate("() => [...document.fonts].some(f => f.family.includes('Awesome') && f.status === 'loaded')")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -15,14 +14,13 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from tests.book.builders import extension
 from tools import site_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
 PAGES = site_checks.toc_pages(ROOT / "_toc.yml")
-SPEC = importlib.util.spec_from_file_location("meta", ROOT / "book" / "_ext" / "meta.py")
-meta = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(meta)
+meta = extension("meta")
 
 
 def head(folder: Path, page: str) -> tuple[dict[str, str], BeautifulSoup]:

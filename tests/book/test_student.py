@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.book import test_site_browser as site_browser
 from tools import exercises
-from tools.browser import QUIET, NoBrowser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
+browser = site_browser.browser
 FIRST = "def average_present(probs: dict, present: dict) -> torch.Tensor:\n"
 FORGETS_WHO_IS_ABSENT = FIRST + "    return sum(probs.values()) / len(probs)\n"
 FORGETS_THAT_NOBODY_MAY_BE_THERE = (
@@ -75,21 +76,15 @@ def lab(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-def student(lab) -> Iterator[Page]:
-    try:
-        found = chromium()
-    except NoBrowser as reason:
-        pytest.skip(str(reason))
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=QUIET)
-        page = running.new_page(viewport={"width": 1200, "height": 900})
-        page.goto(lab)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        page.wait_for_function(
-            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel", timeout=60_000
-        )
-        yield page
-        running.close()
+def student(lab, browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(lab)
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel", timeout=60_000
+    )
+    yield page
+    page.close()
 
 
 NOTEBOOK = "window.jupyterapp.shell.currentWidget.content"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ from torch import nn
 from mmtutor.alignment import distance_matrix, dtw
 from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion
 from mmtutor.information import pid
+from tests.book.builders import extension
 from tools import site, site_checks, site_slim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,14 +28,7 @@ STATIC = ROOT / "book" / "_static"
 FALLBACK = "<p>Here sliders would stand.</p>"
 
 
-def load_extension():
-    spec = importlib.util.spec_from_file_location("widgets", ROOT / "book" / "_ext" / "widgets.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-widgets = load_extension()
+widgets = extension("widgets")
 NAMES = list(widgets.WIDGETS)
 
 

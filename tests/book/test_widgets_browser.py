@@ -12,6 +12,7 @@ from tests.book import test_site_browser as site_browser
 from tests.book import test_widgets as computing
 
 PLACES = {
+    "decision-rules": "book/05_decision_fusion/lesson.html",
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
     "gate-information": "book/09_information/lesson.html",
     "dtw-path": "book/07_alignment/lesson.html",

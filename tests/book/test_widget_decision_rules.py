@@ -1,8 +1,7 @@
-"""The playground of the decision rules: its numbers are the package's, and everybody can use it."""
+"""The widget of the decision rules: its numbers are the package's, and everybody can use it."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,51 +10,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bs4 import BeautifulSoup
 from playwright.sync_api import Page, expect
 
 from mmtutor.fusion import decision
 from tests.book import test_site_browser as site_browser
-from tools import site, site_checks, site_slim
+from tests.book.builders import extension
 
 ROOT = Path(__file__).resolve().parents[2]
+widgets = extension("widgets")
 STATIC = ROOT / "book" / "_static"
-ASSETS = ("site.css", "decision_playground.css", "decision_playground.js", "favicon.svg")
+SCRIPTS = (widgets.SHARED, widgets.script("decision-rules"))
+ASSETS = ("site.css", widgets.STYLES, *SCRIPTS, "favicon.svg")
 EXACT = 1e-9
 FALLBACK = "<p>Here the rules would answer while you move sliders.</p>"
-PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Playground</title>
+PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Rules</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="favicon.svg">
-<link rel="stylesheet" href="site.css"><link rel="stylesheet" href="decision_playground.css">
+<link rel="stylesheet" href="site.css"><link rel="stylesheet" href="widgets.css">
 <style>* {{ box-sizing: border-box }} body {{ background: var(--pst-color-background, white); margin: 0;
 color: var(--pst-color-text-base); font-family: sans-serif }} html[data-theme="dark"] {{ color-scheme: dark }}</style>
 <script>if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.dataset.theme = "dark"</script>
-<script src="decision_playground.js" defer></script></head>
-<body><main class="bd-main"><div class="bd-content"><article class="bd-article"><h1>Playground</h1>
+<script src="widgets.js" defer></script><script src="widget_decision_rules.js" defer></script></head>
+<body><main class="bd-main"><div class="bd-content"><article class="bd-article"><h1>Rules</h1>
 {}</article></div></main></body></html>"""
 
 browser, open_page = site_browser.browser, site_browser.open_page
 
 
-def load_extension():
-    spec = importlib.util.spec_from_file_location("playground", ROOT / "book" / "_ext" / "playground.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-playground = load_extension()
-
-
 def write_page(folder: Path) -> Path:
     for name in ASSETS:
         shutil.copy(STATIC / name, folder)
-    (folder / "page.html").write_text(PAGE.format(playground.html(FALLBACK)), encoding="utf-8")
+    (folder / "page.html").write_text(PAGE.format(widgets.html("decision-rules", FALLBACK)), encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> Iterator[str]:
-    for host in site_browser.serve(write_page(tmp_path_factory.mktemp("playground"))):
+    for host in site_browser.serve(write_page(tmp_path_factory.mktemp("rules"))):
         yield f"{host}/page.html"
 
 
@@ -156,7 +146,7 @@ def answers(case: dict) -> dict[str, list | float | None]:
 
 
 IN_THE_PAGE = """cases => {
-    const D = DecisionPlayground;
+    const D = WidgetDecisionRules;
     const attempt = rule => {
         try { return rule() } catch (error) { if (error instanceof RangeError) return null; throw error }
     };
@@ -225,7 +215,7 @@ def test_random_cases_hold_every_hard_kind():
 
 
 def test_hopeless_densities_are_refused_with_words(page):
-    refuse = """r => { try { return DecisionPlayground.sugenoLambda(r) } catch (error) { return String(error) } }"""
+    refuse = """r => { try { return WidgetDecisionRules.sugenoLambda(r) } catch (error) { return String(error) } }"""
     assert "admit no λ-measure" in page.evaluate(refuse, [0.5, 0, 0])
     assert "outside" in page.evaluate(refuse, [0.5, 1.5])
     assert "too near 0" in page.evaluate(refuse, [1e-310, 1e-310])
@@ -258,13 +248,13 @@ STATE = """() => {
         r: modalities.map(m => shown(`${m}-reliability`)),
         conflict: shown("conflict"),
         rules,
-        summary: document.querySelector(".playground-summary").textContent,
+        summary: document.querySelector(".widget-summary").textContent,
     };
 }"""
 
 
 def winners(p: list[float]) -> list[str]:
-    return [c for c, x in zip(playground.CLASSES, p, strict=True) if x > max(p) - EXACT]
+    return [c for c, x in zip(widgets.CLASSES, p, strict=True) if x > max(p) - EXACT]
 
 
 def check_display(page: Page) -> dict:
@@ -275,13 +265,13 @@ def check_display(page: Page) -> dict:
         assert np.allclose(probs, weights / weights.sum(), rtol=0, atol=EXACT)
     assert state["r"] == [percent / 100 for percent in state["percent"]]
     expected = answers({**state, "weights": state["r"]})
-    assert set(state["rules"]) == set(playground.RULES)
+    assert set(state["rules"]) == set(widgets.RULES)
     found = {name: rule["p"] or None for name, rule in state["rules"].items()}
     found["conflict"] = state["conflict"]
     assert differences(found, {name: expected[name] for name in found}) == []
     for name, rule in state["rules"].items():
         check_row(name, rule, any(state["present"]))
-        assert any(word in state["summary"].lower() for word in (playground.RULES[name].lower(), "all rules")), name
+        assert any(word in state["summary"].lower() for word in (widgets.RULES[name].lower(), "all rules")), name
     return state
 
 
@@ -296,13 +286,13 @@ def check_row(name: str, rule: dict, somebody: bool) -> None:
     assert np.ptp(inner) < 0.15 * max(inner), "bars are not in proportion"
     best = winners(rule["p"])
     if name == "majorityVote" and somebody and len(best) > 1:
-        winner = playground.CLASSES[int(np.argmax(rule["p"]))]
+        winner = widgets.CLASSES[int(np.argmax(rule["p"]))]
         assert re.fullmatch(rf"{winner} \(votes tied with [ABC]( and [ABC])?\)", rule["answer"])
         assert sorted(re.findall(r"\b[ABC]\b", rule["answer"])) == best
         best = [winner]
     else:
         assert rule["answer"] == (best[0] if len(best) == 1 else f"tie: {', '.join(best[:-1])} and {best[-1]}")
-    assert [c for c, bold in zip(playground.CLASSES, rule["bold"], strict=True) if bold] == best
+    assert [c for c, bold in zip(widgets.CLASSES, rule["bold"], strict=True) if bold] == best
 
 
 def test_it_starts_with_answers_and_without_the_fallback(page):
@@ -329,7 +319,7 @@ def test_sliders_moved_with_the_keyboard(page):
 def test_random_positions(page):
     """Set many at once, as a reader who drags about would, the extremes often."""
     rng = np.random.default_rng(8)
-    names = [f"{m}-{what}" for m in playground.MODALITIES for what in (*playground.CLASSES, "reliability")]
+    names = [f"{m}-{what}" for m in widgets.MODALITIES for what in (*widgets.CLASSES, "reliability")]
     for _ in range(60):
         values = np.clip(rng.integers(-40, 140, size=len(names)), 0, 100)
         there = rng.random(3) < 0.7
@@ -342,14 +332,14 @@ def test_random_positions(page):
             }""",
             [
                 dict(zip(names, values.tolist(), strict=True)),
-                dict(zip(playground.MODALITIES, there.tolist(), strict=True)),
+                dict(zip(widgets.MODALITIES, there.tolist(), strict=True)),
             ],
         )
         check_display(page)
 
 
 def test_absence_is_one_click_and_nobody_leaves_every_class_level(page):
-    for number, modality in enumerate(playground.MODALITIES):
+    for number, modality in enumerate(widgets.MODALITIES):
         page.get_by_role("group", name=modality, exact=True).get_by_label("present").uncheck()
         state = check_display(page)
         assert state["present"] == [False] * (number + 1) + [True] * (2 - number)
@@ -360,7 +350,7 @@ def test_absence_is_one_click_and_nobody_leaves_every_class_level(page):
 
 
 def test_no_reliability_is_said_in_words(page):
-    for modality in playground.MODALITIES:
+    for modality in widgets.MODALITIES:
         page.get_by_role("group", name=modality, exact=True).get_by_label("reliability").fill("0")
     state = check_display(page)
     assert "every weight is zero" in state["rules"]["weightedVote"]["answer"]
@@ -371,7 +361,7 @@ def test_no_reliability_is_said_in_words(page):
 
 
 def pressed(page: Page, preset: str) -> dict:
-    page.get_by_role("button", name=playground.PRESETS[preset]).click()
+    page.get_by_role("button", name=widgets.PRESETS[preset]).click()
     return check_display(page)
 
 
@@ -397,11 +387,11 @@ def test_presets_show_what_they_promise(page):
 
 
 def test_the_summary_is_said_politely_and_only_when_it_changes(page):
-    summary = page.locator(".playground-summary")
+    summary = page.locator(".widget-summary")
     assert summary.get_attribute("aria-live") == "polite"
     page.evaluate(
         """() => { window.changes = 0; new MutationObserver(seen => { window.changes += seen.length }).observe(
-            document.querySelector(".playground-summary"), { childList: true, characterData: true, subtree: true }) }"""
+            document.querySelector(".widget-summary"), { childList: true, characterData: true, subtree: true }) }"""
     )
     pressed(page, "agree")
     once = page.evaluate("window.changes")
@@ -411,8 +401,8 @@ def test_the_summary_is_said_politely_and_only_when_it_changes(page):
 
 
 def test_it_leaves_one_name_behind(page):
-    assert page.evaluate("Object.keys(window).filter(name => /playground/i.test(name))") == ["DecisionPlayground"]
-    assert set(page.evaluate("Object.keys(DecisionPlayground)")) == {*playground.RULES} | {
+    assert page.evaluate("Object.keys(window).filter(name => /rules/i.test(name))") == ["WidgetDecisionRules"]
+    assert set(page.evaluate("Object.keys(WidgetDecisionRules)")) == {*widgets.RULES} | {
         "conflict",
         "sugenoLambda",
         "lambdaMeasure",
@@ -423,11 +413,11 @@ def test_it_leaves_one_name_behind(page):
 @pytest.mark.parametrize("view", site_browser.VIEWS)
 def test_everybody_can_use_it(open_page, address, view):
     page, seen = open_page(address, view)
-    for preset in playground.PRESETS:
+    for preset in widgets.PRESETS:
         pressed(page, preset)
         assert site_browser.violations(page) == []
         assert site_browser.overflow(page) == []
-    for modality in playground.MODALITIES:  # the rows in words, too
+    for modality in widgets.MODALITIES:  # the rows in words, too
         page.get_by_role("group", name=modality, exact=True).get_by_label("reliability").fill("0")
     assert site_browser.violations(page) == []
     assert site_browser.overflow(page) == []
@@ -438,90 +428,6 @@ def test_everybody_can_use_it(open_page, address, view):
 def test_nothing_is_cut_off_at_any_width(page):
     for width in (260, 320, 480, 520, 640, 760, 900):  # at the first, the table scrolls by itself
         page.set_viewport_size({"width": width, "height": 800})
-        for preset in playground.PRESETS:
+        for preset in widgets.PRESETS:
             pressed(page, preset)
             assert site_browser.overflow(page) == [], f"{preset} at {width} px"
-
-
-def test_without_scripts_the_fallback_stands(browser, address):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(address)
-    expect(page.get_by_text("Here the rules would answer")).to_be_visible()
-    expect(page.locator(".playground-live")).to_be_hidden()
-    assert page.get_by_role("slider").count() == 0
-    context.close()
-
-
-def test_on_paper_the_fallback_stands(page):
-    page.emulate_media(media="print")
-    expect(page.get_by_text("Here the rules would answer")).to_be_visible()
-    expect(page.locator(".playground-live")).to_be_hidden()
-
-
-# the extension -----------------------------------------------------------------------------------------------------
-
-
-def test_html_keeps_the_laws_of_pages():
-    page = BeautifulSoup(PAGE.format(playground.html(FALLBACK)), "html.parser")
-    assert [breach for law in site_checks.PAGE_LAWS for breach in law(page)] == []
-    idents = [tag["id"] for tag in page.find_all(id=True)]
-    assert len(idents) == len(set(idents))
-    for tag in page.select("[for], [aria-describedby]"):
-        assert (tag.get("for") or tag.get("aria-describedby")) in idents
-    assert {field["id"] for field in page.find_all("input")} == {label["for"] for label in page.find_all("label")}
-
-
-def test_slimming_keeps_every_rule(node_packages, tmp_path):
-    """The style sheet's rules for what the script makes (bars, winners) match nothing in the built page."""
-    (tmp_path / "_static").mkdir()
-    write_page(tmp_path)
-    sheet = tmp_path / "_static" / "decision_playground.css"
-    for name in ("decision_playground.css", "decision_playground.js"):
-        shutil.move(tmp_path / name, tmp_path / "_static")
-    before = re.findall(r"[^{}]+(?=\{)", re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8")))
-    site_slim.purge_css(tmp_path, node_packages, site.node())
-    after = re.findall(r"[^{}]+(?=\{)", re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8")))
-    assert [rule.strip() for rule in after] == [rule.strip() for rule in before]
-
-
-BOOK = {
-    "_config.yml": f"""title: Small
-only_build_toc_files: true
-html: {{favicon: ""}}
-sphinx:
-  local_extensions: {{playground: {ROOT / "book" / "_ext"}}}
-  config: {{html_static_path: [{STATIC}], language: en}}
-""",
-    "_toc.yml": "format: jb-book\nroot: plain\nchapters:\n- file: play\n",
-    "plain.md": "# Plain\n\nNothing to play with.\n",
-    "play.md": "# Play\n\n```{decision-playground}\nThe *fallback*.\n```\n\n```{decision-playground}\nAnother.\n```\n",
-}
-
-
-def write_book(folder: Path, **changes: str) -> Path:
-    folder.mkdir()
-    for name, text in BOOK.items():
-        (folder / name).write_text(changes.get(name.partition(".")[0], text), encoding="utf-8")
-    return folder
-
-
-def test_directive_loads_its_files_where_it_stands_and_nowhere_else(tmp_path):
-    built = site.run_jupyter_book(write_book(tmp_path / "book"), tmp_path / "out")
-    play = BeautifulSoup((built / "play.html").read_text(encoding="utf-8"), "html.parser")
-    assert [e.get_text(strip=True) for e in play.select(".playground-fallback")] == ["Thefallback.", "Another."]
-    assert play.select_one(".playground-fallback em")
-    idents = [tag["id"] for tag in play.select(".decision-playground [id]")]
-    assert len(idents) == len(set(idents)) > 0
-    scripts = [tag for tag in play.find_all("script", src=True) if "playground" in tag["src"]]
-    assert len(scripts) == 1
-    assert scripts[0].has_attr("defer")
-    assert len([tag for tag in play.find_all("link", rel="stylesheet") if "playground" in tag["href"]]) == 1
-    assert "playground" not in (built / "plain.html").read_text(encoding="utf-8")
-
-
-def test_directive_without_fallback_fails_the_build(tmp_path, capfd):
-    book = write_book(tmp_path / "book", play="# Play\n\n```{decision-playground}\n```\n")
-    with pytest.raises(site.SiteError, match="exit code 1"):
-        site.run_jupyter_book(book, tmp_path / "out")
-    assert "decision-playground" in capfd.readouterr().err

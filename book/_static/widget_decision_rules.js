@@ -1,11 +1,11 @@
 /**
- * The decision rules of mmtutor.fusion.decision for one sample, and the playground that shows them while sliders move.
+ * The decision rules of mmtutor.fusion.decision for one sample, and the widget that shows them while sliders move.
  *
  * Arguments are arrays in one order of modalities: probs[m][c], rows sum to 1; present[m] (left out: everybody is
  * there). A measure is an array over sets of modalities: bit m of the index says whether m belongs to the set.
- * Absentees, vetoes, total conflict and ties end as they do in the package; tests/book/test_playground.py compares.
+ * Absentees, vetoes, total conflict and ties end as they do in the package; tests/book/test_widget_decision_rules.py compares.
  */
-globalThis.DecisionPlayground = (() => {
+globalThis.WidgetDecisionRules = (() => {
   "use strict";
 
   const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -222,7 +222,7 @@ globalThis.DecisionPlayground = (() => {
     return normalised(overClasses(probs, (c) => sum(probs.map((p, m) => (present[m] ? t[m] * p[c] : 0)))));
   }
 
-  // ---- the playground ----
+  // ---- the widget ----
 
   const MODALITIES = ["image", "text", "audio"];
   const CLASSES = ["A", "B", "C"];
@@ -249,8 +249,6 @@ globalThis.DecisionPlayground = (() => {
     "No answer: these densities admit no λ-measure. It takes two above zero, or one of a hundred percent.";
   const NO_ANSWER = { weightedVote: "No answer: every weight is zero.", choquet: NO_MEASURE, sugeno: NO_MEASURE };
 
-  /** Words joined as in a sentence. */
-  const listed = (words) => [words.slice(0, -1).join(", "), words.at(-1)].filter(Boolean).join(" and ");
   /** The classes with the highest probability; sums that differ by rounding only count as equal. */
   const winners = (p) => CLASSES.filter((_, c) => p[c] > Math.max(...p) - 1e-9);
 
@@ -263,9 +261,9 @@ globalThis.DecisionPlayground = (() => {
   /** What a rule says, in words for its row. */
   function verdict(rule, p, present) {
     const best = answered(rule, p, present);
-    if (best.length > 1) return `tie: ${listed(best)}`;
+    if (best.length > 1) return `tie: ${Widgets.listed(best)}`;
     const level = winners(p).filter((c) => c !== best[0]);
-    return level.length ? `${best[0]} (votes tied with ${listed(level)})` : best[0];
+    return level.length ? `${best[0]} (votes tied with ${Widgets.listed(level)})` : best[0];
   }
 
   /** A rule's name inside a sentence: names of persons keep their capital. */
@@ -275,110 +273,94 @@ globalThis.DecisionPlayground = (() => {
   function summary(groups) {
     const say = (rules, classes, many) => {
       if (!classes) return `${rules} ${many ? "have" : "has"} no answer`;
-      if (classes.length > 1) return `${rules} ${many ? "see" : "sees"} a tie of ${listed([...classes])}`;
+      if (classes.length > 1) return `${rules} ${many ? "see" : "sees"} a tie of ${Widgets.listed([...classes])}`;
       return `${rules} ${many ? "answer" : "answers"} ${classes}`;
     };
     const sentence = [...groups].map(([classes, names]) => {
-      const rules = groups.size === 1 ? "all rules" : listed(names.map(inSentence));
+      const rules = groups.size === 1 ? "all rules" : Widgets.listed(names.map(inSentence));
       return say(rules, classes, names.length > 1);
     }).join("; ");
     return `${sentence[0].toUpperCase()}${sentence.slice(1)}.`;
   }
 
-  /** Show a number with three decimals, and keep all its digits. */
-  function show(element, value, digits = 3) {
-    element.dataset.value = String(value);
-    element.textContent = value.toFixed(digits);
-    return element;
-  }
-
   /** A table cell with a probability and a bar of its length. */
   function cell(value) {
-    const td = show(document.createElement("td"), value);
+    const td = document.createElement("td");
+    td.dataset.value = String(value);
+    td.textContent = value.toFixed(3);
     const bar = document.createElement("span");
-    bar.className = "playground-bar";
+    bar.className = "rules-bar";
     bar.style.width = `${100 * value}%`;
     td.append(bar);
     return td;
   }
 
-  /** Bring one playground to life. */
-  function start(root) {
-    const live = root.querySelector(".playground-live");
-    const input = (modality, what) => live.querySelector(`[name="${modality}-${what}"]`);
-    const place = (name) => live.querySelector(`[data-shows="${name}"]`);
-
-    /** Read the sliders, ask every rule, write the answers. */
-    function update() {
-      const probs = MODALITIES.map((m) => normalised(CLASSES.map((c) => Number(input(m, c).value))));
-      const reliability = MODALITIES.map((m) => Number(input(m, "reliability").value) / 100);
-      const present = MODALITIES.map((m) => input(m, "present").checked);
-      MODALITIES.forEach((modality, m) => {
-        CLASSES.forEach((c, k) => {
-          const shown = show(place(`${modality}-${c}`), probs[m][k]).textContent;
-          input(modality, c).setAttribute("aria-valuetext", `${input(modality, c).value}, probability ${shown}`);
-        });
-        const percent = place(`${modality}-reliability`);
-        percent.dataset.value = String(reliability[m]);
-        percent.textContent = `${input(modality, "reliability").value} %`;
-        input(modality, "reliability").setAttribute("aria-valuetext", percent.textContent);
-      });
-      const groups = new Map();
-      for (const row of live.querySelectorAll("[data-rule]")) {
-        const said = fill(row, probs, reliability, present);
-        groups.set(said, [...(groups.get(said) ?? []), row.firstElementChild.textContent]);
-      }
-      show(place("conflict"), conflict(probs, reliability, present), 4);
-      const sentence = summary(groups);
-      const old = live.querySelector(".playground-summary");
-      if (old.textContent !== sentence) old.textContent = sentence; // said aloud only when it changes
+  /** Write one rule's row; return the classes it answers with, or nothing. */
+  function fill(row, probs, reliability, present) {
+    const rule = row.dataset.rule;
+    const last = document.createElement("td");
+    let p = null;
+    try {
+      p = ANSWERS[rule](probs, reliability, present);
+    } catch (error) {
+      if (!(error instanceof RangeError) || !(rule in NO_ANSWER)) throw error;
+      last.colSpan = CLASSES.length + 1;
+      last.textContent = NO_ANSWER[rule];
     }
-
-    /** Write one rule's row; return the classes it answers with, or nothing. */
-    function fill(row, probs, reliability, present) {
-      const rule = row.dataset.rule;
-      const last = document.createElement("td");
-      let p = null;
-      try {
-        p = ANSWERS[rule](probs, reliability, present);
-      } catch (error) {
-        if (!(error instanceof RangeError) || !(rule in NO_ANSWER)) throw error;
-        last.colSpan = CLASSES.length + 1;
-        last.textContent = NO_ANSWER[rule];
-      }
-      row.replaceChildren(row.firstElementChild, ...(p ?? []).map(cell), last);
-      if (!p) return "";
-      last.textContent = verdict(rule, p, present);
-      const best = answered(rule, p, present);
-      best.forEach((c) => row.children[1 + CLASSES.indexOf(c)].classList.add("playground-best"));
-      return best.join("");
-    }
-
-    /** Set every slider as an example has it. */
-    function apply(preset) {
-      MODALITIES.forEach((modality, m) => {
-        const [a, b, c, reliability, there] = PRESETS[preset][m];
-        [a, b, c].forEach((value, k) => { input(modality, CLASSES[k]).value = value; });
-        input(modality, "reliability").value = reliability;
-        input(modality, "present").checked = there;
-      });
-      update();
-    }
-
-    live.addEventListener("input", update);
-    live.addEventListener("click", (event) => {
-      const button = event.target.closest("[data-preset]");
-      if (button) apply(button.dataset.preset);
-    });
-    apply("dissent");
-    live.hidden = false;
-    root.querySelector(".playground-fallback").hidden = true;
+    row.replaceChildren(row.firstElementChild, ...(p ?? []).map(cell), last);
+    if (!p) return "";
+    last.textContent = verdict(rule, p, present);
+    const best = answered(rule, p, present);
+    best.forEach((c) => row.children[1 + CLASSES.indexOf(c)].classList.add("rules-best"));
+    return best.join("");
   }
 
-  const startAll = () => document.querySelectorAll(".decision-playground").forEach(start);
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", startAll);
-  else startAll();
+  const slider = (live, modality, what) => live.querySelector(`[name="${modality}-${what}"]`);
 
+  /** Ask every rule about what the fields say, write the answers, and return the sentence about them. */
+  function update(live, fields) {
+    const probs = MODALITIES.map((m) => normalised(CLASSES.map((c) => fields[`${m}-${c}`])));
+    const reliability = MODALITIES.map((m) => fields[`${m}-reliability`] / 100);
+    const present = MODALITIES.map((m) => fields[`${m}-present`]);
+    MODALITIES.forEach((modality, m) => {
+      CLASSES.forEach((c, k) => {
+        const shown = Widgets.show(live, `${modality}-${c}`, probs[m][k], probs[m][k].toFixed(3)).textContent;
+        slider(live, modality, c).setAttribute("aria-valuetext", `${fields[`${modality}-${c}`]}, probability ${shown}`);
+      });
+      Widgets.show(live, `${modality}-reliability`, reliability[m], `${fields[`${modality}-reliability`]} %`);
+    });
+    const groups = new Map();
+    for (const row of live.querySelectorAll("[data-rule]")) {
+      const said = fill(row, probs, reliability, present);
+      groups.set(said, [...(groups.get(said) ?? []), row.firstElementChild.textContent]);
+    }
+    const lost = conflict(probs, reliability, present);
+    Widgets.show(live, "conflict", lost, lost.toFixed(4));
+    return summary(groups);
+  }
+
+  /** Set every field as an example has it. */
+  function apply(live, preset) {
+    MODALITIES.forEach((modality, m) => {
+      const [a, b, c, reliability, there] = PRESETS[preset][m];
+      [a, b, c].forEach((value, k) => { slider(live, modality, CLASSES[k]).value = value; });
+      slider(live, modality, "reliability").value = reliability;
+      slider(live, modality, "present").checked = there;
+    });
+  }
+
+  /** Start with an example, and let the buttons set the others. */
+  function prepare(live, refresh) {
+    apply(live, "dissent");
+    live.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-preset]");
+      if (!button) return;
+      apply(live, button.dataset.preset);
+      refresh();
+    });
+  }
+
+  if (typeof document !== "undefined") Widgets.start("decision-rules", update, prepare);
   return Object.freeze({
     average, weightedVote, majorityVote, productRule, dempsterShafer, conflict, sugenoLambda, lambdaMeasure, choquet,
     sugeno, trust, fuzzyRules,
