@@ -47,7 +47,7 @@ def row(folder: Path, text: str, which: int = 1) -> int:
 def test_a_sound_quiz_and_prediction_have_no_problem(tmp_path):
     assert problems(quiz(), tmp_path) == []
     assert problems(f"{PREDICT}\n\n{quiz()}", tmp_path) == []
-    extra = "**4. One more?**\n\n" + fold("a", "Right.") + fold("b", "No.")
+    extra = "**4. One more?**\n\n" + fold("a", "Right. So.") + fold("b", "No.")
     assert (
         problems(f"{quiz()}{extra}Go on with *the exercises*.\n\n## Take-aways\n\n**Not a question**", tmp_path) == []
     )
@@ -66,6 +66,10 @@ FAULTS = {
     "choice twice": ("<summary>No.", "<summary>yes. ", 2, "has the choice 'yes.' twice", "<summary>yes.", 1),
     "choice without text": ("<summary>No.", "<summary> ", 1, "without a text", "<summary> <", 1),
     "same said twice": ("Only now and then.", "right. It would be  too easy.", 1, "same about two", "<summary>No.", 1),
+    "right without a reason": (RIGHT, "Right.", 1, "that it is right, and not why", "<summary>No.", 1),
+    "maths in a choice": ("<summary>No.", "<summary>No, $x$.", 2, "holds '$'", "<summary>No, $x$.", 1),
+    "code in a choice": ("<summary>Yes.", "<summary>`yes`", 1, "holds '`'", "<summary>`yes`", 1),
+    "a role in a choice": ("<summary>Yes.", "<summary>{term} yes", 1, "holds '{term}'", "<summary>{term} yes", 1),
     "number twice": ("**2. Is", "**1. Is", 1, "question 1 stands where 2 is expected", "**1. Is", 2),
     "number left out": ("**2. Is", "**Is", 1, "has no number", "**Is", 1),
     "too few": (quiz().split("**3.")[1], "", 3, "the quiz has 2 questions", "## Quiz", 1),
@@ -89,7 +93,7 @@ def test_each_fault_of_a_quiz_is_named_with_its_line(tmp_path, old, new, which, 
 
 
 def test_six_questions_are_too_many(tmp_path):
-    more = "".join(f"**{n}. And?**\n\n" + fold("a", "Right.") + fold("b", "No.") for n in (4, 5, 6))
+    more = "".join(f"**{n}. And?**\n\n" + fold("a", "Right. So.") + fold("b", "No.") for n in (4, 5, 6))
     assert "the quiz has 6 questions" in problems(quiz() + more, tmp_path)[0]
     assert problems(quiz() + more.split("**6.")[0], tmp_path) == []
 

@@ -32,6 +32,7 @@ QUESTION = re.compile(r"\*\*(\d+)\.\s+(\S.*?)\*\*\s*$")
 BOLD_LINE = re.compile(r"\*\*.*\*\*\s*$")
 OPEN = re.compile(r"<details><summary>(.*)</summary>\s*$")
 TAG = re.compile(r"</?(?:details|summary)\b[^>]*>")
+MARKS = re.compile(r"[$`*]|\{\w+\}")  # a choice is HTML, in which MyST reads no marks
 RIGHT = re.compile(r"Right\b[.:,]")
 ALSO_RIGHT = re.compile(r"(?:Right|Yes|Correct|Exactly|True)\b", re.IGNORECASE)
 
@@ -153,10 +154,14 @@ def question_findings(question: Question, what: str) -> Iterator[Finding]:
             yield Finding(choice.cell, choice.line, f"{what} has the choice {choice.text!r} twice")
         if not said:
             yield Finding(choice.cell, choice.line, f"the choice {choice.text!r} of {what} has no feedback")
-        elif said in feedbacks and said != "right.":
-            yield Finding(
-                choice.cell, choice.line, f"{what} says the same about two choices: say what is wrong with each"
-            )
+        elif said in feedbacks:
+            said_twice = f"{what} says the same about two choices: say what is wrong with each"
+            yield Finding(choice.cell, choice.line, said_twice)
+        elif said.rstrip(".:,") == "right":
+            yield Finding(choice.cell, choice.line, f"{what} says of the right choice that it is right, and not why")
+        if mark := MARKS.search(choice.text):
+            raw = f"the choice {choice.text!r} of {what} holds {mark.group()!r}: a page shows it as it stands"
+            yield Finding(choice.cell, choice.line, f"{raw}, use words or HTML such as <code> and <i>")
         texts.add(text)
         feedbacks.add(said)
 
