@@ -145,6 +145,43 @@ def dtw_path(ident: str) -> str:
     )
 
 
+LINES = {  # the script's name for it → what the reader sees
+    "product": "Product, calibrated in training",
+    "without": "A alone",
+    "alone": "B alone",
+    "best": "Best possible",
+}
+
+
+def robustness_curve(ident: str) -> str:
+    """Sliders for the noise in two witnesses, in training and in the test; four curves and what they say here."""
+
+    def sample(name: str) -> str:
+        return (
+            '<svg class="widget-sample" viewBox="0 0 24 6" aria-hidden="true" focusable="false">'
+            f'<line class="widget-line widget-line-{name}" x1="0" x2="24" y1="3" y2="3"/></svg> '
+        )
+
+    return (
+        '<div class="widget-sliders">\n'
+        + slider(ident, "a", "noise in A", (5, 40), 10)
+        + slider(ident, "trained", "B in training", (5, 40), 10)
+        + slider(ident, "b", "B at the test", (2, 60), 10)
+        + "</div>\n"
+        + '<svg class="widget-picture" viewBox="0 0 300 180" role="img" aria-label="Nothing yet"></svg>\n'
+        + '<p class="widget-note">Noise: standard deviation, where the signal is ±1. The upright line is the noise '
+        "of training.</p>\n"
+        + table(
+            "At this noise",
+            ("Measure", "Value"),
+            {name: sample(name) + label for name, label in LINES.items()}
+            | {"gain": "Effective robustness, e", "share": "Share of the gain that is left, r"},
+        )
+        + '<p class="widget-note">A alone is better where the noise in B is above '
+        '<span class="widget-number" data-shows="crossing"></span>.</p>\n'
+    )
+
+
 MODALITIES = ("image", "text", "audio")
 CLASSES = ("A", "B", "C")
 RULES = {  # the script's name for it → what the reader sees
@@ -205,6 +242,7 @@ WIDGETS = {
     "low-rank-cost": Widget("Parameters of three joins", low_rank_cost),
     "gate-information": Widget("Information of a gate", gate_information),
     "dtw-path": Widget("Path between two signals", dtw_path),
+    "robustness-curve": Widget("Accuracy while one of two witnesses gets worse", robustness_curve),
 }
 
 

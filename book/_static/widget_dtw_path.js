@@ -42,33 +42,23 @@ globalThis.WidgetDtwPath = (() => {
 
   const place = (signal, base) => signal.map((value, k) => [22 + 11.5 * k, base - 0.4 * value]);
 
-  /** An element of a picture. */
-  function shape(tag, attributes) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
-  }
-
   /** Draw A above, B below, and a line for each cell of the path, dashed where it costs something. */
   function draw(picture, a, b, path) {
     const [above, below] = [place(a, 46), place(b, 150)];
-    const links = path.map(([i, j]) => shape("line", {
+    const links = path.map(([i, j]) => Widgets.shape("line", {
       class: a[i] === b[j] ? "widget-link" : "widget-link widget-paid",
       x1: above[i][0], y1: above[i][1], x2: below[j][0], y2: below[j][1], "data-i": i, "data-j": j,
     }));
     const curve = (points, line, dot) => [ // classes in full: slimming the style sheet looks for them
-      shape("polyline", { class: line, points: points.join(" ") }),
-      ...points.map(([cx, cy]) => shape("circle", { class: dot, cx, cy, r: 2 })),
+      Widgets.shape("polyline", { class: line, points: points.join(" ") }),
+      ...points.map(([cx, cy]) => Widgets.shape("circle", { class: dot, cx, cy, r: 2 })),
     ];
     const curves = [
       ...curve(above, "widget-curve widget-curve-a", "widget-dot-a"),
       ...curve(below, "widget-curve widget-curve-b", "widget-dot-b"),
     ];
-    const names = [["A", above], ["B", below]].map(([letter, points]) => {
-      const text = shape("text", { class: "widget-letter-of-curve", x: 4, y: points[0][1] + 4 });
-      text.textContent = letter;
-      return text;
-    });
+    const names = [["A", above], ["B", below]].map(([letter, points]) =>
+      Widgets.shape("text", { class: "widget-letter-of-curve", x: 4, y: points[0][1] + 4 }, letter));
     picture.replaceChildren(...links, ...curves, ...names);
   }
 

@@ -25,6 +25,14 @@ globalThis.Widgets = (() => {
     return place;
   }
 
+  /** An element of a picture, with `text` in it where it is given. */
+  function shape(tag, attributes, text = "") {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.textContent = text;
+    return made;
+  }
+
   /**
    * Bring all widgets called `name` to life. update(live, fields) writes what they show and returns one sentence;
    * prepare(live, refresh), where given, sets up what is more than fields.
@@ -45,5 +53,5 @@ globalThis.Widgets = (() => {
     }
   }
 
-  return Object.freeze({ listed, show, start });
+  return Object.freeze({ listed, shape, show, start });
 })();

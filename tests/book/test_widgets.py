@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import numpy as np
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from scipy.stats import norm
 from torch import nn
 
 from mmtutor.alignment import distance_matrix, dtw
-from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion
+from mmtutor.data.worlds import redundant
+from mmtutor.evaluation import Interval, accuracy
+from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion, decision
 from mmtutor.information import pid
+from mmtutor.robustness import Curve, effective_robustness, relative_robustness
 from tests.book.builders import extension
 from tools import site, site_checks, site_slim
 
@@ -186,6 +191,76 @@ def test_ties_end_as_in_the_package():
     for cost, answer in zip(costs, found, strict=True):
         path, total = dtw(cost)
         assert (answer["path"], answer["total"]) == (path.tolist(), total)
+
+
+# robustness-curve --------------------------------------------------------------------------------------------------
+
+
+def certain(accuracy: float) -> Interval:
+    return Interval(accuracy, accuracy, accuracy, 0.95)
+
+
+def robustness(a: float, trained: float, b: float) -> dict[str, float]:
+    """The package's closed forms, and the accuracy of its posterior of training in the world of the test.
+
+    That posterior's log odds are a sum of one linear function per modality. Read off what it makes of the bit and of
+    a unit of noise, and the accuracy is that of one Gaussian.
+    """
+    home = redundant(strength=1.0, noise={"a": a, "b": trained})
+    there = replace(home, noise={"a": a, "b": b})
+    unit = {m: home.directions[m][:1] for m in ("a", "b")}
+    said = home.bayes_probabilities(unit)
+    mean, weight = (said[0, 1] / said[0, 0]).log().item(), {}
+    for m in unit:
+        p = home.bayes_probabilities(unit, modalities=(m,))
+        weight[m] = (p[0, 1] / p[0, 0]).log().item()
+    assert mean == pytest.approx(sum(weight.values()))
+    product = float(norm.cdf(mean / math.hypot(weight["a"] * a, weight["b"] * b)))
+    without, start = there.bayes_accuracy_of("a"), home.bayes_accuracy
+    return {
+        "product": product,
+        "without": without,
+        "alone": there.bayes_accuracy_of("b"),
+        "best": there.bayes_accuracy,
+        "gain": effective_robustness(Curve([0.0], [certain(product)]), without)[0],
+        "share": relative_robustness(Curve([0.0, 1.0], [certain(start), certain(product)]), without)[1],
+    }
+
+
+def test_curve_is_that_of_the_package():
+    cases = [list(c) for c in itertools.product((0.5, 1.0, 2.7, 4.0), (0.5, 1.1, 4.0), (0.2, 0.5, 1.0, 3.3, 6.0))]
+    found = computed("robustness-curve", "sliders => WidgetRobustnessCurve.scores(...sliders)", cases)
+    for case, scores in zip(cases, found, strict=True):
+        expected = robustness(*case)
+        assert scores == pytest.approx({name: expected[name] for name in scores}, rel=0, abs=1e-12), case
+        assert set(scores) == set(widgets.LINES)
+
+
+def test_curve_is_that_of_samples():
+    """The fallback's recipe, as it stands there: what the closed form says happens to samples, too."""
+    world = redundant(strength=1.0, noise={"a": 1.0, "b": 1.0})
+    for b in (0.2, 2.0, 5.0):
+        test = replace(world, noise={"a": 1.0, "b": b}).sample(100_000, seed=1)
+        opinions = {m: world.bayes_probabilities(test.features, modalities=(m,)) for m in ("a", "b")}
+        joined = decision.product_rule(opinions)
+        torch.testing.assert_close(joined, world.bayes_probabilities(test.features), rtol=0, atol=1e-5)
+        assert accuracy(joined.argmax(1), test.labels) == pytest.approx(robustness(1.0, 1.0, b)["product"], abs=0.006)
+
+
+def test_crossing_is_where_the_product_is_as_good_as_a_alone():
+    cases = [list(c) for c in itertools.product((0.5, 1.0, 2.7, 4.0), (0.5, 1.1, 4.0))]
+    for (a, trained), b in zip(
+        cases, computed("robustness-curve", "sliders => WidgetRobustnessCurve.crossing(...sliders)", cases), strict=True
+    ):
+        at, beyond = robustness(a, trained, b), robustness(a, trained, 1.01 * b)
+        assert at["gain"] == pytest.approx(0, abs=1e-12)
+        assert beyond["gain"] < 0
+
+
+def test_normal_reaches_into_the_tails():
+    points = [-40, -8.5, -7, -3, -1e-9, 0, 0.3, 2, 6, 7.9, 9]
+    found = computed("robustness-curve", "z => WidgetRobustnessCurve.normal(z)", points)
+    assert found == pytest.approx(norm.cdf(points).tolist(), rel=0, abs=1e-14)
 
 
 # the extension -----------------------------------------------------------------------------------------------------

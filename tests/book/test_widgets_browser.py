@@ -16,6 +16,7 @@ PLACES = {
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
     "gate-information": "book/09_information/lesson.html",
     "dtw-path": "book/07_alignment/lesson.html",
+    "robustness-curve": "book/08_robustness/lesson.html",
 }
 MARK = "In the web page of the book, sliders stand here."
 
@@ -168,6 +169,55 @@ def test_paths(visit):
     same = press(page, name, "B starts later", "ArrowLeft")
     check_path(page, same)
     assert same["summary"] == "The signals are equal: every sample is joined with its twin."
+
+
+def check_curve(page: Page, seen: dict[str, Any]) -> None:
+    """Numbers, the dots on the curves and the words are those of the package for these sliders."""
+    sizes = [seen["sliders"][name] / 10 for name in ("a", "trained", "b")]
+    expected = computing.robustness(*sizes)
+    for name, value in expected.items():
+        assert seen["values"][name] == pytest.approx(value, rel=0, abs=1e-9), name
+        assert float(seen["texts"][name].replace("−", "-")) == pytest.approx(value, rel=0, abs=5.001e-4), name
+    picture = page.locator(".widget-picture")
+    dots = picture.evaluate(
+        """e => Object.fromEntries([...e.querySelectorAll("[data-dot]")].map(d => [
+            d.dataset.dot, Number(d.getAttribute("cy"))]))"""
+    )
+    lines = picture.evaluate(
+        """e => Object.fromEntries([...e.querySelectorAll("[data-line]")].map(l => [
+            l.dataset.line, l.getAttribute("points").split(" ").map(p => p.split(",").map(Number))]))"""
+    )
+    for name in computing.widgets.LINES:
+        assert dots[name] == pytest.approx(8 + 280 * (1 - expected[name]), abs=1e-6), name
+        assert lines[name][seen["sliders"]["b"] - 2][1] == pytest.approx(dots[name], abs=0.01), name
+        assert len(lines[name]) == 59
+    assert all(seen["texts"][name] in picture.get_attribute("aria-label") for name in ("product", "without", "alone"))
+
+
+def test_curves(visit):
+    name = "robustness-curve"
+    page = visit(name)
+    first = shown(page, name)
+    check_curve(page, first)
+    assert first["values"]["share"] == 1
+    assert first["values"]["crossing"] == pytest.approx(3**0.5)
+    assert first["summary"] == "The product is better than A alone."
+    worse = press(page, name, "B at the test", *["ArrowRight"] * 7)
+    check_curve(page, worse)
+    assert worse["summary"] == "B is worse than in training, and still worth listening to."
+    dropped = press(page, name, "B at the test", "ArrowRight")
+    check_curve(page, dropped)
+    assert dropped["values"]["gain"] < 0
+    assert dropped["summary"].startswith("Here one does better without B")
+    trained = press(page, name, "B in training", "End")
+    check_curve(page, trained)
+    assert trained["values"]["gain"] > 0
+    check_curve(page, press(page, name, "noise in A", "Home"))
+    check_curve(page, press(page, name, "B at the test", "Home"))
+    even = press(page, name, "B at the test", "End")
+    check_curve(page, even)
+    assert -5e-4 < even["values"]["gain"] < 0
+    assert even["summary"] == "Here it makes no difference whether one listens to B."
 
 
 @pytest.mark.parametrize("name", PLACES)
