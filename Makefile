@@ -41,7 +41,7 @@ $(VENV)/.pdf: pyproject.toml constraints.txt | $(VENV)/.book
 	@touch $@
 
 pdf: book $(VENV)/.pdf  ## print the book into _build/mmtutor.pdf (needs a Chromium on this machine)
-	$(BIN)/python -m tools.site_pdf
+	$(BIN)/python -m tools.site.pdf
 
 serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m tools.site serve

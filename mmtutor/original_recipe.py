@@ -32,8 +32,9 @@ class OriginalRecipe(nn.Module):
         super().__init__()
         self.image = resnet18(weights=None)
         self.image.fc = nn.Identity()  # (B, 512)
-        # BERT-base is the default configuration; plain attention, so that operations can be counted from shapes alone
-        self.text = BertModel(BertConfig(attn_implementation="eager"))
+        # BERT-base is the default configuration. Plain attention, and no id that means padding (the mask says where it
+        # is), so that operations can be counted from shapes alone: transformers 4 looks for that id among the tokens.
+        self.text = BertModel(BertConfig(attn_implementation="eager", pad_token_id=None))
         self.fusion = ConcatFusion({"image": IMAGE_FEATURES, "text": TEXT_FEATURES})
         self.head = nn.Linear(self.fusion.out_features, classes)
 

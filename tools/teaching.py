@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from tools import site_checks
+from tools import site
 from tools.sheets import Exercise, exercises
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def read_page(path: Path, name: str) -> Page:
 def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
     """Return the chapters by folder, read from the notebooks that `_toc.yml` lists."""
     chapters: dict[str, Chapter] = {}
-    for name in site_checks.toc_pages(root / "_toc.yml"):
+    for name in site.checks.toc_pages(root / "_toc.yml"):
         path = root / f"{name}.ipynb"
         if not path.is_file():
             continue

@@ -1,7 +1,7 @@
 """Keep the built pages on their own host, and usable with a keyboard and a screen reader.
 
 The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a name. Each handler
-below mends one of these while a page is written; `tools/site_checks.py` then proves the result over the built files.
+below mends one of these while a page is written; `tools/site/checks.py` then proves the result over the built files.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tools import site, site_checks, site_weight
+from tools import site
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-TOC = site_checks.toc_pages(ROOT / "_toc.yml")
+TOC = site.checks.toc_pages(ROOT / "_toc.yml")
 TERMS = set(
     """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion, late fusion,
     decision-level fusion, alignment, missing modality, presence mask, encoder, embedding, frozen features, pooling,
@@ -88,7 +88,7 @@ def soup(html: str) -> BeautifulSoup:
     return BeautifulSoup(html, "html.parser")
 
 
-@pytest.mark.parametrize("law", site_checks.PAGE_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", site.checks.PAGE_LAWS, ids=lambda law: law.__name__)
 def test_good_page_keeps_the_law(law):
     assert law(soup(GOOD)) == []
 
@@ -98,11 +98,11 @@ def test_good_page_keeps_the_law(law):
 )
 def test_law_notices_a_broken_page(law, old, new):
     assert old in GOOD
-    assert getattr(site_checks, law)(soup(GOOD.replace(old, new, 1)))
+    assert getattr(site.checks, law)(soup(GOOD.replace(old, new, 1)))
 
 
 def test_every_law_has_a_page_that_breaks_it():
-    assert set(BROKEN) == {law.__name__ for law in site_checks.PAGE_LAWS}
+    assert set(BROKEN) == {law.__name__ for law in site.checks.PAGE_LAWS}
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def small_site(tmp_path) -> Path:
 
 
 def test_small_site_keeps_every_law(small_site):
-    assert site_checks.check_site(small_site, small_site / "toc.yml") == []
+    assert site.checks.check_site(small_site, small_site / "toc.yml") == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_site_law_notices(small_site, name, old, new, complaint):
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    assert any(complaint in breach for breach in site_checks.check_site(small_site, small_site / "toc.yml"))
+    assert any(complaint in breach for breach in site.checks.check_site(small_site, small_site / "toc.yml"))
 
 
 def weigh(page: Path, text: str, **others: int) -> list[str]:
@@ -158,7 +158,7 @@ def weigh(page: Path, text: str, **others: int) -> list[str]:
         path = {"script": page.parent / "_static" / "a.js", "picture": page.parent / "curve.png"}[name]
         letters = random.Random(0).choices(range(256), k=size)  # latin-1 text of all letters: about its size as gzip
         path.write_bytes(bytes(letters))
-    return site_weight.heavy_page(page, soup(text))
+    return site.weight.heavy_page(page, soup(text))
 
 
 def test_heavy_pages_are_noticed(small_site):
@@ -180,12 +180,12 @@ def test_heavy_pages_are_noticed(small_site):
 def test_parts_of_a_page_are_weighed_apart(small_site):
     page = small_site / "good.html"
     font = small_site / "_static" / "a.woff2"
-    before = site_weight.page_parts(page)
+    before = site.weight.page_parts(page)
     sheet = small_site / "_static" / "a.css"
     sheet.write_text(sheet.read_text(encoding="utf-8") + "@font-face { src: url(a.woff2?v=1) }", encoding="utf-8")
     font.write_bytes(b"f" * 5000)
     (small_site / "curve.png").write_bytes(b"p" * 3000)
-    after = site_weight.page_parts(page)
+    after = site.weight.page_parts(page)
     assert before["font"] == 0
     assert after["font"] == 5000
     assert after["picture"] - before["picture"] == 3000
@@ -195,7 +195,7 @@ def test_parts_of_a_page_are_weighed_apart(small_site):
 
 def test_report_names_the_heaviest_page(small_site):
     (small_site / "big.html").write_text(GOOD.replace("Text", random.Random(0).randbytes(9000).hex()), encoding="utf-8")
-    first, second = site_weight.report(small_site)
+    first, second = site.weight.report(small_site)
     assert "(big.html)" in first
     assert "at most 0 KB" in second
 
@@ -235,13 +235,13 @@ def test_breach_names_the_place_in_the_source(small_site, name, source, old, new
     text = page.read_text(encoding="utf-8")
     assert old in text
     page.write_text(text.replace(old, new.replace("%s", drawing.name)), encoding="utf-8")
-    breaches = site_checks.check_site(small_site, small_site / "toc.yml")
+    breaches = site.checks.check_site(small_site, small_site / "toc.yml")
     assert len(breaches) == 1
     assert place in breaches[0]
 
 
 def test_built_site_keeps_every_law(built_site):
-    assert site_checks.check_site(built_site, ROOT / "_toc.yml") == []
+    assert site.checks.check_site(built_site, ROOT / "_toc.yml") == []
 
 
 def test_every_page_of_the_contents_can_be_reached_from_the_first(built_site):
@@ -313,7 +313,7 @@ def test_glossary_has_the_terms_of_the_field_each_with_its_chinese_term(built_si
         else:
             entries[-1].append(child.get_text().rstrip("#").strip())
     entries.pop()
-    without = [names for names in entries if not any(site_checks.CHINESE.search(name) for name in names)]
+    without = [names for names in entries if not any(site.checks.CHINESE.search(name) for name in names)]
     terms = {name for names in entries for name in names}
     assert without == []
     assert terms >= TERMS

@@ -14,11 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mmtutor.fusion import decision
-from tools import site_checks, site_serve
+from tools import site
 from tools.browser import QUIET, NoBrowser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*site_checks.toc_pages(ROOT / "_toc.yml"), "search"]
+PAGES = [*site.checks.toc_pages(ROOT / "_toc.yml"), "search"]
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 
 def serve(folder: Path) -> Iterator[str]:
-    with site_serve.server(folder, 0) as server:
+    with site.hosting.server(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"

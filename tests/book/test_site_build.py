@@ -19,7 +19,8 @@ import sphinxcontrib.katex
 from fontTools.ttLib import TTFont
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from tools import site, site_bundle, site_lighthouse, site_serve, site_slim, site_sources
+from tools import site
+from tools.site import lighthouse
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
@@ -117,10 +118,10 @@ def test_law_breach_fails_the_build_and_keeps_the_old_site(tmp_path, monkeypatch
     monkeypatch.setattr(site, "SITE", old)
     monkeypatch.setattr(site, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(site, "run_jupyter_book", lambda *_: staged)
-    monkeypatch.setattr(site.site_slim, "cut_icon_fonts", lambda _: (1, 1))
-    monkeypatch.setattr(site.site_slim, "purge_css", lambda *_: (1, 1))
-    monkeypatch.setattr(site.site_bundle, "bundle_css", lambda _: (1, 1))
-    monkeypatch.setattr(site.site_bundle, "defer_scripts", lambda _: 1)
+    monkeypatch.setattr(site.slim, "cut_icon_fonts", lambda _: (1, 1))
+    monkeypatch.setattr(site.slim, "purge_css", lambda *_: (1, 1))
+    monkeypatch.setattr(site.bundle, "bundle_css", lambda _: (1, 1))
+    monkeypatch.setattr(site.bundle, "defer_scripts", lambda _: 1)
     with pytest.raises(site.SiteError, match="was not built"):
         site.build()
     assert old.is_dir()
@@ -137,7 +138,7 @@ def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
 
 
 def test_lock_file_pins_every_package_and_names_no_host():
-    text = (ROOT / "tools" / "web" / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "tools" / "site" / "npm" / "web" / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
@@ -146,8 +147,8 @@ def test_lock_file_pins_every_package_and_names_no_host():
 
 def test_places_in_notebooks_are_readable():
     line = "/x/book/a.ipynb:120004: WARNING: term not in glossary; see /x/b.md:12 and 12.ipynb:3"
-    assert site_sources.readable_places(line).startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
-    assert site_sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
+    assert site.sources.readable_places(line).startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
+    assert site.sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
 
 
 def result(**scores: float) -> dict:
@@ -158,28 +159,28 @@ def result(**scores: float) -> dict:
 
 
 def test_lighthouse_takes_the_median_and_names_what_is_below_its_goal():
-    found = site_lighthouse.scores([result(performance=p) for p in (0.1, 0.92, 0.93)])
+    found = lighthouse.scores([result(performance=p) for p in (0.1, 0.92, 0.93)])
     assert found == {"performance": 92, "accessibility": 100, "best-practices": 100}
-    assert site_lighthouse.below(found, "mobile") == []
-    assert site_lighthouse.below(found, "desktop") == ["performance 92 < 95"]
-    assert site_lighthouse.losses([result()])[0] == "slow 3 s"
+    assert lighthouse.below(found, "mobile") == []
+    assert lighthouse.below(found, "desktop") == ["performance 92 < 95"]
+    assert lighthouse.losses([result()])[0] == "slow 3 s"
 
 
 def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(site, "SITE", tmp_path)
-    assert site_lighthouse.main([]) == 1
+    assert lighthouse.main([]) == 1
     assert "run `make book` first" in capsys.readouterr().err
     (tmp_path / "index.html").write_text("x", encoding="utf-8")
-    assert site_lighthouse.main(["book/gone.html"]) == 1
+    assert lighthouse.main(["book/gone.html"]) == 1
     assert "the built site has no book/gone.html" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        site_lighthouse.main(["--runs", "0"])
+        lighthouse.main(["--runs", "0"])
     assert "both must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", ["web", "lighthouse"])
 def test_lock_file_of(folder):
-    text = (ROOT / "tools" / folder / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "tools" / "site" / "npm" / folder / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
     assert '"resolved"' not in text
@@ -211,7 +212,7 @@ def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):
     sheet.write_text("".join(rules), encoding="utf-8")
     (tmp_path / "index.html").write_text('<html><p class="used">x</p></html>', encoding="utf-8")
     (tmp_path / "_static" / "a.js").write_text('e.classList.add("by-script")', encoding="utf-8")
-    before, after = site_slim.purge_css(tmp_path, node_packages, site.node())
+    before, after = site.slim.purge_css(tmp_path, node_packages, site.node())
     css = sheet.read_text(encoding="utf-8")
     assert [rule in css for rule in rules] == [True, False, True, True]
     assert before > after == len(css.encode())
@@ -223,13 +224,13 @@ def test_purge_leaves_the_sheet_of_the_book_alone(tmp_path, node_packages):
     for name in ("site.css", "theme.css"):
         (tmp_path / "_static" / name).write_text(rule, encoding="utf-8")
     (tmp_path / "index.html").write_text("<article><p>x</p></article>", encoding="utf-8")
-    site_slim.purge_css(tmp_path, node_packages, site.node())
+    site.slim.purge_css(tmp_path, node_packages, site.node())
     assert (tmp_path / "_static" / "site.css").read_text(encoding="utf-8") == rule
 
 
 def test_purge_that_fails_is_an_error(tmp_path, node_packages):
     with pytest.raises(RuntimeError, match="no style sheets or no pages"):
-        site_slim.purge_css(tmp_path, node_packages, site.node())
+        site.slim.purge_css(tmp_path, node_packages, site.node())
 
 
 @pytest.fixture
@@ -258,7 +259,7 @@ def bundled(tmp_path) -> Path:
 
 
 def test_style_sheets_of_every_page_become_one(bundled):
-    assert site_bundle.bundle_css(bundled) == (3, 2)
+    assert site.bundle.bundle_css(bundled) == (3, 2)
     bundle, own = sorted(path.name for path in bundled.rglob("*.css"))
     assert own == "own.css"
     css = (bundled / "_static" / bundle).read_text(encoding="utf-8")
@@ -276,26 +277,26 @@ def test_style_sheets_of_every_page_become_one(bundled):
 def test_style_sheet_that_imports_too_late_is_refused(bundled):
     (bundled / "_static" / "b.css").write_text('.b {} @import "c.css";', encoding="utf-8")
     with pytest.raises(RuntimeError, match=r"b\.css imports a style sheet behind its own rules"):
-        site_bundle.bundle_css(bundled)
+        site.bundle.bundle_css(bundled)
 
 
 def test_site_without_style_sheets_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="no page under"):
-        site_bundle.bundle_css(tmp_path)
+        site.bundle.bundle_css(tmp_path)
 
 
 def test_scripts_wait_for_the_text_but_the_theme_does_not(bundled):
-    assert site_bundle.defer_scripts(bundled) == 2
+    assert site.bundle.defer_scripts(bundled) == 2
     html = (bundled / "a.html").read_text(encoding="utf-8")
     assert '<script src="_static/a.js" defer></script><script>let hint = 1;</script>' in html
     assert '<script>document.documentElement.dataset.theme = "dark"</script>' in html
     assert '"DOMContentLoaded", () => { DOCUMENTATION_OPTIONS.x = 1; });</script>' in html
-    assert site_bundle.defer_scripts(bundled) == 0
+    assert site.bundle.defer_scripts(bundled) == 0
 
 
 def test_icons_without_fonts_are_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="0 icon fonts"):
-        site_slim.cut_icon_fonts(tmp_path)
+        site.slim.cut_icon_fonts(tmp_path)
 
 
 def test_icons_are_found_in_rules_variables_and_as_characters(tmp_path):
@@ -304,14 +305,14 @@ def test_icons_are_found_in_rules_variables_and_as_characters(tmp_path):
     css += ':root{--icon:"\\f003"}p:after{content:"\uf004"}'
     (tmp_path / "_static" / "a.css").write_text(css, encoding="utf-8")
     (tmp_path / "a.html").write_text('<i class="fa-solid fa-used"></i>', encoding="utf-8")
-    assert site_slim.icons_in_use(tmp_path) == {0xF001, 0xF003, 0xF004}
+    assert site.slim.icons_in_use(tmp_path) == {0xF001, 0xF003, 0xF004}
 
 
 def test_icon_fonts_hold_every_icon_that_the_style_sheets_still_name(built_site):
     fonts = list(built_site.glob("_static/vendor/fontawesome/webfonts/*.woff2"))
     drawn = {point for path in fonts for point in TTFont(path).getBestCmap()}
     css = "".join(path.read_text(encoding="utf-8") for path in built_site.rglob("*.css"))
-    named = {int(code, 16) if code else ord(c) for code, c in site_slim.ICON.findall(css)}
+    named = {int(code, 16) if code else ord(c) for code, c in site.slim.ICON.findall(css)}
     assert len(named) > 10
     assert named <= drawn
     assert sum(path.stat().st_size for path in fonts) < 40_000
@@ -328,7 +329,7 @@ def address(tmp_path):
     (tmp_path / "secret.html").write_text("secret", encoding="utf-8")
     (tmp_path / "site" / "index.html").write_text("<p>" + "text " * 500, encoding="utf-8")
     (tmp_path / "site" / "font.woff2").write_bytes(b"binary" * 100)
-    with site_serve.server(tmp_path / "site", 0) as server:
+    with site.hosting.server(tmp_path / "site", 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         assert server.server_address[0] == "127.0.0.1"

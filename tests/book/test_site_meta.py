@@ -15,11 +15,11 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from tests.book.builders import extension
-from tools import site_checks
+from tools import site
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
-PAGES = site_checks.toc_pages(ROOT / "_toc.yml")
+PAGES = site.checks.toc_pages(ROOT / "_toc.yml")
 meta = extension("meta")
 
 

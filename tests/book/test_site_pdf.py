@@ -7,7 +7,8 @@ import re
 import pytest
 from pypdf import PdfReader
 
-from tools import browser, site, site_pdf
+from tools import browser, site
+from tools.site import pdf
 
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="dark"><head><title>{title}</title>
 <link rel="stylesheet" href="{up}_static/a.css"></head><body><main><article class="bd-article"><section id="top">
@@ -53,7 +54,7 @@ def printed(small):
     except browser.NoBrowser as error:
         pytest.skip(str(error))
     target = small / "book.pdf"
-    count = site_pdf.make(small / "html", small / "_toc.yml", small / "_config.yml", target)
+    count = pdf.make(small / "html", small / "_toc.yml", small / "_config.yml", target)
     reader = PdfReader(target)
     assert count == len(reader.pages)
     return reader
@@ -105,7 +106,7 @@ def test_fonts_are_embedded(printed):
 def test_page_that_was_not_built_is_named(small):
     (small / "html" / "book" / "last.html").unlink()
     with pytest.raises(site.SiteError, match=r"last\.html is not there: run `make book` first"):
-        site_pdf.gather(small / "html", small / "_toc.yml")
+        pdf.gather(small / "html", small / "_toc.yml")
 
 
 def test_missing_chromium_says_how_to_get_it(small, monkeypatch):
@@ -113,7 +114,7 @@ def test_missing_chromium_says_how_to_get_it(small, monkeypatch):
     monkeypatch.setattr(browser.shutil, "which", lambda _: None)
     monkeypatch.setattr(browser, "PLACES", ())
     with pytest.raises(browser.NoBrowser, match="sudo apt-get install chromium"):
-        site_pdf.make(small / "html", small / "_toc.yml", small / "_config.yml", small / "book.pdf")
+        pdf.make(small / "html", small / "_toc.yml", small / "_config.yml", small / "book.pdf")
     monkeypatch.setenv("MMTUTOR_CHROMIUM", str(small / "gone"))
     with pytest.raises(browser.NoBrowser, match="which is no file"):
         browser.chromium()

@@ -13,8 +13,8 @@ from nbformat.v4 import new_notebook, new_output
 
 from tests.book.builders import ALT, code, glued, markdown, picture, stdout, write
 from tests.book.test_site_browser import browser, open_page  # noqa: F401  fixtures
-from tools import site, site_checks, slides
-from tools.slides_text import Reader, SlidesError, glued_values, text_of
+from tools import site, slides
+from tools.slides.text import Reader, SlidesError, glued_values, text_of
 
 LESSONS = slides.lessons()
 BIBLIOGRAPHY = slides.ROOT / "book" / "references.bib"
@@ -119,15 +119,15 @@ def test_choices_and_feedback_stand_on_different_slides(made, lesson):
 def test_no_other_host_is_named(made):
     for path in [*made.glob("*.html")]:
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        assert [r for r in site_checks.resources(page) if site_checks.ELSEWHERE.match(r[1])] == [], path.name
+        assert [r for r in site.checks.resources(page) if site.checks.ELSEWHERE.match(r[1])] == [], path.name
         for tag in page.select("[src], [href]"):
             address = tag.get("src") or tag.get("href")
             assert not re.match(r"(?:https?:)?//", address), f"{path.name}: {address}"
             if not address.startswith("data:"):
                 assert (made / address).is_file(), f"{path.name}: {address}"
-        assert [s for script in page.select("script") for s in site_checks.script_other_hosts(script.text)] == []
+        assert [s for script in page.select("script") for s in site.checks.script_other_hosts(script.text)] == []
     for sheet in made.glob("reveal.js/*.css"):
-        assert site_checks.css_other_hosts(sheet.read_text(encoding="utf-8")) == []
+        assert site.checks.css_other_hosts(sheet.read_text(encoding="utf-8")) == []
 
 
 def test_index_lists_every_chapter_by_its_title(made):

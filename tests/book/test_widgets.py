@@ -26,7 +26,7 @@ from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion, decision
 from mmtutor.information import pid
 from mmtutor.robustness import Curve, effective_robustness, relative_robustness
 from tests.book.builders import extension
-from tools import site, site_checks, site_slim
+from tools import site
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
@@ -271,7 +271,7 @@ def test_html_keeps_the_laws_of_pages(name):
     head = '<head><title>x</title><link rel="icon" href="x.svg"></head>'
     body = f"<article><h1>x</h1>{widgets.html(name, FALLBACK)}</article>"
     page = BeautifulSoup(f'<html lang="en">{head}<body>{body}</body></html>', "html.parser")
-    assert [breach for law in site_checks.PAGE_LAWS for breach in law(page)] == []
+    assert [breach for law in site.checks.PAGE_LAWS for breach in law(page)] == []
     idents = [tag["id"] for tag in page.find_all(id=True)]
     assert len(idents) == len(set(idents)) > 0
     assert {field["id"] for field in page.find_all("input")} == {label["for"] for label in page.find_all("label")}
@@ -304,7 +304,7 @@ def test_slimming_keeps_every_rule(node_packages, tmp_path):
         return [selector.strip() for selector in found]
 
     before = selectors()
-    site_slim.purge_css(tmp_path, node_packages, site.node())
+    site.slim.purge_css(tmp_path, node_packages, site.node())
     assert selectors() == before
 
 

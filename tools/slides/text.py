@@ -1,7 +1,7 @@
 """From a notebook's cells to the pieces that stand on slides: roles become text, prose becomes its first sentences.
 
 `Reader.blocks(cell)` yields Blocks in reading order. A block knows its HTML, roughly how high it is on a slide
-(`tools/slides_template/slides.css` sets the sizes), and what the speaker says beside it.
+(`tools/slides/template/slides.css` sets the sizes), and what the speaker says beside it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def styled(match: re.Match[str]) -> str:
 
 def draw_formulas(markup: list[str], formulas: list[tuple[str, bool]], node: str, web: Path, name: str) -> list[str]:
     """Put MathML, drawn by KaTeX in node, where `Reader` left the formulas' places."""
-    script = Path(__file__).with_name("slides_template") / "maths.cjs"
+    script = Path(__file__).with_name("template") / "maths.cjs"
     done = subprocess.run(
         [node, str(script), str(web)], input=json.dumps(formulas), capture_output=True, text=True, encoding="utf-8"
     )

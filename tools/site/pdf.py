@@ -1,4 +1,4 @@
-"""Print the built book as one PDF: `python -m tools.site_pdf`, which writes `_build/mmtutor.pdf`.
+"""Print the built book as one PDF: `python -m tools.site.pdf`, which writes `_build/mmtutor.pdf`.
 
 The pages of `_toc.yml` become one document, which Chromium prints twice: the first print tells on which page each
 section falls, the second has these numbers in its table of contents. Quiz answers and solutions, folded on the site,
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from tools import browser, site, site_checks, site_pages
+from tools import browser, site
 
 TARGET = site.ROOT / "_build" / "mmtutor.pdf"
 DROPPED = "script, noscript, style, .headerlink, button, .copybtn, .katex-mathml, iframe"
@@ -144,7 +144,7 @@ def gather(folder: Path, toc: Path) -> Book:
     """Return all pages of the table of contents in its order, and the answers behind them."""
     table = yaml.safe_load(toc.read_text(encoding="utf-8"))
     book = Book(folder.resolve(), table["root"])
-    pages = set(site_checks.toc_pages(toc))
+    pages = set(site.checks.toc_pages(toc))
     add_page(book, table["root"], 1, pages)
     for part in table.get("parts", [{"chapters": table.get("chapters", [])}]):
         if part.get("caption"):
@@ -180,7 +180,7 @@ def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> st
     first = book.folder / f"{book.root}.html"
     sheets = [
         (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri()
-        for link in site_pages.read_page(first).select('head link[rel~="stylesheet"]')
+        for link in site.pages.read_page(first).select('head link[rel~="stylesheet"]')
     ]
     links = "".join(f'<link rel="stylesheet" href="{sheet}">' for sheet in sheets)
     logo = book.folder / "_static" / "logo.svg"
@@ -269,7 +269,7 @@ def make(folder: Path, toc: Path, config: Path, target: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the PDF; return 0, or 1 after printing what went wrong."""
-    argparse.ArgumentParser(prog="python -m tools.site_pdf", description="Print the built book.").parse_args(arguments)
+    argparse.ArgumentParser(prog="python -m tools.site.pdf", description="Print the built book.").parse_args(arguments)
     try:
         count = make(site.SITE, site.ROOT / "_toc.yml", site.ROOT / "_config.yml", TARGET)
     except (RuntimeError, OSError) as error:

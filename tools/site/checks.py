@@ -1,7 +1,7 @@
 """The laws of the built site, as functions that return one line per breach and an empty list when all is well.
 
 A line names the built page and, where it can be found, the line of the source or the cell of the notebook to mend.
-`tools/site.py` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages
+`tools/site` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages
 that break it.
 """
 
@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 
-from tools.site_pages import css_addresses, read_page, resources
-from tools.site_sources import Breach, find
-from tools.site_weight import heavy_page, inline_pictures
+from tools.site.pages import css_addresses, read_page, resources
+from tools.site.sources import Breach, find
+from tools.site.weight import heavy_page, inline_pictures
 
 ELSEWHERE = re.compile(r"^\s*(?:(?:https?|wss?|ftp):)?//", re.IGNORECASE)
 SCRIPT_REQUEST = re.compile(

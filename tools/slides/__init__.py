@@ -3,7 +3,7 @@
 Each chapter's `lesson.ipynb` becomes a reveal.js presentation that needs no network: a `##` section is a column of
 slides, a `###` finding begins a new slide below. Slides show first sentences, figures, tables and short code; the whole
 prose is in the speaker's notes (key S). Nothing is run: all results are the stored outputs. reveal.js and KaTeX come
-from npm at the versions and sha512 sums of `tools/web/package-lock.json` (see `tools/site.py`).
+from npm at the versions and sha512 sums of `tools/site/npm/web/package-lock.json` (see `tools/site`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import nbformat
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_notebook, new_raw_cell
 
-from tools import site, site_checks
-from tools.slides_text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
+from tools import site
+from tools.slides.text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SLIDES = ROOT / "_build" / "slides"
-TEMPLATE = Path(__file__).with_name("slides_template")
+TEMPLATE = Path(__file__).with_name("template")
 REVEAL = "reveal.js"
 ROOM = 640  # px for what stands on a slide of 720, its padding left out
 HEADING = (56, 42, 18)  # letters in a line of a slide's title, px of that line, px below
@@ -182,7 +182,7 @@ def export(deck: Deck, markup: list[str], title: str) -> str:
 
 def lessons(root: Path = ROOT) -> list[Path]:
     """Return the lessons that the table of contents names, in its order."""
-    pages = site_checks.toc_pages(root / "_toc.yml")
+    pages = site.checks.toc_pages(root / "_toc.yml")
     return [root / f"{page}.ipynb" for page in pages if page.endswith("/lesson")]
 
 
@@ -255,7 +255,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"Made. Open {output / 'index.html'}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

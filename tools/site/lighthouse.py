@@ -1,9 +1,9 @@
-"""Measure the built site with Lighthouse: `python -m tools.site_lighthouse [--runs 3] [--pages 5] [PAGE ...]`.
+"""Measure the built site with Lighthouse: `python -m tools.site.lighthouse [--runs 3] [--pages 5] [PAGE ...]`.
 
 Every page named, or the heaviest ones, is loaded from the server of `make serve` (which compresses, as web hosts do) on
 a simulated phone and as a desktop, several times each; shown are the medians of the scores. Performance depends on what
 else the machine does; accessibility and best practices do not. Lighthouse comes from npm at the versions and sha512
-sums of `tools/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a score is below its goal.
+sums of `npm/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a score is below its goal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools import browser, site, site_pages, site_serve, site_weight
+from tools import browser, site
 
 HOME = site.ROOT / "_build" / "lighthouse"
 CATEGORIES = ("performance", "accessibility", "best-practices")
@@ -32,10 +32,10 @@ PRESETS = {"desktop": ["--preset=desktop"], "mobile": []}  # without a preset it
 
 def heaviest(folder: Path, count: int) -> list[str]:
     """Return the names of the `count` heaviest pages of the book, with their pictures, heaviest first."""
-    pages = [path for path in folder.rglob("*.html") if site_pages.is_article(site_pages.read_page(path))]
+    pages = [path for path in folder.rglob("*.html") if site.pages.is_article(site.pages.read_page(path))]
 
     def bytes_of(path: Path) -> int:
-        return sum(size for kind, size in site_weight.page_parts(path).items() if kind != "font")
+        return sum(size for kind, size in site.weight.page_parts(path).items() if kind != "font")
 
     return [path.relative_to(folder).as_posix() for path in sorted(pages, key=bytes_of, reverse=True)[:count]]
 
@@ -88,9 +88,9 @@ def losses(results: list[dict[str, Any]]) -> list[str]:
 def measure(pages: list[str], runs: int) -> list[str]:
     """Print a line for each page and form as it comes; return what is below its goal."""
     chromium = browser.chromium()
-    site.install(site.ROOT / "tools" / "lighthouse", HOME, "Lighthouse (about 150 MB)")
+    site.install(Path(__file__).parent / "npm" / "lighthouse", HOME, "Lighthouse (about 150 MB)")
     short = []
-    with site_serve.server(site.SITE, 0) as server:
+    with site.hosting.server(site.SITE, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             for page in pages:
@@ -111,7 +111,7 @@ def measure(pages: list[str], runs: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return 0, or 1 when a score is below its goal or nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="python -m tools.site_lighthouse", description="Measure the built site.")
+    parser = argparse.ArgumentParser(prog="python -m tools.site.lighthouse", description="Measure the built site.")
     parser.add_argument("page", nargs="*", help="such as book/intro.html; default: the heaviest")
     parser.add_argument("--pages", type=int, default=5, help="how many of the heaviest pages (default: 5)")
     parser.add_argument(
