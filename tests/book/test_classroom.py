@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from nbgrader.api import Gradebook
 
 from tools import classroom, sheets
 from tools.course import grading
-from tools.execution import label
+from tools.execution import SetMissing, label, needs, obtain
 
 CHAPTER = "05_decision_fusion"
 SECONDS = "25"  # importing torch on a busy machine takes a dozen
@@ -133,15 +134,26 @@ SUBMISSIONS: dict[str, tuple[Callable[[NotebookNode], None], float]] = {
 }
 
 
-def submit(room: Path, name: str, nb: NotebookNode) -> None:
-    target = room / "course" / "submitted" / name / CHAPTER
-    target.mkdir(parents=True)
-    nbformat.write(nb, str(target / f"{CHAPTER}.ipynb"))
+def submit(room: Path, name: str, nb: NotebookNode, chapter: str = CHAPTER) -> None:
+    """Hand in what the student was given, with the notebook in its new state."""
+    target = room / "course" / "submitted" / name / chapter
+    shutil.copytree(room / "student" / chapter, target)
+    nbformat.write(nb, str(target / f"{chapter}.ipynb"))
+
+
+def graded_in(room: Path, chapter: str = CHAPTER, seconds: str | None = None) -> dict[str, dict[str, float]]:
+    """Student → check → points, as nbgrader's gradebook has them after one run over all submissions."""
+    done = classroom.nbgrader(room / "course", "autograde", chapter, seconds=seconds)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with Gradebook(f"sqlite:///{room / 'course' / 'gradebook.db'}") as book:
+        return {
+            s.student.id: {g.cell.name: g.score for nb in s.notebooks for g in nb.grades}
+            for s in book.assignment_submissions(chapter)
+        }
 
 
 @pytest.fixture(scope="module")
 def graded(room) -> dict[str, dict[str, float]]:
-    """Student → check → points, as nbgrader's gradebook has them after one run over all submissions."""
     edition = nbformat.read(room / "student" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
     source = nbformat.read(room / "instructor" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
 
@@ -157,13 +169,7 @@ def graded(room) -> dict[str, dict[str, float]]:
         nb = solved(set(WORTH))
         change(nb)
         submit(room, name, nb)
-    done = classroom.nbgrader(room / "course", "autograde", CHAPTER, seconds=SECONDS)
-    assert done.returncode == 0, done.stderr[-3000:]
-    with Gradebook(f"sqlite:///{room / 'course' / 'gradebook.db'}") as book:
-        return {
-            s.student.id: {g.cell.name: g.score for nb in s.notebooks for g in nb.grades}
-            for s in book.assignment_submissions(CHAPTER)
-        }
+    return graded_in(room, seconds=SECONDS)
 
 
 @pytest.mark.parametrize("name", SUBMISSIONS)
@@ -174,6 +180,33 @@ def test_a_submission_gets_what_it_deserves(graded, name):
 def test_an_empty_and_a_half_solved_submission(graded):
     assert sum(graded["stub"].values()) == 0
     assert graded["half"] == {f"{n}-check": WORTH[n] if n in ("multiply", "agree", "echo") else 0 for n in WORTH}
+
+
+OTHERS = [path for path in sheets.book_sheets() if path.parent.name != CHAPTER]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=label)
+def test_every_chapter_is_graded_as_a_course(path, tmp_path):
+    """All points for the solution and none for the stub, in the folders where nbgrader runs them."""
+    try:
+        obtain(needs(nbformat.read(path, as_version=4)))
+    except SetMissing as reason:
+        pytest.skip(str(reason))
+    chapter = path.parent.name
+    room = classroom.build([chapter], tmp_path / "room")
+    edition = nbformat.read(room / "student" / chapter / f"{chapter}.ipynb", as_version=4)
+    source = nbformat.read(room / "instructor" / chapter / f"{chapter}.ipynb", as_version=4)
+    submit(room, "stub", edition, chapter)
+    worth = {}
+    for own in edition.cells:
+        facts = own.metadata.get("nbgrader", {})
+        if facts.get("solution"):
+            own.source = cell(source, facts["grade_id"]).source
+        if facts.get("grade"):
+            worth[facts["grade_id"]] = facts["points"]
+    submit(room, "perfect", edition, chapter)
+    assert graded_in(room, chapter) == {"perfect": worth, "stub": dict.fromkeys(worth, 0)}
+    assert sum(worth.values()) >= 10
 
 
 def test_a_student_reads_why_a_cell_was_refused(graded, room):
