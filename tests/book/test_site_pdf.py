@@ -18,7 +18,9 @@ PAGE = """<!DOCTYPE html><html lang="en" data-theme="dark"><head><title>{title}<
 @pytest.fixture
 def small(tmp_path):
     """A built site of four pages, its table of contents and settings."""
-    quiz = "<details><summary>A. A bird.</summary><p>Right, it sings.</p></details>"
+    quiz = "<h2>Quiz</h2><p><strong>1. What is <em>it</em>?</strong></p>"
+    quiz += "<details><summary>A. A bird.</summary><p>Right, it sings.</p></details>"
+    quiz += "<details><summary>B. A fish.</summary><p>No, it <strong>flies</strong>.</p></details>"
     code = '<details class="hide"><summary>Show code</summary><pre>draw_the_figure()</pre></details>'
     pages = {
         "book/intro": ("Welcome", "See <a href='one/lesson.html#top'>the lesson</a>.", "", ""),
@@ -84,6 +86,14 @@ def test_folded_answers_stand_at_the_end_and_figure_code_is_left_out(printed):
     assert "it sings" in texts[6] and "it sings" not in texts[3]
     assert "A. A bird." in texts[3]
     assert not any("draw_the_figure" in text for text in texts)
+
+
+def test_answers_repeat_the_question_once(printed):
+    answers = printed.pages[6].extract_text()
+    assert answers.count("1. What is it?") == 1
+    order = ["First lesson", "1. What is it?", "A. A bird.", "it sings", "B. A fish.", "flies"]
+    places = [answers.index(words) for words in order]
+    assert places == sorted(places)
 
 
 def test_links_lead_to_places_in_the_pdf(printed):

@@ -44,7 +44,7 @@ article.bd-article section > :last-child { padding-bottom: 0 !important; }
 .pdf-contents .part { font-weight: 600; margin-top: 0.8rem; }
 .pdf-contents .section { padding-left: 1.5rem; font-size: 0.92em; }
 .pdf-answer { border-left: 3px solid #d5dade; margin: 0.8rem 0; padding-left: 0.8rem; }
-.pdf-answer > .question { font-weight: 600; }
+.pdf-answer > .question { break-after: avoid; font-weight: 600; }
 """
 
 
@@ -93,10 +93,16 @@ def move_addresses(article: Tag, page: str, pages: set[str], folder: Path) -> No
             picture["src"] = (path.parent / unquote(urlsplit(str(picture["src"])).path)).resolve().as_uri()
 
 
+def is_question(tag: Tag) -> bool:
+    """Tell whether what follows belongs under this tag: a heading, or a paragraph that is bold from end to end."""
+    bold = tag.strong if tag.name == "p" else None
+    return tag.name in ("h2", "h3", "h4") or (bold is not None and bold.get_text().strip() == tag.get_text().strip())
+
+
 def unfold(article: Tag, page: str, title: str, book: Book) -> None:
     """Move what is folded to the book's answers, with links both ways; leave out folded code that draws figures."""
     soup = BeautifulSoup("", "html.parser")
-    moved = 0
+    moved, about = 0, None
     for fold in article.find_all("details"):
         summary = fold.find("summary")
         words = summary.get_text(" ", strip=True) if summary else ""
@@ -113,6 +119,10 @@ def unfold(article: Tag, page: str, title: str, book: Book) -> None:
         question = "Solution" if solution else words
         if not moved - 1:
             book.answers.append(f"<h2>{html.escape(title)}</h2>")
+        asked = fold.find_previous(is_question)
+        if asked is not None and asked is not about:  # on paper no link leads back to it
+            about = asked
+            book.answers.append(f"<h3>{(asked.strong if asked.name == 'p' else asked).decode_contents()}</h3>")
         back = f'<p class="question"><a href="#{here}">{html.escape(question)}</a></p>'
         book.answers.append(f'<div class="pdf-answer" id="{there}">{back}{fold.decode_contents()}</div>')
         line = soup.new_tag("p", id=here)
