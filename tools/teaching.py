@@ -25,6 +25,7 @@ GUIDE = "book/teaching.yml"
 EXERCISES = "exercises"
 OBJECTIVES = re.compile(r"^## You will be able to\s*$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BULLET = re.compile(r"^- (.*?)(?=^- |\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
+ROLE = re.compile(r"\{[\w:-]+\}`([^`<]*?)(?: *<[^`>]*>)?`")  # {term}`leak <leakage>`: what is read is "leak"
 PLACE = re.compile(r"^<!-- teaching: (.+?) -->$", re.MULTILINE)
 
 
@@ -121,10 +122,15 @@ def read_guide(root: Path = ROOT) -> dict[str, Any]:
     return guide
 
 
+def as_read(text: str) -> str:
+    """Return what a reader sees of a text in Markdown: the words of its links."""
+    return ROLE.sub(r"\1", text)
+
+
 def matches(entry: Any, page: Page) -> list[str]:
-    """Return the objectives of a page that begin with the words of an entry."""
+    """Return the objectives of a page that begin, as they are read, with the words of an entry."""
     words = entry.get("objective") if isinstance(entry, dict) else None
-    return [objective for objective in page.objectives if words and objective.startswith(words)]
+    return [objective for objective in page.objectives if words and as_read(objective).startswith(words)]
 
 
 def find(chapter: Chapter, words: Any) -> list[Exercise]:
@@ -174,7 +180,7 @@ def mapping_problems(chapters: Mapping[str, Chapter], guide: Mapping[str, Any]) 
         for objective in page.objectives:
             times = sum(objective in matches(entry, page) for entry in listed)
             if times != 1:
-                yield f"{GUIDE}, objectives, {name}: {times} entries for '{objective}', not one"
+                yield f"{GUIDE}, objectives, {name}: {times} entries for '{as_read(objective)}', not one"
     for chapter in chapters.values():
         lists = [entries.get(page.name.removeprefix("book/")) or [] for page in chapter.pages]
         named = [entry.get("exercises") or [] for listed in lists for entry in listed if isinstance(entry, dict)]

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = teaching.read_chapters()
 GUIDE = teaching.read_guide()
 LESSON, SHEET = "01_small/lesson", "01_small/exercises"
-PROMISES = "## You will be able to\n\n- add two numbers,\n  from scratch;\n- say why $1 | 2$ is odd.\n\nBut first this."
+ADD = "{term}`add <sum>` {term}`two` numbers"
+PROMISES = f"## You will be able to\n\n- {ADD},\n  from scratch;\n- say why $1 | 2$ is odd.\n\nBut first this."
 TASKS = (
     "## 1. Double it\n\n*Guided, easy, 10 minutes, 2 points.* Do.",
     "## 2. Predict: halves\n\n*Open, hard, 25 minutes, 1 point.* Do.",
@@ -93,7 +94,7 @@ def test_small_book_is_read_as_it_is_written(book):
     assert lesson == teaching.Page(
         f"book/{LESSON}",
         "Two signals",
-        ("add two numbers, from scratch", "say why $1 | 2$ is odd"),
+        (f"{ADD}, from scratch", "say why $1 | 2$ is odd"),
         2.6,
         1234.4,
         ("oasis",),
@@ -110,7 +111,7 @@ def test_tables_of_the_small_book(book):
     text = insert(book)
     link = "{doc}`Two signals </book/01_small/lesson>`"
     assert [f"On the page {link}", ""] in [[*row, ""][:2] for row in rows(text)]
-    assert ["add two numbers, from scratch", "1. Double it<br>2. Predict: halves"] in rows(text)
+    assert [f"{ADD}, from scratch", "1. Double it<br>2. Predict: halves"] in rows(text)
     assert [r"say why $1 \| 2$ is odd", "*not exercised*: ask"] in rows(text)
     assert [f"1 {link} (needs oasis)", "3", "1234", "", ""] in [[*row[:3], "", ""] for row in rows(text)]
     assert ["1 {doc}`Exercises </book/01_small/exercises>`", "9", "800", "35", "3"] in rows(text)
