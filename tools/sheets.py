@@ -34,6 +34,7 @@ LEAST = 6  # exercises in a chapter
 MANY_DIGITS = 4
 GRADE_ID = re.compile(r"[\w-]+")
 FOLDED = {"hide-cell", "hide-input"}
+PROMPTS = {"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}  # in the cell's `mystnb`
 REGIONS = {"solution": "SOLUTION", "hidden test": "HIDDEN TESTS"}
 HEADING = re.compile(r"^## (\d+)\. (.+?)\s*$", re.MULTILINE)
 STATED = re.compile(
@@ -166,6 +167,8 @@ def _cell_problems(cell: NotebookNode) -> Iterator[tuple[str, str]]:
         yield "a solution cell without ### BEGIN SOLUTION: put the solution between that and ### END SOLUTION", ""
     if own.get("solution") and not FOLDED & set(cell.metadata.get("tags", [])):
         yield "a solution cell without the tag hide-cell, which folds it on the book's page", ""
+    if own.get("solution") and {name: cell.metadata.get("mystnb", {}).get(name) for name in PROMPTS} != PROMPTS:
+        yield f"a solution cell whose fold does not say that it holds one: its metadata need 'mystnb': {PROMPTS}", ""
     if has["solution"] and not own.get("solution"):
         yield "holds a solution, but its metadata do not say solution: true", "BEGIN SOLUTION"
     if has["hidden test"] and not own.get("grade"):

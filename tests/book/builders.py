@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from tools import sheets
 from tools.execution import KERNELSPEC, cost_text
 
 matplotlib.use("agg")
@@ -121,6 +122,7 @@ def graded_cell(source: str, grade_id: str, points: float = 1) -> NotebookNode:
 
 def solution_cell(source: str, grade_id: str) -> NotebookNode:
     cell = code(source, tags=("hide-cell",))
+    cell.metadata["mystnb"] = dict(sheets.PROMPTS)
     cell.metadata["nbgrader"] = {
         "grade": False,
         "solution": True,

@@ -73,6 +73,10 @@ def old_schema(nb):
     nb.cells[1].metadata.nbgrader.schema_version = 2
 
 
+def no_prompt(nb):
+    del nb.cells[1].metadata["mystnb"]
+
+
 def not_folded(nb):
     nb.cells[1].metadata.tags = []
 
@@ -138,6 +142,7 @@ BROKEN_FORMS = [
     (no_points, "cell 2: a graded cell is worth 0 points"),
     (old_schema, "cell 1: schema_version is 2"),
     (not_folded, "cell 1: a solution cell without the tag hide-cell"),
+    (no_prompt, "cell 1: a solution cell whose fold does not say that it holds one"),
     (open_region, "cell 1: BEGIN and END of a solution do not match"),
     (hidden_outside, "cell 3: holds a hidden test, but no nbgrader metadata"),
     (solution_outside, "cell 3: holds a solution, but no nbgrader metadata"),
