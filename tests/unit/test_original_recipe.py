@@ -36,6 +36,12 @@ def test_operations_of_the_recipe_are_near_the_textbook_figure(shapes):
     assert flops == flops_per_sample(shapes, *meta_inputs(4))
 
 
+def test_no_token_means_padding(shapes):
+    """transformers 4, which Colab brings, would look for such tokens by value, and shapes have none."""
+    assert shapes.text.config.pad_token_id is None
+    assert shapes.text.embeddings.word_embeddings.padding_idx is None
+
+
 def test_it_trains_end_to_end():
     torch.manual_seed(0)
     model = OriginalRecipe(classes=3)
