@@ -134,6 +134,17 @@ SUBMISSIONS: dict[str, tuple[Callable[[NotebookNode], None], float]] = {
 }
 
 
+def solved(room: Path, chapter: str, ids: set[str] | None = None) -> NotebookNode:
+    """Return the student edition with the solutions `ids` put in (None: all of them)."""
+    nb = nbformat.read(room / "student" / chapter / f"{chapter}.ipynb", as_version=4)
+    source = nbformat.read(room / "instructor" / chapter / f"{chapter}.ipynb", as_version=4)
+    for own in nb.cells:
+        facts = own.metadata.get("nbgrader", {})
+        if facts.get("solution") and (ids is None or facts["grade_id"] in ids):
+            own.source = cell(source, facts["grade_id"]).source
+    return nb
+
+
 def submit(room: Path, name: str, nb: NotebookNode, chapter: str = CHAPTER) -> None:
     """Hand in what the student was given, with the notebook in its new state."""
     target = room / "course" / "submitted" / name / chapter
@@ -154,19 +165,10 @@ def graded_in(room: Path, chapter: str = CHAPTER, seconds: str | None = None) ->
 
 @pytest.fixture(scope="module")
 def graded(room) -> dict[str, dict[str, float]]:
-    edition = nbformat.read(room / "student" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
-    source = nbformat.read(room / "instructor" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
-
-    def solved(ids: set[str]) -> NotebookNode:
-        nb = nbformat.reads(nbformat.writes(edition), as_version=4)
-        for name in ids:
-            cell(nb, name).source = cell(source, name).source
-        return nb
-
-    submit(room, "stub", solved(set()))
-    submit(room, "half", solved({"multiply", "agree", "echo"}))
+    submit(room, "stub", solved(room, CHAPTER, set()))
+    submit(room, "half", solved(room, CHAPTER, {"multiply", "agree", "echo"}))
     for name, (change, _) in SUBMISSIONS.items():
-        nb = solved(set(WORTH))
+        nb = solved(room, CHAPTER)
         change(nb)
         submit(room, name, nb)
     return graded_in(room, seconds=SECONDS)
@@ -194,17 +196,11 @@ def test_every_chapter_is_graded_as_a_course(path, tmp_path):
         pytest.skip(str(reason))
     chapter = path.parent.name
     room = classroom.build([chapter], tmp_path / "room")
-    edition = nbformat.read(room / "student" / chapter / f"{chapter}.ipynb", as_version=4)
-    source = nbformat.read(room / "instructor" / chapter / f"{chapter}.ipynb", as_version=4)
-    submit(room, "stub", edition, chapter)
-    worth = {}
-    for own in edition.cells:
-        facts = own.metadata.get("nbgrader", {})
-        if facts.get("solution"):
-            own.source = cell(source, facts["grade_id"]).source
-        if facts.get("grade"):
-            worth[facts["grade_id"]] = facts["points"]
-    submit(room, "perfect", edition, chapter)
+    perfect = solved(room, chapter)
+    facts = [c.metadata["nbgrader"] for c in perfect.cells if c.metadata.get("nbgrader", {}).get("grade")]
+    worth = {fact["grade_id"]: fact["points"] for fact in facts}
+    submit(room, "stub", solved(room, chapter, set()), chapter)
+    submit(room, "perfect", perfect, chapter)
     assert graded_in(room, chapter) == {"perfect": worth, "stub": dict.fromkeys(worth, 0)}
     assert sum(worth.values()) >= 10
 

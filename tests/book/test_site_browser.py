@@ -118,6 +118,36 @@ def test_page(open_page, address, name, view):
     assert violations(page) == []
 
 
+def test_rows_of_a_wide_table_keep_their_names_on_a_phone(open_page, address):
+    """A number and its interval stand on one line; pushed to its end, the table still says which row is which."""
+    page, _ = open_page(f"{address}/book/08_robustness/lesson.html", "phone")
+    tables = page.evaluate(
+        """() => [...document.querySelectorAll("table.dataframe")].map(table => {
+            const holder = table.closest(".output");
+            const lines = [...table.querySelectorAll("tbody td")].map(cell => {
+                const words = document.createRange();
+                words.selectNodeContents(cell);
+                return words.getClientRects().length;
+            });
+            holder.scrollLeft = holder.scrollWidth;
+            const left = holder.getBoundingClientRect().left;
+            const names = [...table.querySelectorAll("tbody th")].map(name => name.getBoundingClientRect().left - left);
+            return { wide: holder.scrollWidth > holder.clientWidth, lines, names };
+        })"""
+    )
+    assert any(table["wide"] for table in tables)
+    assert {n for table in tables for n in table["lines"]} == {1}
+    assert all(abs(offset) < 1 for table in tables for offset in table["names"])
+
+
+def test_the_word_in_the_search_field_stands_clear_of_its_icon(open_page, address):
+    page, _ = open_page(f"{address}/search.html", "phone")
+    form = page.locator(".bd-search-container form.bd-search, form.bd-search:visible").first
+    icon, field = form.locator(".fa-magnifying-glass").bounding_box(), form.locator("input").bounding_box()
+    inside = form.locator("input").evaluate("e => parseFloat(getComputedStyle(e).paddingLeft)")
+    assert icon["x"] + icon["width"] <= field["x"] + inside
+
+
 def test_index_leads_to_the_book(open_page, address):
     page, seen = open_page(f"{address}/index.html", "light")
     page.wait_for_url(f"{address}/{PAGES[0]}.html")
