@@ -25,7 +25,7 @@ $(VENV)/bin/python:
 # The site is built from stored outputs, so reading it needs no torch: only the extra "book" is installed for it.
 $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what the site is built with ..."
-	$(PIP) $$($(BIN)/python -m tools.environment extra book)
+	$(PIP) $$($(BIN)/python -m mmbook.environment extra book)
 	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -34,34 +34,34 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.book
 
 book: $(VENV)/.book  ## build the site from stored outputs into _build/html
-	$(BIN)/python -m tools.site build
+	$(BIN)/python -m mmbook.site build
 
 $(VENV)/.pdf: pyproject.toml constraints.txt | $(VENV)/.book
-	$(PIP) $$($(BIN)/python -m tools.environment extra pdf)
+	$(PIP) $$($(BIN)/python -m mmbook.environment extra pdf)
 	@touch $@
 
 pdf: book $(VENV)/.pdf  ## print the book into _build/mmtutor.pdf (needs a Chromium on this machine)
-	$(BIN)/python -m tools.site.pdf
+	$(BIN)/python -m mmbook.site.pdf
 
 serve: book  ## build, then serve the site on localhost and say where
-	$(BIN)/python -m tools.site serve
+	$(BIN)/python -m mmbook.site serve
 
 slides: $(VENV)/.book  ## make slides from each chapter's stored outputs into _build/slides
-	$(BIN)/python -m tools.slides
+	$(BIN)/python -m mmbook.slides
 
 lab: $(VENV)/.all  ## start JupyterLab in book/
 	$(BIN)/jupyter lab --notebook-dir=book
 
 check: $(VENV)/.all  ## lint the code and check the notebooks' laws without running them
-	$(BIN)/ruff check mmtutor tests tools benchmarks book/_ext
-	$(BIN)/python -m tools.notebooks check
+	$(BIN)/ruff check mmtutor mmbook tests benchmarks
+	$(BIN)/python -m mmbook.notebooks check
 
 test: $(VENV)/.all check  ## unit, contract, oracle and book tests, then every notebook is run again and compared
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest -p tests.nbval_plugin --nbval book
 
 notebooks: $(VENV)/.all  ## run every notebook (or NB=path) from a fresh kernel and store its outputs
-	$(BIN)/python -m tools.notebooks run $(NB)
+	$(BIN)/python -m mmbook.notebooks run $(NB)
 
 results: $(VENV)/.all  ## measure again what is too long for a notebook (the files under book/*/results)
 	$(BIN)/python -m benchmarks.original_recipe
@@ -75,7 +75,7 @@ bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
 
 classroom: $(VENV)/.all  ## build student and instructor editions, zips and an nbgrader course into _build/classroom
-	$(BIN)/python -m tools.classroom
+	$(BIN)/python -m mmbook.classroom
 
 clean:  ## remove what was built, keep the environment, downloads and cached features
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache *.egg-info

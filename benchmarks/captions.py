@@ -27,7 +27,14 @@ from torch.nn.functional import normalize
 from mmtutor import data
 from mmtutor.alignment import cca
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.evaluation import apply_temperature, folds, grouped_split, log_loss, macro_f1, temperature_scale
+from mmtutor.evaluation import (
+    apply_temperature,
+    folds,
+    grouped_split,
+    log_loss,
+    macro_f1,
+    temperature_scale,
+)
 from mmtutor.fusion import decision
 from mmtutor.information import discrete_mi, gaussian_mi, ksg_mi, pid, plug_in_joint
 from mmtutor.report import save_results

@@ -144,7 +144,7 @@ def text_rows(folder: str) -> list[Row]:
     """Compare the text encoder with the plain loop; sorting by length makes it the faster of the two."""
     from transformers import AutoTokenizer
 
-    from mmtutor.encoders.weights import locate
+    from mmtutor.files.weights import locate
 
     texts = make_texts()
     encoder = TextEncoder(cache=folder)

@@ -25,12 +25,12 @@ from benchmarks.encoders import bare_pictures, bare_texts
 from benchmarks.measure import Row, as_table, ratio, turns
 from benchmarks.original_recipe import BATCH, recipe
 from mmtutor import data
+from mmtutor.apps import Options, predict, train
+from mmtutor.apps.features import PostEncoder
+from mmtutor.apps.posts import Post
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.text import load as load_text
-from mmtutor.encoders.weights import locate
-from mmtutor.sentiment import Options, predict, train
-from mmtutor.sentiment.features import PostEncoder
-from mmtutor.sentiment.posts import Post
+from mmtutor.files.weights import locate
 
 PART, TURNS = 128, 5  # posts that the encoders are timed on, and how often
 FEW, MANY = 1_000, 100_000

@@ -24,14 +24,21 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 from mmtutor import data
+from mmtutor.apps.table import Table
+from mmtutor.choosing.heads import STRENGTHS, calibrate, fit_head
+from mmtutor.choosing.nested import METHODS, answers_about
 from mmtutor.data.mvsa import normalise
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.text import mean_pool
-from mmtutor.evaluation import accuracy, expected_calibration_error, folds, grouped_split, log_loss, macro_f1
+from mmtutor.evaluation import (
+    accuracy,
+    expected_calibration_error,
+    folds,
+    grouped_split,
+    log_loss,
+    macro_f1,
+)
 from mmtutor.report import save_results
-from mmtutor.sentiment.choosing import METHODS, answers_about
-from mmtutor.sentiment.heads import STRENGTHS, calibrate, fit_head
-from mmtutor.sentiment.table import Table
 from mmtutor.training import fit, predict
 from mmtutor.types import Features, Masks, Present, Samples
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from mmtutor import data
-from mmtutor.comparison import Split, calibrated_single, joint_models, opinions_of, tuned
+from mmtutor.choosing.comparison import Split, calibrated_single, joint_models, opinions_of, tuned
 from mmtutor.data import worlds
 from mmtutor.evaluation import (
     accuracy,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from mmtutor.sentiment import cli as sentiment_cli
+from mmtutor.apps import cli as sentiment_cli
 
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "timm", "scikit-learn", "matplotlib")
 
@@ -93,21 +93,21 @@ def _weights(kind: str, name: str) -> str:
 
 def _speech() -> str:
     """Speak one word."""
-    from mmtutor.data.speech import speak
+    from mmtutor.speech import speak
 
     return f"speaks: {len(speak('seven').waveform)} samples for one word"
 
 
 def _sets() -> str:
     """Return the table of data sets."""
-    from mmtutor.data.commands import list_sets
+    from mmtutor.files.commands import list_sets
 
     return list_sets()
 
 
 def _data(options: argparse.Namespace) -> int:
     """Carry out `data list`, `data get` or `data verify`."""
-    from mmtutor.data import commands, store
+    from mmtutor.files import commands, store
 
     try:
         if options.action == "list":

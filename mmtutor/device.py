@@ -39,7 +39,9 @@ def make_accelerator(device: str | None, mixed: bool = True) -> Accelerator:
 
     Raises as `pick_device`, and ValueError for one of several GPUs: which it is is for `torchrun` to say.
     """
-    from accelerate import Accelerator  # encoders ask for a device only, and start faster without it
+    from accelerate import (
+        Accelerator,  # encoders ask for a device only, and start faster without it
+    )
     from accelerate.state import AcceleratorState
 
     if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say

@@ -16,7 +16,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmtutor._training_checks import check_arguments, check_class_weights, check_finite, check_labels, check_regression
+from mmtutor.checks import (
+    check_arguments,
+    check_class_weights,
+    check_finite,
+    check_labels,
+    check_regression,
+)
 from mmtutor.device import make_accelerator
 from mmtutor.types import Samples
 

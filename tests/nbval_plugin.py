@@ -25,9 +25,9 @@ from nbformat import NotebookNode
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kernel
 from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 
-from tools.compare import ANY_NUMBER, Tolerance, parse_tolerance, text_difference
-from tools.execution import NotebookFailed, SetMissing, needs, obtain
-from tools.kernel import build_font_cache, environment
+from mmbook.compare import ANY_NUMBER, Tolerance, parse_tolerance, text_difference
+from mmbook.execution import NotebookFailed, SetMissing, needs, obtain
+from mmbook.kernel import build_font_cache, environment
 
 CELL_SECONDS = 60
 NBVAL_DEFAULT_SECONDS = 2000

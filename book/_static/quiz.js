@@ -1,5 +1,5 @@
 // Marks an opened choice as right or not, and counts the questions answered right at the first try. Stores nothing.
-// Which choice is right is read off its feedback, which begins with "Right" (tools/laws/quiz.py sees to it).
+// Which choice is right is read off its feedback, which begins with "Right" (mmbook/laws/quiz.py sees to it).
 (() => {
   const section = document.getElementById("quiz");
   if (!section) return;

@@ -4,7 +4,14 @@
 one thing, `forced` finds tokens in a recording, `contrastive` brings two modalities into one space.
 """
 
-from mmtutor.alignment.clock import Clock, Synchronised, estimate_drift, estimate_lag, resample, synchronise
+from mmtutor.alignment.clock import (
+    Clock,
+    Synchronised,
+    estimate_drift,
+    estimate_lag,
+    resample,
+    synchronise,
+)
 from mmtutor.alignment.contrastive import cca, info_nce, recall_at_k
 from mmtutor.alignment.forced import Span, ctc_score, forced_align
 from mmtutor.alignment.space import Calibration, project

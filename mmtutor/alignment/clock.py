@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from mmtutor.alignment.correlation import LEAST_PAIRS, peak
-from mmtutor.evaluation.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 

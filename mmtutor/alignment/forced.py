@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, as_numpy, whole_labels
+from mmtutor.checks import Array, as_numpy, whole_labels
 
 TOLERANCE = 1e-2
 """By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight bits."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mmtutor.evaluation.checks import Array, finite
+from mmtutor.checks import Array, finite
 
 _SHAPES = {"projection": (3, 4), "rectification": (3, 3), "lidar_to_camera": (3, 4)}
 

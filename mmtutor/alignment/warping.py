@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtutor.evaluation.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 EXACT = "donot_use_mm_for_euclid_dist"

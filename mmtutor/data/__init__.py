@@ -1,6 +1,6 @@
 """Where samples come from: `load(name)` returns a Dataset; `store` finds, downloads and verifies real ones.
 
-Importing this package imports no torch and no numpy: the site builder reads the manifests through `mmtutor.data.store`.
+Importing this package imports no torch and no numpy: the site builder reads the manifests through `mmtutor.files.store`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mmtutor.data.catalogue import UnknownDataset
+from mmtutor.files.catalogue import UnknownDataset
 
 if TYPE_CHECKING:
     from mmtutor.data.dataset import Dataset

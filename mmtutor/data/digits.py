@@ -13,10 +13,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mmtutor.data import store
 from mmtutor.data.dataset import Dataset
-from mmtutor.data.speech import SAMPLE_RATE, Request, add_noise, speak_all
 from mmtutor.encoders.audio import AudioEncoder
+from mmtutor.files import store
+from mmtutor.speech import SAMPLE_RATE, Request, add_noise, speak_all
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029")

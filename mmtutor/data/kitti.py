@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmtutor.alignment.space import Box, Calibration
-from mmtutor.data import store
+from mmtutor.files import store
 
 FRAMES = ("000000", "000001", "000002")
 

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import torch
 
-from mmtutor.data import store
 from mmtutor.data.dataset import Dataset
+from mmtutor.files import store
 
 CLASSES = ("negative", "neutral", "positive")
 

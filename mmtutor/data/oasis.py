@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmtutor.data import store
 from mmtutor.data.dataset import Dataset
+from mmtutor.files import store
 
 CAPTIONS = {"human": "captions.csv", "machine": "auto_generated_captions.csv"}
 CLASSES = ("negative", "neutral", "positive")

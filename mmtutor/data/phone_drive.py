@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmtutor.data import store
+from mmtutor.files import store
 
 START = "2018-04-08 10:31:37"
 """Local time (UTC-5) that counts as 0 s on both clocks."""

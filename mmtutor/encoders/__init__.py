@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from mmtutor.encoders.audio import AudioEncoder
     from mmtutor.encoders.image import ImageEncoder
     from mmtutor.encoders.text import TextEncoder
-    from mmtutor.encoders.weights import EncoderUnavailable
+    from mmtutor.files.weights import EncoderUnavailable
 
-_HOME = {"AudioEncoder": "audio", "EncoderUnavailable": "weights", "ImageEncoder": "image", "TextEncoder": "text"}
+_HOME = {
+    "AudioEncoder": "encoders.audio",
+    "EncoderUnavailable": "files.weights",
+    "ImageEncoder": "encoders.image",
+    "TextEncoder": "encoders.text",
+}
 
 __all__ = ["AudioEncoder", "EncoderUnavailable", "ImageEncoder", "TextEncoder"]
 
@@ -24,7 +29,7 @@ def __getattr__(name: str) -> Any:
     """Import the module that holds `name` when it is asked for."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"mmtutor.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmtutor.data.speech import Utterance
+    from mmtutor.speech import Utterance
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
 _FLOOR = 1e-10  # power below which all is silence: 16-bit quantisation noise lies at about 1e-10

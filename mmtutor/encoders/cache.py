@@ -60,7 +60,7 @@ class FeatureCache:
     def __init__(self, encoder: str, fingerprint: dict[str, object], dim: int, root: Path | str | None = None) -> None:
         """Name the folder; nothing is read or written yet."""
         if root is None:
-            from mmtutor.data.store import cache_root
+            from mmtutor.files.store import cache_root
 
             root = cache_root() / "features"
         text = json.dumps({"encoder": encoder, "dim": dim, **fingerprint}, sort_keys=True)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mmtutor.device import pick_device
 from mmtutor.encoders.cache import FeatureCache
-from mmtutor.encoders.weights import WEIGHTS
+from mmtutor.files.weights import WEIGHTS
 
 Batch = tuple[list[int], Tensor]
 """Positions of the samples, and their features (B, D)."""

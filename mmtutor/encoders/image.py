@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmtutor.encoders import pictures
 from mmtutor.encoders.frozen import Batch, FrozenEncoder, known
 from mmtutor.encoders.pictures import Picture
-from mmtutor.encoders.weights import locate
+from mmtutor.files.weights import locate
 
 
 @dataclass(frozen=True)

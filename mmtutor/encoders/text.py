@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmtutor.encoders.cache import content_key
 from mmtutor.encoders.frozen import Batch, FrozenEncoder, known
-from mmtutor.encoders.weights import locate
+from mmtutor.files.weights import locate
 
 VERSION = 1
 """Raised whenever the same text would give other features: those cached before are then computed again."""

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
-from mmtutor.evaluation.checks import Array, finite, probabilities, whole_labels
+from mmtutor.checks import Array, finite, probabilities, whole_labels
 
 
 @dataclass(frozen=True, eq=False)

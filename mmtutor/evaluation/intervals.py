@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mmtutor.evaluation.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite
 
 FOLD_SHARE = 0.2
 """Test share assumed for scores over folds: that of `folds` with its five splits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, as_numpy, probabilities, whole_labels
+from mmtutor.checks import Array, as_numpy, probabilities, whole_labels
 
 
 def accuracy(predicted: Array, y: Array) -> float:

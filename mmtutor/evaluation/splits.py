@@ -13,7 +13,7 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from mmtutor.evaluation.checks import Array, as_numpy, whole_labels
+from mmtutor.checks import Array, as_numpy, whole_labels
 
 Split = tuple[np.ndarray, np.ndarray]
 """Positions (n_train,), (n_test,) int64, ascending, no sample in both."""

@@ -5,7 +5,14 @@ Every fusion takes features by modality name and masks for what is missing:
 """
 
 from mmtutor.fusion.classifier import FusionClassifier
-from mmtutor.fusion.feature import ConcatFusion, FilmFusion, GatedFusion, LowRankFusion, SumFusion, TensorFusion
+from mmtutor.fusion.feature import (
+    ConcatFusion,
+    FilmFusion,
+    GatedFusion,
+    LowRankFusion,
+    SumFusion,
+    TensorFusion,
+)
 from mmtutor.fusion.model import BottleneckFusion, CrossAttentionFusion, EncoderFusion
 
 __all__ = [

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite
 
 NATS_PER_UNIT = {"nats": 1.0, "bits": math.log(2)}
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from mmtutor.evaluation.checks import Array
+from mmtutor.checks import Array
 from mmtutor.information.checks import pair, per_unit, varying
 from mmtutor.information.tables import discrete_mi, plug_in_joint
 

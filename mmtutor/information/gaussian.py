@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, finite
+from mmtutor.checks import Array, finite
 from mmtutor.information.checks import per_unit
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmtutor.evaluation.checks import Array
+from mmtutor.checks import Array
 from mmtutor.information.checks import pair, per_unit, varying
 
 HIDDEN, EMBEDDED = 64, 32  # width of the two hidden layers; of what the separable critic compares

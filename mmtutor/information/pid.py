@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, as_numpy
+from mmtutor.checks import Array, as_numpy
 from mmtutor.information.broja import least_joint_information
 from mmtutor.information.checks import per_unit, table
 from mmtutor.information.tables import information_density, mutual_information, plug_in_joint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.evaluation.checks import Array, whole_labels
+from mmtutor.checks import Array, whole_labels
 from mmtutor.information.checks import per_unit, table
 
 

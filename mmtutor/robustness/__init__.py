@@ -5,7 +5,12 @@ severity. imputation: missing features guessed from the others. quality: how unu
 """
 
 from mmtutor.robustness.corrupt import KINDS, Kind, corrupt
-from mmtutor.robustness.curves import Curve, effective_robustness, relative_robustness, robustness_curve
+from mmtutor.robustness.curves import (
+    Curve,
+    effective_robustness,
+    relative_robustness,
+    robustness_curve,
+)
 from mmtutor.robustness.dropout import ModalityDropout
 from mmtutor.robustness.imputation import CrossModalImputer
 from mmtutor.robustness.quality import NoiseDetector, quality_vote

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmtutor.data.speech import add_noise
+from mmtutor.speech import add_noise
 
 STRETCHES = 20
 """Equal stretches into which a recording is cut before some of them are lost."""
@@ -23,7 +23,7 @@ def check(x: object) -> None:
 
 
 def noise(x: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
-    """x + white Gaussian noise, snr_db below the power of each recording: `mmtutor.data.speech.add_noise`."""
+    """x + white Gaussian noise, snr_db below the power of each recording: `mmtutor.speech.add_noise`."""
     return add_noise(x, snr_db, generator)
 
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from mmtutor.checks import Array, as_numpy
 from mmtutor.evaluation import Interval, bootstrap_interval
-from mmtutor.evaluation.checks import Array, as_numpy
 
 S = TypeVar("S")
 

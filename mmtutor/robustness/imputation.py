@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmtutor._training_checks import check_finite
+from mmtutor.checks import check_finite
 from mmtutor.fusion.inputs import check_dims, masked_vectors, presence
 from mmtutor.types import Features, Samples
 

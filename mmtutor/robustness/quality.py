@@ -6,7 +6,7 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from mmtutor._training_checks import check_finite
+from mmtutor.checks import check_finite
 from mmtutor.fusion.decision.opinions import normalised, opinions
 from mmtutor.fusion.inputs import check_dims, check_modalities, masked_vectors, presence
 from mmtutor.types import Features, Present, Samples

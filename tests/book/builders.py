@@ -16,16 +16,16 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from tools import sheets
-from tools.execution import KERNELSPEC, cost_text
+from mmbook import sheets
+from mmbook.execution import KERNELSPEC, cost_text
 
 matplotlib.use("agg")
 ALT = "One blue line that rises from left to right"
 
 
 def extension(name: str) -> ModuleType:
-    """Return an extension of the site, from book/_ext, which is no package."""
-    path = Path(__file__).resolve().parents[2] / "book" / "_ext" / f"{name}.py"
+    """Return an extension of the site, from mmbook/ext, which is no package."""
+    path = Path(__file__).resolve().parents[2] / "mmbook" / "ext" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

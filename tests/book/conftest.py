@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import site
+from mmbook import site
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tools import laws
-from tools.execution import ROOT, label
-from tools.laws.prose import typed_numbers
-from tools.notebooks import book_notebooks, toc_entries
+from mmbook import laws
+from mmbook.execution import ROOT, label
+from mmbook.laws.prose import typed_numbers
+from mmbook.notebooks import book_notebooks, toc_entries
 
 NOTEBOOKS = book_notebooks()
 DEFINITIONS = (  # numbers that explain a word in the glossary; none was measured

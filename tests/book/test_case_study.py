@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.sentiment_study import look_row
 from mmtutor import data
-from mmtutor.data import store
+from mmtutor.apps import Options, evaluate, train
+from mmtutor.files import store
 from mmtutor.report import load_results
-from mmtutor.sentiment import Options, evaluate, train
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "10_sentiment" / "results"
 

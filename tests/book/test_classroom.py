@@ -12,9 +12,9 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from tools import classroom, sheets
-from tools.course import grading
-from tools.execution import SetMissing, label, needs, obtain
+from mmbook import classroom, sheets
+from mmbook.course import grading
+from mmbook.execution import SetMissing, label, needs, obtain
 
 CHAPTER = "05_decision_fusion"
 SECONDS = "25"  # importing torch on a busy machine takes a dozen

@@ -10,12 +10,12 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from mmbook import exercises as law
+from mmbook import sheets, site
+from mmbook.execution import ROOT, SetMissing, label, needs, obtain
+from mmbook.notebooks import book_notebooks
+from mmbook.sheets import Sheet
 from tests.book.builders import code, exercises, graded_cell, solution_cell, write
-from tools import exercises as law
-from tools import sheets, site
-from tools.execution import ROOT, SetMissing, label, needs, obtain
-from tools.notebooks import book_notebooks
-from tools.sheets import Sheet
 
 SHEETS = [path for path in book_notebooks() if path.name == "exercises.ipynb"]
 
@@ -261,7 +261,7 @@ def test_order_and_hidden_tests_of_a_chapter_are_checked():
 def test_forms_are_checked_with_what_the_site_needs_only():
     """Building the site installs neither torch nor nbgrader."""
     code = "import sys; sys.modules.update(dict.fromkeys(('nbgrader', 'torch', 'numpy', 'PIL')));"
-    done = subprocess.run([sys.executable, "-c", code + "from tools import sheets; sheets.check_forms()"], cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code + "from mmbook import sheets; sheets.check_forms()"], cwd=ROOT)
     assert done.returncode == 0
 
 

@@ -14,8 +14,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mmbook import environment, launch, laws
 from tests.book.builders import notebook
-from tools import environment, launch, laws
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_output
 
-from mmtutor.data import store
+from mmbook import laws
+from mmbook.laws.data import looks_like_a_photograph, raw_texts
+from mmbook.laws.prose import typed_numbers
+from mmtutor.files import store
 from tests.book.builders import (
     ALT,
     code,
@@ -25,9 +28,6 @@ from tests.book.builders import (
     stdout,
     write,
 )
-from tools import laws
-from tools.laws.data import looks_like_a_photograph, raw_texts
-from tools.laws.prose import typed_numbers
 
 NAME = "xx/lesson.ipynb"  # outside the book: no folder of a repository for the cell that prepares Colab
 EXTRA = 7  # the place of the first extra cell
@@ -579,7 +579,7 @@ def test_quiz_with_a_choice_of_which_nothing_is_said():
 
 
 def house(root, table: str) -> list[str]:
-    for path in ("book/01_first/lesson.ipynb", "mmtutor/fusion.py", "mmtutor/data/store.py", "tests/test_fusion.py"):
+    for path in ("book/01_first/lesson.ipynb", "mmtutor/fusion.py", "mmtutor/files/store.py", "tests/test_fusion.py"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
     (root / "mmtutor" / "__init__.py").touch()
@@ -588,7 +588,7 @@ def house(root, table: str) -> list[str]:
 
 
 ROWS = {
-    "good": "| `book/01_first/` | [fusion](mmtutor/fusion.py), `mmtutor/data/store.py` | `tests/test_fusion.py` |",
+    "good": "| `book/01_first/` | [fusion](mmtutor/fusion.py), `mmtutor/files/store.py` | `tests/test_fusion.py` |",
     "folder": "| [1](book/01_first/lesson.ipynb) | `mmtutor/fusion.py` `mmtutor/data/` | `tests/test_fusion.py` |",
 }
 
@@ -603,8 +603,8 @@ def test_true_table(tmp_path, row):
     [
         ("tests/test_fusion.py", "tests/test_gone.py", "names tests/test_gone.py, which does not exist"),
         ("`tests/test_fusion.py`", "none", "names nothing in tests/"),
-        ("mmtutor/data/store.py", "mmtutor/fusion.py", "lacks the module mmtutor/data/store.py"),
-        ("mmtutor/data/store.py", "mmtutor/", "lacks the module mmtutor/data/store.py"),
+        ("mmtutor/files/store.py", "mmtutor/fusion.py", "lacks the module mmtutor/files/store.py"),
+        ("mmtutor/files/store.py", "mmtutor/", "lacks the module mmtutor/files/store.py"),
         ("book/01_first/", "book/", "lacks the chapter book/01_first"),
     ],
 )

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_output
 
+from mmbook.compare import STRICT, Tolerance, numbers, parse_tolerance, text_difference
+from mmbook.execution import ROOT
 from tests.book.builders import code, glued, markdown, notebook, number, picture, stdout, write
 from tests.nbval_plugin import outputs_difference
-from tools.compare import STRICT, Tolerance, numbers, parse_tolerance, text_difference
-from tools.execution import ROOT
 
 LOOSE = Tolerance(absolute=0.02)
 

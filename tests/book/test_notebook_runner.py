@@ -16,10 +16,10 @@ import psutil
 import pytest
 import requests
 
-from mmtutor.data import download, store
+from mmbook import execution, laws, notebooks
+from mmbook.kernel import environment, few_cores, watch_memory
+from mmtutor.files import download, store
 from tests.book.builders import code, markdown, notebook, write
-from tools import execution, laws, notebooks
-from tools.kernel import environment, few_cores, watch_memory
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_an_interrupted_run_leaves_the_notebook_alone(tmp_path):
     flag = tmp_path / "started"
     path = lesson(tmp_path, code(f"import pathlib, time\npathlib.Path({str(flag)!r}).touch()\ntime.sleep(60)"))
     before = path.read_bytes()
-    command = [sys.executable, "-m", "tools.notebooks", "run", str(path)]
+    command = [sys.executable, "-m", "mmbook.notebooks", "run", str(path)]
     process = subprocess.Popen(
         command, cwd=execution.ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mmbook import site
+from mmbook.laws import LAWS, lines, source
+from mmbook.laws import quiz as quiz_law
 from tests.book.builders import code, fold, markdown, notebook, picture, quiz, write
-from tools import site
-from tools.laws import LAWS, lines, source
-from tools.laws import quiz as quiz_law
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "book/01_x/lesson.ipynb"
@@ -198,6 +198,6 @@ def test_broken_quiz_stops_the_site_before_anything_is_made(tmp_path, monkeypatc
 
 def test_the_check_needs_none_of_the_heavy_packages():
     heavy = ("torch", "numpy", "PIL", "pandas", "matplotlib", "sklearn", "nbgrader", "IPython.display.widgets")
-    script = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from tools.laws import source"
+    script = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from mmbook.laws import source"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

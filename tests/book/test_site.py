@@ -14,7 +14,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tools import site
+from mmbook import site
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -281,7 +281,7 @@ def test_sources_name_one_repository():
 
 
 def test_data_cards_are_made_from_the_packaged_manifests(built_site):
-    from mmtutor.data import store
+    from mmtutor.files import store
 
     article = soup((built_site / "book" / "data_cards.html").read_text(encoding="utf-8")).select_one("article")
     assert len(store.names()) >= 2

@@ -13,9 +13,9 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from mmbook import site
+from mmbook.browser import QUIET, NoBrowser, chromium
 from mmtutor.fusion import decision
-from tools import site
-from tools.browser import QUIET, NoBrowser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*site.checks.toc_pages(ROOT / "_toc.yml"), "search"]

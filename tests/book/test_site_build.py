@@ -19,8 +19,8 @@ import sphinxcontrib.katex
 from fontTools.ttLib import TTFont
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from tools import site
-from tools.site import lighthouse
+from mmbook import site
+from mmbook.site import lighthouse
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
@@ -29,7 +29,7 @@ only_build_toc_files: true
 html: {{favicon: ""}}
 sphinx:
   extra_extensions: [sphinxcontrib.katex]
-  local_extensions: {{offline: {ROOT / "book" / "_ext"}}}
+  local_extensions: {{offline: {ROOT / "mmbook" / "ext"}}}
   config: {{html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}}
 """,
     "_toc.yml": "format: jb-book\nroot: intro\n",
@@ -85,7 +85,7 @@ def test_inputs_cover_all_that_the_data_cards_are_made_from():
 
 def test_digest_sees_every_source_and_no_leftover_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "ROOT", tmp_path)
-    sources = [tmp_path / name for name in ("constraints.txt", "mmtutor/data/card.py", "book/intro.md")]
+    sources = [tmp_path / name for name in ("constraints.txt", "mmtutor/files/card.py", "book/intro.md")]
     for path in sources:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old", encoding="utf-8")
@@ -138,7 +138,7 @@ def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
 
 
 def test_lock_file_pins_every_package_and_names_no_host():
-    text = (ROOT / "tools" / "site" / "npm" / "web" / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "mmbook" / "site" / "npm" / "web" / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
@@ -180,7 +180,7 @@ def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("folder", ["web", "lighthouse"])
 def test_lock_file_of(folder):
-    text = (ROOT / "tools" / "site" / "npm" / folder / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "mmbook" / "site" / "npm" / folder / "package-lock.json").read_text(encoding="utf-8")
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
     assert '"resolved"' not in text

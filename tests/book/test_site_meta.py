@@ -14,8 +14,8 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from mmbook import site
 from tests.book.builders import extension
-from tools import site
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]

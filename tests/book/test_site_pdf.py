@@ -7,8 +7,8 @@ import re
 import pytest
 from pypdf import PdfReader
 
-from tools import browser, site
-from tools.site import pdf
+from mmbook import browser, site
+from mmbook.site import pdf
 
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="dark"><head><title>{title}</title>
 <link rel="stylesheet" href="{up}_static/a.css"></head><body><main><article class="bd-article"><section id="top">

@@ -11,10 +11,10 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_notebook, new_output
 
+from mmbook import site, slides
+from mmbook.slides.text import Reader, SlidesError, glued_values, text_of
 from tests.book.builders import ALT, code, glued, markdown, picture, stdout, write
 from tests.book.test_site_browser import browser, open_page  # noqa: F401  fixtures
-from tools import site, slides
-from tools.slides.text import Reader, SlidesError, glued_values, text_of
 
 LESSONS = slides.lessons()
 BIBLIOGRAPHY = slides.ROOT / "book" / "references.bib"

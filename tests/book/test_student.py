@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from mmbook import exercises
 from tests.book import test_site_browser as site_browser
-from tools import exercises
 
 ROOT = Path(__file__).resolve().parents[2]
 browser = site_browser.browser

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from mmbook import teaching
 from tests.book.builders import exercises, markdown, notebook, write
-from tools import teaching
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = teaching.read_chapters()

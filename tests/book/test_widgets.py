@@ -19,6 +19,7 @@ from bs4 import BeautifulSoup
 from scipy.stats import norm
 from torch import nn
 
+from mmbook import site
 from mmtutor.alignment import distance_matrix, dtw
 from mmtutor.data.worlds import redundant
 from mmtutor.evaluation import Interval, accuracy
@@ -26,7 +27,6 @@ from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion, decision
 from mmtutor.information import pid
 from mmtutor.robustness import Curve, effective_robustness, relative_robustness
 from tests.book.builders import extension
-from tools import site
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
@@ -314,7 +314,7 @@ only_build_toc_files: true
 html: {{favicon: ""}}
 parse: {{myst_enable_extensions: [colon_fence]}}
 sphinx:
-  local_extensions: {{widgets: {ROOT / "book" / "_ext"}}}
+  local_extensions: {{widgets: {ROOT / "mmbook" / "ext"}}}
   config: {{html_static_path: [{STATIC}], language: en}}
 """,
     "_toc.yml": "format: jb-book\nroot: plain\nchapters:\n- file: play\n",

@@ -1,0 +1,150 @@
+"""Build what a class needs into _build/classroom: `python -m mmbook.classroom [CHAPTER ...]`.
+
+student/CHAPTER/        the notebook without solutions and hidden tests, and the small files it reads
+instructor/CHAPTER/     the same with everything, outputs as stored
+release/CHAPTER.zip     the student's folder and how to start; the same bytes on every run
+course/                 a course folder in which `nbgrader autograde CHAPTER` grades as it is
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from mmbook import exercises, sheets
+from mmbook.execution import ROOT, save
+from mmbook.laws.cells import tree
+
+OUT = ROOT / "_build" / "classroom"
+COURSE = Path(__file__).resolve().parent / "course"
+LARGEST = 1_000_000  # bytes of a file that travels with a notebook
+MOMENT = (1980, 1, 1, 0, 0, 0)  # the first one that a zip can hold: no build differs from another
+START = """How to start
+============
+
+This folder holds the exercises of one chapter of mmtutor, a book on multimodal AI.
+
+1. Python 3.11 or newer; then, in a copy of the book's repository:  pip install -e ".[lab]"
+2. In this folder:  jupyter lab {name}.ipynb
+3. Write your answer where `raise NotImplementedError()` stands. Run the check below it: an error tells what is wrong.
+4. Hand in {name}.ipynb under its name. Do not rename, copy or delete cells: checks that were changed are put back, and
+   a check that is missing earns nothing.
+
+Your code may import numpy, torch, scipy, pandas, scikit-learn, matplotlib, mmtutor and Python's own modules for
+computing. It may not read files, start programs or change what the checks use: such a cell is not run.
+One cell may take a minute.
+"""
+
+
+class ClassroomError(RuntimeError):
+    """The classroom cannot be built; the message says what is wrong and what to do."""
+
+
+def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
+    """Return the files, relative to `folder`, that a notebook's code names in a string.
+
+    Raises ClassroomError for a large one.
+    """
+    found = set()
+    for cell in nb.cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.walk(tree(cell)):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if text and len(text) < 200 and "\n" not in text and text.strip("./") and (folder / text).is_file():
+                found.add(Path(text))
+    for name in found:
+        if (folder / name).stat().st_size > LARGEST:
+            raise ClassroomError(
+                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a notebook"
+            )
+    return sorted(found)
+
+
+def course_source(nb: NotebookNode) -> NotebookNode:
+    """Return a sheet in which the cells that are given to students are locked too, so that grading puts them back."""
+    locked = copy.deepcopy(nb)
+    for place, cell in enumerate(locked.cells):
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+            own = {"grade": False, "solution": False, "locked": True, "task": False}
+            own |= {"grade_id": f"given-{place}", "schema_version": sheets.SCHEMA}
+            cell.metadata["nbgrader"] = nbformat.from_dict(own)
+    return locked
+
+
+def write_zip(folder: Path, name: str, target: Path) -> None:
+    """Pack a student's folder and how to start, in the order of names, without times or owners."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    packed = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    packed["README.txt"] = START.format(name=name).encode()
+    with zipfile.ZipFile(target, "w") as archive:
+        for inner, content in sorted(packed.items()):
+            entry = zipfile.ZipInfo(f"{name}/{inner}", MOMENT)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            archive.writestr(entry, content, compresslevel=9)
+
+
+def nbgrader(course: Path, *arguments: str, seconds: str | None = None) -> subprocess.CompletedProcess:
+    """Run nbgrader in the course folder, with this Python and this repository's mmtutor."""
+    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
+    env = os.environ | {"PYTHONPATH": path} | ({"COURSE_SECONDS": seconds} if seconds else {})
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    return subprocess.run(command, cwd=course, env=env, capture_output=True, text=True)
+
+
+def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
+    """Build the classroom of the chapters (none: all of them) into `out`, which is emptied first; returns `out`."""
+    paths = {path.parent.name: path for path in sheets.book_sheets()}
+    unknown = sorted(set(chapters) - set(paths))
+    if unknown:
+        raise ClassroomError(f"no chapter {', '.join(unknown)}; there are {', '.join(paths)}")
+    if any((out / "course" / "submitted").glob("*/*")):
+        raise ClassroomError(f"{out / 'course' / 'submitted'} holds submissions: move that course away first")
+    sheets.check_forms()
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(COURSE, out / "course", ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    for name in chapters or paths:
+        nb, folder = nbformat.read(paths[name], as_version=4), paths[name].parent
+        source = course_source(nb)
+        homes = {"instructor": nb, "course/source": exercises.without_outputs(source)}
+        for home, edition in {**homes, "student": exercises.student_edition(source)}.items():
+            target = out / home / name
+            target.mkdir(parents=True)
+            save(edition, target / f"{name}.ipynb")
+            for file in files_of(nb, folder):
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / file, target / file)
+        done = nbgrader(out / "course", "generate_assignment", name)
+        if done.returncode:
+            raise ClassroomError(f"nbgrader cannot make the assignment {name}:\n{done.stderr[-3000:]}")
+        write_zip(out / "student" / name, name, out / "release" / f"{name}.zip")
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mmbook.classroom", description="Build the classroom.")
+    parser.add_argument("chapters", nargs="*", help="names of folders in book/, as 05_decision_fusion; default: all")
+    options = parser.parse_args(arguments)
+    try:
+        out = build(options.chapters)
+    except RuntimeError as error:  # ours, or a sheet of bad form
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"The classroom is in {out}; {out / 'course' / 'README.md'} says how to grade.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

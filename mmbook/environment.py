@@ -1,0 +1,97 @@
+"""Keep pyproject.toml, constraints.txt and environment.yml in step.
+
+python -m mmbook.environment extra book     print the requirements of an extra, for pip
+python -m mmbook.environment conda          write environment.yml from pyproject.toml
+python -m mmbook.environment freeze         write constraints.txt from what is installed here
+"""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# conda-forge's names; everything else comes through pip
+CONDA = {"torch": "pytorch", "torchvision": "torchvision", "transformers": "transformers"}
+TOP = "mmtutor"
+
+
+def project() -> dict:
+    """Return the [project] table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def extra(name: str) -> list[str]:
+    """Return the requirements of one optional extra; KeyError names the known ones."""
+    extras = project()["optional-dependencies"]
+    if name not in extras:
+        raise KeyError(f"unknown extra {name!r}, expected one of {sorted(extras)}")
+    return extras[name]
+
+
+def requirements() -> list[str]:
+    """Return every direct requirement: the package's own and those of all extras."""
+    table = project()
+    return [*table["dependencies"], *(r for rs in table["optional-dependencies"].values() for r in rs)]
+
+
+def distribution(requirement: str) -> str:
+    """Return the normalised distribution name of a requirement such as "Foo_Bar>=1,<2"."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def conda() -> str:
+    """Return environment.yml: Python and the torch family from conda-forge, the rest by pip, ranges as in pyproject."""
+    lines = [
+        "# Written by `python -m mmbook.environment conda` from pyproject.toml; a test keeps the two in step.",
+        "name: mmtutor",
+        "channels: [conda-forge, nodefaults]",
+        "dependencies:",
+        f'  - "python{project()["requires-python"]}"',
+    ]
+    by_name = {distribution(r): r for r in requirements()}
+    lines += [f'  - "{CONDA[n]}{by_name[n][len(n) :]}"' for n in CONDA]
+    lines += ["  - pip", "  - pip:"]
+    lines += [f'    - "{r}"' for n, r in by_name.items() if n not in CONDA]
+    lines += ["    - --editable ."]
+    return "\n".join(lines) + "\n"
+
+
+def freeze() -> str:
+    """Return constraints.txt: the exact versions of everything the project needs, as installed in this environment."""
+    wanted, seen = [distribution(r) for r in requirements()], {}
+    while wanted:
+        name = wanted.pop()
+        if name in seen or name == TOP:
+            continue
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # needed on another platform or Python only
+        # a local version such as +cpu names a build, not a release: any build of the release will do
+        seen[name] = found.version.split("+")[0]
+        for requirement in found.requires or []:
+            if "extra ==" not in requirement:
+                wanted.append(distribution(requirement))
+    head = "# Written by `python -m mmbook.environment freeze`: the exact versions that make installs and CI tests.\n"
+    return head + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
+
+
+def main(arguments: list[str]) -> None:
+    """Carry out one command of the module's docstring."""
+    match arguments:
+        case ["extra", name]:
+            print(" ".join(f"{r}" for r in extra(name)))
+        case ["conda"]:
+            (ROOT / "environment.yml").write_text(conda(), encoding="utf-8")
+        case ["freeze"]:
+            (ROOT / "constraints.txt").write_text(freeze(), encoding="utf-8")
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

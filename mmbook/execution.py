@@ -1,0 +1,191 @@
+"""Run one notebook from a fresh kernel, tidy what it stores, write its measured cost, save it in one step."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbformat import NotebookNode
+
+from mmbook.kernel import Memory, environment, few_cores, kernel_manager, watch_memory
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL_TIMEOUT = 600  # seconds; the law allows a notebook 60, but a slow machine should still be able to store outputs
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KEPT_CELL_METADATA = ("tags", "mystnb", "mmtutor", "nbgrader", "editable", "deletable")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook did not run to its end; the message names the file, the cell and the error."""
+
+
+class SetMissing(RuntimeError):
+    """A notebook needs a data set that cannot be had here; the message names the set and the reason."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took: wall seconds (kernel start included), peak MB of the kernel's processes, cores used."""
+
+    seconds: float
+    memory_mb: int
+    cores: int
+
+
+def label(path: Path) -> str:
+    """Return path as messages show it: relative to the repository where it lies inside, with forward slashes."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+def needs(nb: NotebookNode) -> list[str]:
+    """Return the downloaded data sets that a notebook says it needs."""
+    return list(nb.metadata.get("mmtutor", {}).get("needs", []))
+
+
+def obtain(names: Iterable[str]) -> dict[str, Path]:
+    """Return name → folder of files for each set, fetching what is absent.
+
+    Raises SetMissing (not to be had: set and reason) or NotebookFailed (unknown, or its files are damaged).
+    """
+    from mmtutor.files import store  # here, so that a notebook without needs runs without it
+
+    folders = {}
+    for name in names:
+        try:
+            folders[name] = Path(store.fetch(name))
+        except store.DatasetUnavailable as error:
+            raise SetMissing(f"data set {name!r} cannot be had: {error.reason}") from error
+        except (store.DatasetCorrupt, store.UnknownDataset) as error:
+            raise NotebookFailed(str(error)) from error
+    return folders
+
+
+def share_sets(folders: dict[str, Path], cache: Path) -> None:
+    """Link sets that lie in the user's cache into an empty one, so that only the features are cold.
+
+    A set under $MMTUTOR_DATA is found by the kernel anyway.
+    """
+    from mmtutor.files import store
+
+    for name, files in folders.items():
+        if files.is_relative_to(store.cache_root()):
+            (cache / name).mkdir(parents=True, exist_ok=True)
+            try:
+                (cache / name / "files").symlink_to(files.resolve(), target_is_directory=True)
+            except OSError:  # Windows lets only some users link
+                shutil.copytree(files, cache / name / "files")
+
+
+def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allow_errors: bool = False) -> Memory:
+    """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns the memory record.
+
+    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its kernel, and
+    KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
+    """
+    current: dict[str, int] = {"cell": 0}
+    manager = kernel_manager()
+    client = NotebookClient(
+        nb,
+        km=manager,
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(folder)}},
+        allow_errors=allow_errors,
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        on_cell_start=lambda cell, cell_index: current.update(cell=cell_index),
+    )
+    with tempfile.TemporaryFile() as log, watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory:
+        try:
+            client.execute(env=env, stderr=log, cleanup_kc=True)
+        except (CellControlSignal, DeadKernelError) as error:
+            text = ANSI.sub("", str(error)).strip()
+            if isinstance(error, DeadKernelError):  # its last words went past Jupyter
+                log.seek(0)
+                text = f"{text}\n{log.read().decode(errors='replace')}"
+            raise NotebookFailed(f"{name}: cell {current['cell']} failed (counting from 0)\n{text}") from error
+        except AssertionError as error:
+            if client.km is None:  # nbclient's signal handler took the kernel away under the run
+                raise KeyboardInterrupt from error
+            raise
+    return memory
+
+
+def tidy(nb: NotebookNode) -> None:
+    """Remove from nb what differs from run to run or machine to machine; cell ids stay."""
+    own = nb.metadata.get("mmtutor", {})
+    kept = {key: nb.metadata[key] for key in ("celltoolbar", "title", "authors") if key in nb.metadata}
+    nb.metadata = nbformat.from_dict(
+        kept | {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}, "mmtutor": own}
+    )
+    for number, cell in enumerate(nb.cells):
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA})
+        if "id" not in cell:
+            cell["id"] = f"cell-{number:02}"
+    nb.nbformat_minor = max(nb.nbformat_minor, 5)
+
+
+def cost_text(own: dict[str, Any]) -> str:
+    """Return the sentence at a notebook's top from its metadata; cost_note is the author's own addition."""
+    seconds, memory = own["seconds"], own["memory_mb"]
+    shown = f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    text = f"**Cost** (measured on {own.get('cores', 2)} CPU cores, empty feature cache): {shown}, {memory} MB."
+    return f"{text} {own['cost_note']}" if own.get("cost_note") else text
+
+
+def write_cost(nb: NotebookNode, cost: Cost) -> None:
+    """Store the measurement in nb's metadata and in its cell tagged "cost", added below the title if there is none."""
+    own = nb.metadata.setdefault("mmtutor", nbformat.from_dict({}))
+    own.update(seconds=round(cost.seconds, 1), memory_mb=cost.memory_mb, cores=cost.cores)
+    cells = [c for c in nb.cells if c.cell_type == "markdown" and "cost" in c.metadata.get("tags", [])]
+    if not cells:
+        cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["cost"]}, id="cost")
+        nb.cells.insert(min(1, len(nb.cells)), cell)
+        cells = [cell]
+    cells[0].source = cost_text(own)
+
+
+def save(nb: NotebookNode, path: Path) -> None:
+    """Write nb to path in one step: whoever reads it sees the old file or the new one."""
+    nbformat.validate(nb)
+    text = nbformat.writes(nb, version=4).rstrip("\n") + "\n"
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as draft:
+        draft.write(text)
+    os.chmod(draft.name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+    os.replace(draft.name, path)
+
+
+def run_notebook(path: Path) -> Cost:
+    """Execute the notebook at path, store outputs and cost in it, return the cost.
+
+    Raises SetMissing (file untouched, stored outputs stand) or NotebookFailed (file untouched).
+    """
+    nb = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory(prefix="mmtutor-") as scratch:
+        cache, ipython = Path(scratch, "cache"), Path(scratch, "ipython")
+        cache.mkdir()
+        ipython.mkdir()
+        if needs(nb):
+            share_sets(obtain(needs(nb)), cache)
+        with few_cores() as cores:
+            started = time.perf_counter()
+            memory = execute(nb, path.parent, label(path), environment(cache, ipython))
+            cost = Cost(time.perf_counter() - started, memory.megabytes, cores)
+    tidy(nb)
+    write_cost(nb, cost)
+    save(nb, path)
+    return cost

@@ -1,0 +1,56 @@
+"""Parts of pages made while building: data cards, tables for teachers, and links to chapters that may be planned."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import ReferenceRole
+
+CARDS_PAGE = "book/data_cards"
+CARDS_PLACE = "<!-- data cards -->"
+TEACHING_PAGE = "book/teaching"
+
+
+class ChapterRole(ReferenceRole):
+    """{chapter}`Title <folder>`: a link to the folder's lesson, or the title and "planned" if there is none."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the link, or the title with its note."""
+        page = f"book/{self.target}/lesson"
+        if page not in self.env.found_docs:
+            note = nodes.inline("", "planned", classes=["planned"])
+            return [nodes.Text(f"{self.title} "), note], []
+        link = addnodes.pending_xref(
+            "", nodes.inline("", self.title), refdomain="std", reftype="doc", refexplicit=True, reftarget=f"/{page}"
+        )
+        link["refdoc"] = self.env.docname
+        return [link], []
+
+
+def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the cards, made from the packaged manifests, at their place in the page."""
+    if page != CARDS_PAGE:
+        return
+    from mmtutor.files import store
+
+    if CARDS_PLACE not in source[0]:
+        raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
+    cards = "\n\n".join(store.card_markdown(name).strip() for name in store.names())
+    source[0] = source[0].replace(CARDS_PLACE, cards)
+
+
+def insert_teaching(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the tables that are read from the notebooks at their places in the instructor's guide."""
+    if page == TEACHING_PAGE:
+        from mmbook import teaching
+
+        source[0] = teaching.insert(source[0])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the role and the generated pages."""
+    app.add_role("chapter", ChapterRole())
+    app.connect("source-read", insert_data_cards)
+    app.connect("source-read", insert_teaching)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

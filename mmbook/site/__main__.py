@@ -1,0 +1,7 @@
+"""`python -m mmbook.site`."""
+
+import sys
+
+from mmbook.site import main
+
+sys.exit(main())

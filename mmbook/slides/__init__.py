@@ -1,0 +1,257 @@
+"""Make slides from the chapters: `python -m mmbook.slides [CHAPTER ...]` writes `_build/slides/<chapter>.html`.
+
+Each chapter's `lesson.ipynb` becomes a reveal.js presentation that needs no network: a `##` section is a column of
+slides, a `###` finding begins a new slide below. Slides show first sentences, figures, tables and short code; the whole
+prose is in the speaker's notes (key S). Nothing is run: all results are the stored outputs. reveal.js and KaTeX come
+from npm at the versions and sha512 sums of `mmbook/site/npm/web/package-lock.json` (see `mmbook/site`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import re
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbconvert import SlidesExporter
+from nbformat.v4 import new_notebook, new_raw_cell
+
+from mmbook import site
+from mmbook.slides.text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SLIDES = ROOT / "_build" / "slides"
+TEMPLATE = Path(__file__).with_name("template")
+REVEAL = "reveal.js"
+ROOM = 640  # px for what stands on a slide of 720, its padding left out
+HEADING = (56, 42, 18)  # letters in a line of a slide's title, px of that line, px below
+FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Slides</title>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="reveal.js/slides.css"></head>
+<body class="index"><main><h1>Slides</h1>
+<p>One presentation for each chapter. Space or the arrow keys move on, S opens the speaker's notes, O shows all slides;
+add <code>?print-pdf</code> to the address to print.</p>
+<ol>
+{items}
+</ol></main></body>
+</html>
+"""
+
+
+@dataclass
+class Slide:
+    """One slide: `column` tells whether it begins a section; `notes` are for the speaker."""
+
+    title: str
+    column: bool = False
+    blocks: list[Block] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    css: str = ""
+
+    def room(self) -> int:
+        """Return how many px are left."""
+        used = sum(FIGURE[0] + 14 if block.kind == "figure" else block.height for block in self.blocks)
+        return ROOM - text_height(self.title, *HEADING) - used
+
+    def markup(self) -> str:
+        """Return the slide as HTML; its figures take the room that is left."""
+        figures = sum(block.kind == "figure" for block in self.blocks)
+        height = min(FIGURE[1], FIGURE[0] + max(0, self.room()) // max(figures, 1))
+        level = "h1" if self.css == "title" else "h2"
+        body = "\n".join(
+            block.html.replace("HEIGHTpx", f"{height}px") if block.kind == "figure" else block.html
+            for block in self.blocks
+        )
+        body = re.sub(r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body)  # items one after the other are one list
+        return f'<div class="slide {self.css}"><{level}>{self.title}</{level}>\n{body}\n</div>'
+
+
+class Deck:
+    """The slides of one lesson, in order."""
+
+    def __init__(self) -> None:
+        """Begin without slides."""
+        self.slides: list[Slide] = []
+
+    def begin(self, title: str, column: bool = False, css: str = "") -> Slide:
+        """Start a slide and return it."""
+        self.slides.append(Slide(title, column, css=css))
+        return self.slides[-1]
+
+    def add(self, block: Block) -> None:
+        """Put a block on the last slide, or on a new one of the same title where it does not fit."""
+        slide = self.slides[-1]
+        need = FIGURE[0] + 14 if block.kind == "figure" else block.height
+        if slide.blocks and need > slide.room():
+            slide = self.begin(slide.title)
+        slide.blocks.append(block)
+        slide.notes += [block.notes] if block.notes else []
+
+    def fill(self) -> None:
+        """Give slides with little on them more of their prose."""
+        for slide in self.slides:
+            for block in slide.blocks:
+                more = text_height(block.more) - block.height
+                if block.more and slide.room() > ROOM // 2 and more < slide.room():
+                    block.html, block.height = block.more, block.height + more
+                    if text_of(block.more).strip() == text_of(block.full).strip():
+                        slide.notes.remove(block.notes)
+
+    def ask(self, choices: list[Block]) -> None:
+        """Turn the last slide into a question with these choices; it is shown in full, whoever answers has to read it.
+
+        The feedback follows on slides of its own, so that nobody reads it too early.
+        """
+        asked = self.slides.pop()
+        self.slides.append(Slide(asked.title, asked.column))
+        for block in asked.blocks:
+            shown = block.full or block.html
+            height = text_height(shown) if block.kind == "text" and block.notes else block.height
+            self.add(Block(block.kind, shown, height, shown, block.notes if block.kind == "figure" else ""))
+        answers = [(re.sub(r"^[A-Z]\.\s+", "", choice.html), choice.feedback) for choice in choices]
+        items = "".join(f"<li>{answer}</li>" for answer, _ in answers)
+        height = sum(text_height(answer, gap=8) for answer, _ in answers) + 14
+        self.add(Block("choices", f'<ol class="choices" type="A">{items}</ol>', height))
+        self.begin(f"{asked.title}: what each answer says")
+        for letter, (answer, feedback) in zip("ABCDEFGHIJ", answers, strict=False):
+            shown = f'<div class="feedback"><p><strong>{letter}. {answer}</strong></p>{feedback}</div>'
+            self.add(Block("feedback", shown, text_height(answer) + text_height(feedback)))
+
+
+def make_deck(reader: Reader, cells: list[nbformat.NotebookNode]) -> Deck:
+    """Lay the cells of a lesson out on slides."""
+    deck, choices = Deck(), []
+    scratch = answered = False  # within "From scratch"; just behind the feedback to a question
+    for cell in cells:
+        if not deck.slides and cell.cell_type != "markdown":
+            raise SlidesError(f"{reader.path}: the first cell must be Markdown with the chapter's title (# ...)")
+        for block in reader.blocks(cell, scratch):
+            if choices and block.kind != "choice":
+                deck.ask(choices)
+                choices, answered = [], True
+            if not deck.slides:
+                if block.kind != "heading" or block.level != 1:
+                    raise SlidesError(f"{reader.path}: the lesson does not begin with a title (# ...)")
+                deck.begin(block.html, True, "title")
+            elif block.kind == "heading":
+                if block.level == 2:
+                    scratch = text_of(block.html).startswith("From scratch")
+                deck.begin(block.html, block.level == 2)
+                answered = False
+            elif block.kind == "choice":
+                choices.append(block)
+            elif "cost" in cell.metadata.get("tags", []):
+                deck.slides[-1].notes.append(block.full)
+            else:
+                if answered:  # the lesson goes on, or asks its next question
+                    deck.begin(next(slide.title for slide in reversed(deck.slides) if slide.column))
+                    answered = False
+                deck.add(block)
+    if not deck.slides:
+        raise SlidesError(f"{reader.path}: the notebook is empty. Restore it, or take it out of _toc.yml")
+    if choices:
+        deck.ask(choices)
+    deck.fill()
+    for slide in deck.slides[1:]:
+        if not slide.blocks:
+            slide.blocks.append(
+                Block("text", '<p class="kicker">See the chapter for the code and the details.</p>', 36)
+            )
+    return deck
+
+
+def export(deck: Deck, markup: list[str], title: str) -> str:
+    """Return the page: one raw cell for each slide and one for its notes, through nbconvert's SlidesExporter."""
+    cells = []
+    for slide, shown, notes in zip(deck.slides, markup[::2], markup[1::2], strict=True):
+        kind = "slide" if slide.column else "subslide"
+        cells.append(new_raw_cell(shown, metadata={"slideshow": {"slide_type": kind}}))
+        if notes:
+            cells.append(new_raw_cell(notes, metadata={"slideshow": {"slide_type": "notes"}}))
+    exporter = SlidesExporter(
+        template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], reveal_url_prefix=REVEAL
+    )
+    return exporter.from_notebook_node(new_notebook(cells=cells, metadata={"title": title}))[0]
+
+
+def lessons(root: Path = ROOT) -> list[Path]:
+    """Return the lessons that the table of contents names, in its order."""
+    pages = site.checks.toc_pages(root / "_toc.yml")
+    return [root / f"{page}.ipynb" for page in pages if page.endswith("/lesson")]
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook. Raises SlidesError where there is none, or none that can be read."""
+    if not path.is_file():
+        raise SlidesError(f"there is no lesson {path}: name a folder of book/ that holds lesson.ipynb")
+    try:
+        return nbformat.read(path, 4)
+    except Exception as error:  # nbformat raises whatever json, jsonschema and its converters raise
+        raise SlidesError(f"{path} is no notebook that can be read ({error}): restore it, or save it again") from error
+
+
+def convert(path: Path, web: Path, bibliography: Path = ROOT / "book" / "references.bib") -> tuple[str, str]:
+    """Return the title and the HTML of one lesson's slides. web: the folder with KaTeX (`site.fetch`)."""
+    nb = read(path)
+    reader = Reader(nb, path, bibliography)
+    deck = make_deck(reader, nb.cells)
+    pieces = [piece for slide in deck.slides for piece in (slide.markup(), "\n".join(slide.notes))]
+    pieces = draw_formulas(pieces, reader.formulas, site.node(), web, str(path))
+    title = text_of(deck.slides[0].title)
+    page = export(deck, pieces, title)
+    return title, page
+
+
+def lay_out_reveal(web: Path, target: Path) -> None:
+    """Copy what the slides load: reveal.js with its style sheet, notes plugin and licence, and our own files."""
+    source = web / "node_modules" / "reveal.js"
+    files = [source / name for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE")]
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise SlidesError(f"reveal.js is not whole: {missing[0]} is missing. Remove {web} and run `make slides` again")
+    target.mkdir(parents=True)
+    for path in [*files, TEMPLATE / "slides.css", TEMPLATE / "start.js"]:
+        shutil.copy(path, target)
+
+
+def build(chosen: list[str], output: Path = SLIDES) -> Path:
+    """Make the slides of the chosen chapters (none: all) and the index; then replace `output`."""
+    every = {path.parent.name: path for path in lessons()}
+    if unknown := [name for name in chosen if name not in every]:
+        raise SlidesError(f"there is no chapter {unknown[0]!r}: choose from {', '.join(every)}")
+    try:
+        web = site.fetch()
+    except site.PackagesMissing as error:
+        raise SlidesError(
+            f"reveal.js and KaTeX cannot be had. Go online once and run `make slides` again. {error}"
+        ) from error
+    staging = output.with_name(output.name + "-staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    lay_out_reveal(web, staging / REVEAL)
+    items = []
+    for name in chosen or every:
+        title, page = convert(every[name], web)
+        (staging / f"{name}.html").write_text(page, encoding="utf-8")
+        items.append(f'<li value="{int(name[:2])}"><a href="{name}.html">{html.escape(title)}</a></li>')
+    (staging / "index.html").write_text(INDEX.format(items="\n".join(items)), encoding="utf-8")
+    shutil.rmtree(output, ignore_errors=True)
+    staging.rename(output)
+    return output
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the slides; return 0, or 1 after printing what went wrong."""
+    parser = argparse.ArgumentParser(prog="python -m mmbook.slides", description="Make slides from the chapters.")
+    parser.add_argument("chapters", nargs="*", help="folders of book/, such as 03_feature_fusion (default: all)")
+    try:
+        output = build(parser.parse_args(arguments).chapters)
+    except (SlidesError, site.SiteError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Made. Open {output / 'index.html'}")
+    return 0

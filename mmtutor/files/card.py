@@ -1,0 +1,79 @@
+"""A data card in MyST Markdown, rendered from a packaged manifest: what the page `data_cards` of the book shows."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mmtutor.files import catalogue
+
+# What no manifest says in one place: what a sample consists of, and what is predicted from it.
+_SAMPLE = {
+    "oasis": ("photograph, human caption, machine caption", "valence and arousal, 1 to 7 (three classes by two cuts)"),
+    "fsdd": ("spoken digit", "digit 0 to 9; speaker"),
+    "ham10000": ("dermatoscopic picture, patient record", "seven diagnoses; benign or malignant"),
+    "kitti": ("camera picture, lidar points, calibration", "2D and 3D boxes"),
+    "mvsa": ("picture, tweet", "sentiment: negative, neutral, positive"),
+    "phone_drive": ("phone motion sensors, GPS, the car's own bus", "steering angle, speed, lateral acceleration"),
+}
+
+
+def card_markdown(name: str) -> str:
+    """Return the data card of a set: a heading with the target `card-<name>`, a table of facts and one of fields.
+
+    Raises UnknownDataset.
+    """
+    data = catalogue.facts(name)
+    rows = "\n".join(f"| {key} | {value} |" for key, value in _facts(data))
+    fields = "\n".join(f"| `{field}` | {_cell(text)} |" for field, text in data["fields"].items())
+    parts = [
+        f"(card-{name})=\n## {_text(data['title'])}",
+        f"| fact | value |\n| --- | --- |\n{rows}",
+        f"| field | meaning |\n| --- | --- |\n{fields}",
+        f"**Notes.** {_text(data['notes'])}",
+    ]
+    if "subset_rule" in data:
+        parts.append(f"**How the subset was drawn.** {_text(data['subset_rule'])}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the first table, each value ready for a Markdown cell."""
+    modalities, label = _SAMPLE.get(data["name"], ("see the fields", "see the fields"))
+    shown = "**no: measure on it, never show a sample**" if data["do_not_display"] else "single samples, source named"
+    return [
+        ("name in `mmtutor`", f"`{data['name']}`"),
+        ("samples", str(data["n"])),
+        ("modalities", modalities),
+        ("label", label),
+        ("licence", _cell(data["licence"])),
+        ("commercial use", catalogue.commercial(data)),
+        ("may be shown", shown),
+        ("size", f"{data['bytes'] / 1e6:.1f} MB in {data['n_files']} files"),
+        ("version", _cell(data["version"])),
+        ("source", "<br>".join(_source(source) for source in data["sources"])),
+        ("citation", _cell(data["citation"])),
+    ]
+
+
+def _source(source: dict[str, str]) -> str:
+    """Return a link to a repository at its pinned commit."""
+    repo, commit = source["repo"], source["commit"]
+    return f"[{repo}](https://github.com/{repo}/tree/{commit}) at commit `{commit[:12]}`"
+
+
+def _cell(text: str) -> str:
+    """Return text that can stand in a Markdown table: one line, bars escaped."""
+    return _text(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _text(text: str) -> str:
+    """Return plain text as Markdown that shows it: `<guid>` is no tag, `i_d` no emphasis, an address is a link."""
+    text = re.sub(r"([\\*_`\[\]$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return re.sub(r"https?://\S*[^\s.,;)]", _link, text)
+
+
+def _link(match: re.Match[str]) -> str:
+    """Return an address as a link; what was escaped in it is as it was."""
+    address = re.sub(r"\\(.)", r"\1", match.group())
+    return f"<{address}>"

@@ -1,0 +1,85 @@
+"""A batch of utterances in one file: found by what was asked for, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtutor.files import store
+from mmtutor.speech.espeak import ADVICE, SpeechUnavailable
+from mmtutor.speech.timing import Marks
+
+Parts = tuple[np.ndarray, Marks, Marks]
+"""samples (T,) int16, words, phonemes"""
+
+_FORMAT = 1  # raise it when the same request would give another file
+
+_log = logging.getLogger(__name__)
+
+
+def path_of(requests: list[dict[str, Any]]) -> Path:
+    """Return where the answer to these requests, in this order, is kept. Another espeakng-loader, another file."""
+    try:
+        version = metadata.version("espeakng-loader")
+    except metadata.PackageNotFoundError as error:
+        raise SpeechUnavailable(f"the package espeakng-loader is not installed; {ADVICE}") from error
+    content = json.dumps([_FORMAT, version, requests], sort_keys=True).encode()
+    return store.cache_root() / "speech" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
+
+
+def read(path: Path, count: int) -> list[Parts] | None:
+    """Return the utterances in a file, None where there is none. A damaged one is passed over and made again."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # reading a table checks its CRC
+            samples, lengths, marks = file["samples"], file["lengths"], json.loads(file["marks"].tobytes())
+        if not len(lengths) == len(marks) == count or lengths.sum() != len(samples):
+            raise ValueError("its tables do not fit together")
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        _log.warning("%s is damaged (%s): its speech is made again", path, error)
+        return None
+    ends = np.cumsum(lengths)
+    return [
+        (samples[end - length : end], [tuple(m) for m in words], [tuple(m) for m in phonemes])
+        for end, length, (words, phonemes) in zip(ends, lengths, marks, strict=True)
+    ]
+
+
+def write(path: Path, batch: list[Parts]) -> None:
+    """Write a batch under a temporary name, then move it into place: two writers leave one whole file.
+
+    Raises CacheNotWritable, naming the folder.
+    """
+    tables = {
+        "samples": np.concatenate([samples for samples, _, _ in batch]),
+        "lengths": np.array([len(samples) for samples, _, _ in batch], np.int64),
+        "marks": np.frombuffer(json.dumps([marks for _, *marks in batch]).encode(), np.uint8),
+    }
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            np.savez(file, **tables)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        from mmtutor.encoders.cache import CacheNotWritable
+
+        raise CacheNotWritable(
+            f"speech cannot be stored in {path.parent}: {error.strerror or error}. Set the environment variable "
+            "MMTUTOR_CACHE to a folder that you can write to, or ask with cache=False."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""The binding to the espeak-ng library: one utterance in, 16-bit samples and timed events out.
+
+espeak-ng keeps its state in global variables (the phase of its pitch flutter, the seed of its noise, filter memories),
+and ending and starting it again does not clear them: the second "seven" differs from the first. So each utterance gets
+a freshly loaded library, which costs 3 ms and makes it a pure function of its arguments. Nothing is alive between two
+calls; a lock keeps threads and forks out while a word is being spoken.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+SAMPLE_RATE = 22050
+WORD, PHONEME = 1, 7
+
+# From speak_lib.h. Synchronous: audio comes through the callback while espeak_Synth runs, with no thread of espeak's
+# own (the retrieval mode has one, polls, and takes 18 ms for a clip that takes half a millisecond here).
+_SYNCHRONOUS = 2
+_PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
+_UTF8 = 1
+_RATE, _VOLUME, _PITCH = 1, 2, 3
+_SEED = 1
+_LONGEST_PATH = 120
+_MANY = 20  # utterances for which making 250 links is worth while
+_NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
+ADVICE = "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits instead)"
+
+
+class SpeechUnavailable(RuntimeError):
+    """espeak-ng cannot be loaded here, or lacks a voice; the message says what is missing and what to install."""
+
+
+class _Id(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that begins at `sample`: a WORD (position in the text from 0, length) or a PHONEME (name in IPA)."""
+
+    kind: int
+    sample: int
+    position: int
+    length: int
+    name: str
+
+
+_turnstile, _lock = threading.Lock(), threading.Lock()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other threads and forks out. Who waits holds the turnstile, so no thread can go on and on."""
+    with _turnstile:
+        _lock.acquire()
+    try:
+        yield
+    finally:
+        _lock.release()
+
+
+def _before_fork() -> None:
+    """Wait for the word being spoken, so that no child inherits half of one, or a lock that nobody will release."""
+    _turnstile.acquire()
+    _lock.acquire()
+
+
+def _after_fork() -> None:
+    _lock.release()
+    _turnstile.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """samples (T,) int16 at 22050 Hz, and the events in order."""
+
+    samples: np.ndarray
+    events: list[Event]
+
+
+def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
+    """Speak each of (text, voice, rate, pitch, volume); the same five give the same samples, whatever came before.
+
+    voice: an espeak name, "+variant" included; rate in words per minute; pitch 0..99; volume 0..200 (100 is normal).
+    Raises SpeechUnavailable. Arguments are checked by `mmtutor.speech`, which is what others call.
+    """
+    with ExitStack() as stack:
+        with _alone():  # tempfile has a lock of its own, which a fork must not catch either
+            folder = _data_folder(stack, links=len(asked) >= _MANY)
+        return [_speak(folder, *one) for one in asked]
+
+
+def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: int) -> Spoken:
+    chunks: list[bytes] = []
+    events: list[Event] = []
+    callback = _Callback(_collector(chunks, events))
+    encoded = text.encode("utf-8")
+    with _alone(), ExitStack() as stack:
+        library = _fresh_library(stack)
+        stack.callback(library.espeak_Terminate)
+        _start(library, folder, voice)
+        library.espeak_SetSynthCallback(callback)
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
+            library.espeak_SetParameter(parameter, value, 0)
+        failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
+    if failed:
+        raise SpeechUnavailable(f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}")
+    return Spoken(np.frombuffer(b"".join(chunks), np.int16), events)
+
+
+def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
+    """Return a callback that copies espeak's buffers, which are overwritten once it returns."""
+
+    def collect(wave: ctypes._Pointer, n_samples: int, found: ctypes._Pointer) -> int:
+        if n_samples > 0:
+            chunks.append(ctypes.string_at(wave, 2 * n_samples))
+        index = 0
+        while found[index].type:
+            event = found[index]
+            if event.type in (WORD, PHONEME):
+                name = event.id.string.decode("utf-8", "ignore") if event.type == PHONEME else ""
+                events.append(Event(event.type, event.sample, event.text_position - 1, event.length, name))
+            index += 1
+        return 0
+
+    return collect
+
+
+def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
+    """Initialise a fresh library with its data in `folder`, a fixed seed (its own is the clock) and a voice."""
+    options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
+    if rate != SAMPLE_RATE:
+        raise SpeechUnavailable(
+            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer than "
+            f"{_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
+        )
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
+    if library.espeak_SetVoiceByName(voice.encode()):
+        raise SpeechUnavailable(f"this espeak-ng has no voice {voice!r}; {ADVICE}")
+
+
+def _data_folder(stack: ExitStack, links: bool) -> Path:
+    """Return a folder that holds espeak-ng-data: where it lies, or a temporary one with `links` to what is in it.
+
+    Links give each language the lower-case name under which espeak-ng looks for it first; else it reads all 250 voice
+    files to find one, two thirds of the time of a word. They also shorten a path that espeak-ng would cut off.
+    """
+    try:
+        data = Path(_loader().get_data_path())
+    except RuntimeError as error:
+        raise SpeechUnavailable(f"espeak-ng's voice data are missing ({error}); {ADVICE}") from error
+    if not links and len(os.fsencode(data)) <= _LONGEST_PATH:
+        return data.parent
+    linked = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
+    try:
+        (linked / "lang").mkdir(parents=True)
+        for entry in data.iterdir():
+            if entry.name != "lang":
+                (linked / entry.name).symlink_to(entry)
+        for language in data.glob("lang/*/*"):
+            (linked / "lang" / language.name.lower()).symlink_to(language)
+    except OSError:  # no right to make links (Windows): the same speech, slower
+        return data.parent
+    return linked.parent
+
+
+def _loader() -> ModuleType:
+    """Return the package that carries the library and its data."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise SpeechUnavailable(f"the package espeakng-loader cannot be imported ({error}); {ADVICE}") from error
+    return espeakng_loader
+
+
+def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
+    """Load espeak-ng with all its global variables as they were built; leaving the stack unloads it."""
+    path = Path(_loader().get_library_path())
+    library = _load(path, stack)
+    if not library.espeak_ng_GetSampleRate():
+        return library
+    # Somebody else in this process holds it, state and all: a copy under another name has variables of its own.
+    folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+    return _load(Path(shutil.copy(path, folder)), stack)
+
+
+def _load(path: Path, stack: ExitStack) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+        for function in _NEEDED:
+            getattr(library, function)
+    except (OSError, AttributeError) as error:
+        raise SpeechUnavailable(f"the library {path} cannot be loaded ({error}); {ADVICE}") from error
+    unload = _ctypes.FreeLibrary if os.name == "nt" else _ctypes.dlclose
+    stack.callback(unload, library._handle)
+    return library

@@ -1,0 +1,117 @@
+"""`mmtutor data list | get | verify`, and `load`, as a person meets them."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from mmtutor.data import load, names
+from mmtutor.files import commands, store
+
+
+def row(table: str, name: str) -> str:
+    return next(line for line in table.splitlines() if line.startswith(name))
+
+
+def test_list_tells_size_licence_and_that_nothing_is_here(home):
+    table = commands.list_sets()
+    assert row(table, "mvsa").split() == ["mvsa", "2000", "87.0", "unknown", "no", "not", "stated"]
+    assert row(table, "fsdd").split()[:5] == ["fsdd", "3000", "21.1", "yes", "no"]
+    assert {line.split()[0] for line in table.splitlines()[2:]} == set(store.names())
+    assert max(len(line) for line in table.splitlines()) <= 120
+
+
+def test_list_tells_where_a_set_is(make_set, lay_out, home, tmp_path, monkeypatch):
+    make_set()
+    monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
+    assert commands.presence("tiny") == "no"
+    (home / "tiny" / "partial").mkdir(parents=True)
+    assert commands.presence("tiny") == "no"  # a try that got nothing
+    (home / "tiny" / "partial" / "table.csv").write_bytes(b"id")
+    assert commands.presence("tiny") == "no (download begun)"
+    lay_out(home)
+    assert commands.presence("tiny") == "cache"
+    folder = lay_out(tmp_path / "mirror")
+    assert commands.presence("tiny") == "MMTUTOR_DATA"
+    (folder / "table.csv").write_bytes(b"")
+    assert commands.presence("tiny") == "MMTUTOR_DATA, incomplete"
+    assert "MMTUTOR_DATA, incomplete" in row(commands.list_sets(), "tiny")
+
+
+def test_get_downloads_and_says_where_and_under_what_terms(make_set, source, home, capsys):
+    make_set(source.base)
+    assert commands.get("tiny") == 0
+    printed = capsys.readouterr()
+    assert f"tiny: 3 files, 0.1 MB, verified, in {home / 'tiny' / 'files'}" in printed.out
+    assert "licence: CC0 1.0" in printed.out and "cite: Nobody" in printed.out and printed.err == ""
+
+
+def test_get_mends_what_verify_finds(make_set, source, lay_out, home, capsys):
+    make_set(source.base)
+    folder = lay_out(home)
+    assert commands.verify(["tiny"]) == 0
+    (folder / "table.csv").write_bytes(b"")
+    assert commands.verify(["tiny"]) == 1
+    assert "table.csv has 0 bytes, expected 13" in capsys.readouterr().err
+    assert commands.get("tiny") == 0 and commands.verify(["tiny"]) == 0 and commands.verify() == 0
+
+
+@pytest.mark.parametrize("command", [commands.get, lambda name: commands.verify(["fsdd", name])])
+def test_unknown_set_lists_the_known_names_before_anything_is_done(command, capsys):
+    with pytest.raises(store.UnknownDataset, match="known: fsdd, ham10000, kitti, mvsa, oasis, phone_drive"):
+        command("oases")
+    assert capsys.readouterr().out == ""
+
+
+def test_get_without_consent_says_what_to_type(home):
+    with pytest.raises(store.DatasetUnavailable, match="mmtutor data get oasis --accept-licence"):
+        commands.get("oasis")
+
+
+@pytest.mark.parametrize(("name", "status"), [("oasis", 1), ("oases", 2)])
+def test_command_line_ends_with_a_status_of_its_own(home, name, status):
+    command = [sys.executable, "-m", "mmtutor.cli", "data", "get", name]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == status and name in done.stderr and "Traceback" not in done.stderr
+
+
+def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(make_set, lay_out, home, capsys, monkeypatch):
+    make_set()
+    assert commands.verify() == 1 and "no data set is on this machine" in capsys.readouterr().err
+    assert commands.verify(["tiny"]) == 1 and "it is not on this machine" in capsys.readouterr().err
+    folder = lay_out(home)
+    monkeypatch.setattr(store, "locate", lambda name: next(looks))
+    looks = iter([None, folder, folder])
+    assert commands.verify(["tiny", "tiny"]) == 1
+    printed = capsys.readouterr()
+    assert "tiny: every file matches" in printed.out and "not on this machine" in printed.err
+
+
+def test_load_of_an_unknown_name_lists_the_known_ones():
+    known = "oasis, mvsa, digits, redundant, unique, complement, synergy, mixture"
+    assert ", ".join(names()) == known
+    with pytest.raises(store.UnknownDataset, match=f"unknown data set 'oases'; known: {known}"):
+        load("oases")
+
+
+@pytest.mark.parametrize("name", ["kitti", "phone_drive"])
+def test_a_set_that_is_no_table_points_to_its_own_loader(name):
+    with pytest.raises(store.UnknownDataset, match=rf"not a table of labelled samples: call mmtutor.data.{name}.load"):
+        load(name)
+    assert callable(importlib.import_module(f"mmtutor.data.{name}").load) and name in store.names()
+
+
+def test_load_of_an_unknown_option_names_it():
+    with pytest.raises(TypeError, match="caption"):
+        load("oasis", caption="human")
+
+
+def test_importing_the_room_imports_no_torch():
+    script = (
+        "import sys; import mmtutor.data, mmtutor.files.commands; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

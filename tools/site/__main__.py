@@ -1,7 +1,0 @@
-"""`python -m tools.site`."""
-
-import sys
-
-from tools.site import main
-
-sys.exit(main())

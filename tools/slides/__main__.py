@@ -1,7 +1,0 @@
-"""`python -m tools.slides`."""
-
-import sys
-
-from tools.slides import main
-
-sys.exit(main())
