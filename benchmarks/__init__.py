@@ -1,1 +1,2 @@
-"""Speed and memory, each figure beside its peer or its limit, measured in one run: python -m benchmarks."""
+"""Speed and memory, each figure beside its peer or its limit, measured in one run: python -m
+benchmarks."""

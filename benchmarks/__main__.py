@@ -1,6 +1,7 @@
 """Run every benchmark and print one table; exit 1 if a limit is broken.
 
-A benchmark is a module here with `rows() -> list[Row]`. `python -m benchmarks training` runs one module only.
+A benchmark is a module here with `rows() -> list[Row]`. `python -m benchmarks training` runs one
+module only.
 """
 
 from __future__ import annotations

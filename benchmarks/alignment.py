@@ -1,9 +1,10 @@
-"""Warping and forced alignment against loops over cells in plain Python, and against a C library where there is one.
+"""Warping and forced alignment against loops over cells in plain Python, and against a C library
+where there is one.
 
-One thread. `dtw`: 1000 × 1000 frames; `soft_dtw`: 500 × 500, forward and backward; `forced_align`: 60 s at 100 frames
-a second, 60 tokens, 500 targets. The loops do a part of that, and are compared per cell or per frame and state.
-Memory is the most that numpy or torch held at one time, inputs not counted, in multiples of the smallest table that
-any implementation with a path must keep.
+One thread. `dtw`: 1000 × 1000 frames; `soft_dtw`: 500 × 500, forward and backward; `forced_align`:
+60 s at 100 frames a second, 60 tokens, 500 targets. The loops do a part of that, and are compared
+per cell or per frame and state. Memory is the most that numpy or torch held at one time, inputs not
+counted, in multiples of the smallest table that any implementation with a path must keep.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def soft_by_cells(cost: list[list[float]], gamma: float) -> list[list[float]]:
         for j in range(1, m + 1):
             three = (r[i - 1][j], r[i][j - 1], r[i - 1][j - 1])
             low = min(three)
-            r[i][j] = cost[i - 1][j - 1] + low - gamma * math.log(sum(math.exp((low - v) / gamma) for v in three))
+            r[i][j] = (
+                cost[i - 1][j - 1]
+                + low
+                - gamma * math.log(sum(math.exp((low - v) / gamma) for v in three))
+            )
     e = [[0.0] * (m + 2) for _ in range(n + 2)]
     for i in range(n, 0, -1):
         for j in range(m, 0, -1):
@@ -100,7 +105,8 @@ def ctc_by_states(scores: list[list[float]], targets: list[int]) -> list[int]:
 
 
 def held(action: Callable[[], object]) -> int:
-    """Return the most bytes that Python and numpy held at one time in `action`, beyond what was there before."""
+    """Return the most bytes that Python and numpy held at one time in `action`, beyond what was
+    there before."""
     action()
     tracemalloc.start()
     try:
@@ -112,26 +118,44 @@ def held(action: Callable[[], object]) -> int:
 
 def _must_agree(what: str, ours: object, theirs: object) -> None:
     if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-9):
-        raise AssertionError(f"{what}: ours and the other implementation differ, so their times do not compare")
+        raise AssertionError(
+            f"{what}: ours and the other implementation differ, so their times do not compare"
+        )
 
 
 def _warping() -> list[Row]:
     whole, part = cost_of(FRAMES), cost_of(PART)
     lists = part.tolist()
     _must_agree("dtw", dtw(part)[1], dtw_by_cells(lists))
-    times = turns({"ours": lambda: dtw(whole), "loop": lambda: dtw_by_cells(lists)}, repeats=9, warm=2)
+    times = turns(
+        {"ours": lambda: dtw(whole), "loop": lambda: dtw_by_cells(lists)}, repeats=9, warm=2
+    )
     cells = (FRAMES / PART) ** 2
     return [
         Row("dtw 1000²", 1e3 * sorted(times["ours"])[4], None, "ms"),
-        Row("dtw 1000² / loop over cells (200², scaled)", ratio(times, "ours", "loop") / cells, 0.15, "ratio"),
-        Row("dtw 1000²: peak memory / the table of totals", held(lambda: dtw(whole)) / whole.nbytes, 1.3, "ratio"),
+        Row(
+            "dtw 1000² / loop over cells (200², scaled)",
+            ratio(times, "ours", "loop") / cells,
+            0.15,
+            "ratio",
+        ),
+        Row(
+            "dtw 1000²: peak memory / the table of totals",
+            held(lambda: dtw(whole)) / whole.nbytes,
+            1.3,
+            "ratio",
+        ),
     ]
 
 
 def _peer() -> list[Row]:
-    """dtaidistance, in C, from two sequences of numbers; ours from the same, the distances included."""
+    """dtaidistance, in C, from two sequences of numbers; ours from the same, the distances
+    included."""
     if importlib.util.find_spec(PEER) is None:
-        print(f"{PEER} is not installed: dtw is compared with loops only (pip install {PEER})", file=sys.stderr)
+        print(
+            f"{PEER} is not installed: dtw is compared with loops only (pip install {PEER})",
+            file=sys.stderr,
+        )
         return []
     from dtaidistance import dtw as peer
 
@@ -154,12 +178,21 @@ def _soft() -> list[Row]:
         return torch.autograd.grad(soft_dtw(cost, GAMMA), cost)[0]
 
     _must_agree("soft_dtw", both(part), soft_by_cells(lists, GAMMA))
-    times = turns({"ours": lambda: both(whole), "loop": lambda: soft_by_cells(lists, GAMMA)}, repeats=7, warm=1)
+    times = turns(
+        {"ours": lambda: both(whole), "loop": lambda: soft_by_cells(lists, GAMMA)},
+        repeats=7,
+        warm=1,
+    )
     cells = (SOFT / PART) ** 2
     memory = peak(lambda: both(whole)) / (8 * SOFT**2)
     return [
         Row("soft_dtw 500², forward and backward", 1e3 * sorted(times["ours"])[3], None, "ms"),
-        Row("soft_dtw 500² / loop over cells (200², scaled)", ratio(times, "ours", "loop") / cells, 0.3, "ratio"),
+        Row(
+            "soft_dtw 500² / loop over cells (200², scaled)",
+            ratio(times, "ours", "loop") / cells,
+            0.3,
+            "ratio",
+        ),
         Row("soft_dtw 500²: peak memory / one float64 table", memory, 8.0, "ratio"),
     ]
 
@@ -188,7 +221,12 @@ def _forced() -> list[Row]:
     memory = held(lambda: forced_align(log_probs, targets)) / back
     return [
         Row("forced_align 60 s, 500 targets", 1e3 * sorted(times["align"])[3], None, "ms"),
-        Row("forced_align / loop over states (3 s, scaled)", ratio(times, "align", "loop") / cells, 0.4, "ratio"),
+        Row(
+            "forced_align / loop over states (3 s, scaled)",
+            ratio(times, "align", "loop") / cells,
+            0.4,
+            "ratio",
+        ),
         Row("ctc_score / forced_align", ratio(times, "score", "align"), 5.0, "ratio"),
         Row("forced_align: peak memory / one byte a state", memory, 2.5, "ratio"),
     ]

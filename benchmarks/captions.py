@@ -49,8 +49,12 @@ Condition = tuple[str, float]
 """(kind, severity): "human", "machine", or a kind of `corrupt`."""
 
 HUMAN, MACHINE = ("human", 0.0), ("machine", 0.0)
-TESTED = (HUMAN, *(("typos", s) for s in (0.05, 0.1, 0.2, 0.3, 0.5)),
-          *(("dropped words", s) for s in (0.25, 0.5, 0.75, 1.0)), MACHINE)  # fmt: skip
+TESTED = (
+    HUMAN,
+    *(("typos", s) for s in (0.05, 0.1, 0.2, 0.3, 0.5)),
+    *(("dropped words", s) for s in (0.25, 0.5, 0.75, 1.0)),
+    MACHINE,
+)
 DRAWS = (0, 1, 2)  # test each severity on so many draws of the corruption
 REGIMES = {
     "human": (HUMAN,),
@@ -68,8 +72,13 @@ SHRINKAGES, WIDTHS, TEMPERATURES = (
     (8, 32, 64, 128),
     (0.05, 0.1, 0.2, 0.5, 1.0, 3.0),
 )
-PAIRS = ("picture, human caption", "picture, machine caption", "human caption, machine caption",
-         "picture, tweet", "picture, tweet, all posts")  # fmt: skip
+PAIRS = (
+    "picture, human caption",
+    "picture, machine caption",
+    "human caption, machine caption",
+    "picture, tweet",
+    "picture, tweet, all posts",
+)
 
 
 @lru_cache(maxsize=2)
@@ -88,20 +97,25 @@ def minilm() -> TextEncoder:
 def texts(condition: Condition, draw: int) -> np.ndarray:
     """Return the features (590, 384) of all captions of oasis in one condition."""
     kind, severity = condition
-    words = data.load("oasis", captions=kind if condition == MACHINE else "human").modalities["text"]
+    words = data.load("oasis", captions=kind if condition == MACHINE else "human").modalities[
+        "text"
+    ]
     if condition not in (HUMAN, MACHINE):
         words = corrupt(words, "text", kind, severity, torch.Generator().manual_seed(draw))
     return minilm().encode(words).numpy()
 
 
 class Blocks:
-    """Each modality standardised, pictures cut to their strongest components, each brought to total variance 1."""
+    """Each modality standardised, pictures cut to their strongest components, each brought to total
+    variance 1."""
 
     def __init__(self, x: dict[str, np.ndarray]) -> None:
         self.scalers = {m: StandardScaler().fit(v) for m, v in x.items()}
         plain = {m: self.scalers[m].transform(v) for m, v in x.items()}
         self.pca = {
-            m: PCA(min(COMPONENTS, len(v) - 1), random_state=0).fit(v) for m, v in plain.items() if m == "image"
+            m: PCA(min(COMPONENTS, len(v) - 1), random_state=0).fit(v)
+            for m, v in plain.items()
+            if m == "image"
         }
         self.scale = {m: np.sqrt(v.var(0).sum()) for m, v in self._cut(plain).items()}
 
@@ -118,11 +132,18 @@ Speaker = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def tuned_head(
-    x: dict[str, np.ndarray], y: np.ndarray, rest: np.ndarray, held: np.ndarray, balanced: bool, copies: int
+    x: dict[str, np.ndarray],
+    y: np.ndarray,
+    rest: np.ndarray,
+    held: np.ndarray,
+    balanced: bool,
+    copies: int,
 ) -> Speaker:
-    """Logistic regression on the blocks of x; penalty and temperature chosen on `held`, then fitted to all.
+    """Logistic regression on the blocks of x; penalty and temperature chosen on `held`, then fitted
+    to all.
 
-    copies: how often each sample occurs; each copy counts for so much less, so that equal ones change nothing.
+    copies: how often each sample occurs; each copy counts for so much less, so that equal ones
+    change nothing.
     """
     weights = "balanced" if balanced else None
 
@@ -130,16 +151,22 @@ def tuned_head(
         return {m: v[rows] for m, v in x.items()}
 
     def head(features: np.ndarray, labels: np.ndarray, penalty: float) -> LogisticRegression:
-        return LogisticRegression(C=penalty / copies, class_weight=weights, max_iter=2000).fit(features, labels)
+        return LogisticRegression(C=penalty / copies, class_weight=weights, max_iter=2000).fit(
+            features, labels
+        )
 
     blocks = Blocks(part(rest))
     learnt, asked = blocks(part(rest)), blocks(part(held))
     logits = {c: head(learnt, y[rest], c).decision_function(asked) for c in PENALTIES}
-    best = min(logits, key=lambda c: -log_softmax(logits[c], axis=1)[np.arange(len(held)), y[held]].mean())
+    best = min(
+        logits, key=lambda c: -log_softmax(logits[c], axis=1)[np.arange(len(held)), y[held]].mean()
+    )
     warmth = temperature_scale(logits[best], y[held])
     blocks = Blocks(x)
     model = head(blocks(x), y, best)
-    return lambda new: apply_temperature(model.decision_function(blocks({m: new[m] for m in x})), warmth)
+    return lambda new: apply_temperature(
+        model.decision_function(blocks({m: new[m] for m in x})), warmth
+    )
 
 
 def speakers(
@@ -158,7 +185,9 @@ def speakers(
 def together(said: dict[str, np.ndarray], prior: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Add the average and the product of the opinions of the single modalities."""
     singles = {m: torch.from_numpy(p) for m, p in said.items() if m != "concat"}
-    product = decision.product_rule(singles, prior=None if prior is None else torch.from_numpy(prior))
+    product = decision.product_rule(
+        singles, prior=None if prior is None else torch.from_numpy(prior)
+    )
     return said | {"average": decision.average(singles).numpy(), "product": product.numpy()}
 
 
@@ -171,7 +200,9 @@ def voices_of(number: int, regime: str) -> dict[str, Speaker]:
     """Train on the captions of one regime in one fold: every caption once in each condition."""
     dataset, pictures = loaded("oasis")
     rows, _ = oasis_folds()[number]
-    rest, held = grouped_split(dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number)
+    rest, held = grouped_split(
+        dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number
+    )
     copies = len(REGIMES[regime])
     seen = [texts(c, TRAINING_DRAW + k)[rows] for k, c in enumerate(REGIMES[regime])]
     x = {"image": np.tile(pictures[rows], (copies, 1)), "text": np.concatenate(seen)}
@@ -179,10 +210,14 @@ def voices_of(number: int, regime: str) -> dict[str, Speaker]:
     y = dataset.labels.numpy()[rows]
     voices = speakers(x, np.tile(y, copies), *inner, copies=copies)
     # equal copies change nothing but rounding: one and the same picture's opinion for all regimes
-    return voices | {"image": tuned_head({"image": pictures[rows]}, y, rest, held, balanced=True, copies=1)}
+    return voices | {
+        "image": tuned_head({"image": pictures[rows]}, y, rest, held, balanced=True, copies=1)
+    }
 
 
-def judged(voices: dict[str, Speaker], number: int, condition: Condition, draw: int) -> dict[str, tuple[float, float]]:
+def judged(
+    voices: dict[str, Speaker], number: int, condition: Condition, draw: int
+) -> dict[str, tuple[float, float]]:
     """Return method → macro-F1 and log loss on the test themes of a fold."""
     dataset, pictures = loaded("oasis")
     test = oasis_folds()[number][1]
@@ -192,7 +227,8 @@ def judged(voices: dict[str, Speaker], number: int, condition: Condition, draw: 
 
 
 def caption_row(number: int) -> dict:
-    """Return sizes, and regime → condition → method → [macro-F1, log loss], means over the draws, of one fold."""
+    """Return sizes, and regime → condition → method → [macro-F1, log loss], means over the draws,
+    of one fold."""
     rows, test = oasis_folds()[number]
     result: dict = {"n_train": len(rows), "n_test": len(test)}
     for regime in REGIMES:
@@ -208,14 +244,19 @@ def caption_row(number: int) -> dict:
 
 @cache
 def pair(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return both sides of a pair (N, D), labels and groups; of tweets one post per text, so that no retweet counts."""
+    """Return both sides of a pair (N, D), labels and groups; of tweets one post per text, so that
+    no retweet counts."""
     if "tweet" in name:
         dataset, pictures = loaded("mvsa")
         keep = np.sort(np.unique(dataset.groups, return_index=True)[1])
         words = minilm().encode(dataset.modalities["text"]).numpy()
         return pictures[keep], words[keep], dataset.labels.numpy()[keep], dataset.groups[keep]
     dataset, pictures = loaded("oasis")
-    side = {"picture": pictures, "human caption": texts(HUMAN, 0), "machine caption": texts(MACHINE, 0)}
+    side = {
+        "picture": pictures,
+        "human caption": texts(HUMAN, 0),
+        "machine caption": texts(MACHINE, 0),
+    }
     return *(side[part] for part in name.split(", ")), dataset.labels.numpy(), dataset.groups
 
 
@@ -237,7 +278,8 @@ def reduced(x: np.ndarray, learn: np.ndarray, dims: int) -> Tensor:
 
 
 def matching(a: Tensor, b: Tensor, temperature: float, seed: int = 0) -> float:
-    """InfoNCE's bound with fixed features: ln B + E ln softmax of the own partner's cosine; a, b: (N, D)."""
+    """InfoNCE's bound with fixed features: ln B + E ln softmax of the own partner's cosine; a, b:
+    (N, D)."""
     scores = normalize(a) @ normalize(b).T / temperature
     size, generator = min(BATCH, len(a)), torch.Generator().manual_seed(seed)
     found = []
@@ -247,28 +289,40 @@ def matching(a: Tensor, b: Tensor, temperature: float, seed: int = 0) -> float:
     return float(np.log(size) + torch.stack(found).mean())
 
 
-def tuned_space(a: Tensor, b: Tensor, y: np.ndarray, groups: np.ndarray, learn: np.ndarray, seed: int) -> dict:
+def tuned_space(
+    a: Tensor, b: Tensor, y: np.ndarray, groups: np.ndarray, learn: np.ndarray, seed: int
+) -> dict:
     """Choose shrinkage, width and temperature of a common space on held-out groups of `learn`."""
-    rest, held = (learn[part] for part in grouped_split(y[learn], groups[learn], fraction=0.3, seed=seed))
+    rest, held = (
+        learn[part] for part in grouped_split(y[learn], groups[learn], fraction=0.3, seed=seed)
+    )
     trials = {}
     for shrinkage in SHRINKAGES:
         u, v, _ = cca(a[rest], b[rest], dims=max(WIDTHS), shrinkage=shrinkage)
         for width in WIDTHS:
             one, two = ((x[held] - x[rest].mean(0)) @ w[:, :width] for x, w in ((a, u), (b, v)))
             trials |= {(shrinkage, width, t): matching(one, two, t) for t in TEMPERATURES}
-    return dict(zip(("shrinkage", "width", "temperature"), max(trials, key=trials.get), strict=True))
+    return dict(
+        zip(("shrinkage", "width", "temperature"), max(trials, key=trials.get), strict=True)
+    )
 
 
 def told(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Return both estimates between columns (N, d) and (N, d), in nats; the jitter is for captions that repeat."""
-    return {"KSG": ksg_mi(a, b, jitter=1e-6), "Gaussian": gaussian_mi(np.cov(np.hstack([a, b]).T), a.shape[1])}
+    """Return both estimates between columns (N, d) and (N, d), in nats; the jitter is for captions
+    that repeat."""
+    return {
+        "KSG": ksg_mi(a, b, jitter=1e-6),
+        "Gaussian": gaussian_mi(np.cov(np.hstack([a, b]).T), a.shape[1]),
+    }
 
 
 def pair_row(name: str, number: int) -> dict:
-    """Return estimates between both sides of a pair, on groups that had no part in finding the directions.
+    """Return estimates between both sides of a pair, on groups that had no part in finding the
+    directions.
 
-    "PCA" and "CCA": estimator → one number per entry of DIMS, as measured and with the pairs shuffled; "matching": the
-    bound from finding the partner among BATCH, and the same for shuffled pairs.
+    "PCA" and "CCA": estimator → one number per entry of DIMS, as measured and with the pairs
+    shuffled; "matching": the bound from finding the partner among BATCH, and the same for shuffled
+    pairs.
     """
     x, y, labels, groups = pair(name)
     learn, measure = halves(name, number)
@@ -278,7 +332,10 @@ def pair_row(name: str, number: int) -> dict:
     spaces = {"PCA": (a[measure], b[measure])}
     spaces["CCA"] = tuple((z - z[learn].mean(0))[measure] @ w for z, w in ((a, u), (b, v)))
     result: dict = {"n_train": len(learn), "n_test": len(measure), "chosen": chosen}
-    orders = [torch.from_numpy(np.random.default_rng(k).permutation(len(measure))) for k in range(SHUFFLES)]
+    orders = [
+        torch.from_numpy(np.random.default_rng(k).permutation(len(measure)))
+        for k in range(SHUFFLES)
+    ]
     for space, (one, two) in spaces.items():
         found: dict[str, list[float]] = {}
         for d in DIMS:
@@ -297,7 +354,8 @@ def pair_row(name: str, number: int) -> dict:
 
 
 LABELLED = {"human captions": 4, "machine captions": 4, "tweets": 2, "590 tweets": 8}
-"""Rounds of five folds; each round of "590 tweets" draws as many posts anew as there are photographs."""
+"""Rounds of five folds; each round of "590 tweets" draws as many posts anew as there are
+photographs."""
 
 
 def labelled(name: str, round_number: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -310,7 +368,11 @@ def labelled(name: str, round_number: int) -> tuple[dict[str, np.ndarray], np.nd
         words = texts(HUMAN if name == "human captions" else MACHINE, 0)
     if name == "590 tweets":
         rows = np.sort(np.random.default_rng(round_number).choice(rows, SMALL, replace=False))
-    return {"image": pictures[rows], "text": words[rows]}, dataset.labels.numpy()[rows], dataset.groups[rows]
+    return (
+        {"image": pictures[rows], "text": words[rows]},
+        dataset.labels.numpy()[rows],
+        dataset.groups[rows],
+    )
 
 
 def entropy(y: np.ndarray) -> float:
@@ -319,7 +381,8 @@ def entropy(y: np.ndarray) -> float:
 
 
 def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Return method → nats per fold, and of each sample the class that picture and text speak for most, one round."""
+    """Return method → nats per fold, and of each sample the class that picture and text speak for
+    most, one round."""
     x, y, groups = labelled(name, round_number)
     gained: dict[str, list[float]] = {}
     leaning = np.zeros((2, len(y)), dtype=np.int64)
@@ -327,7 +390,9 @@ def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndar
         rest, held = grouped_split(y[rows], groups[rows], fraction=0.25, seed=round_number)
         voices = speakers({m: v[rows] for m, v in x.items()}, y[rows], rest, held, balanced=False)
         prior = np.bincount(y[rows]) / len(rows)
-        said = together({m: speak({k: v[test] for k, v in x.items()}) for m, speak in voices.items()}, prior)
+        said = together(
+            {m: speak({k: v[test] for k, v in x.items()}) for m, speak in voices.items()}, prior
+        )
         for m, p in said.items():
             gained.setdefault(m, []).append(round(entropy(y) - log_loss(p, y[test]), 4))
         for k, m in enumerate(x):
@@ -337,11 +402,14 @@ def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndar
 
 def dependent(one: np.ndarray, two: np.ndarray, y: np.ndarray) -> float:
     """I(one; two | y) from counts, in nats."""
-    return sum(np.mean(y == c) * discrete_mi(plug_in_joint(one[y == c], two[y == c])) for c in np.unique(y))
+    return sum(
+        np.mean(y == c) * discrete_mi(plug_in_joint(one[y == c], two[y == c])) for c in np.unique(y)
+    )
 
 
 def label_row(name: str, round_number: int) -> dict:
-    """Return nats per fold and method, the table of both opinions and the class, and how it scatters over groups."""
+    """Return nats per fold and method, the table of both opinions and the class, and how it
+    scatters over groups."""
     gained, (one, two), y = label_round(name, round_number)
     groups = labelled(name, round_number)[2]
     rng = np.random.default_rng(round_number)
@@ -357,14 +425,17 @@ def label_row(name: str, round_number: int) -> dict:
     for _ in range(200):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
         table = plug_in_joint(one[rows], two[rows], y[rows])
-        drawn.append([*pid(table, "broja"), *pid(table, "imin"), dependent(one[rows], two[rows], y[rows])])
+        drawn.append(
+            [*pid(table, "broja"), *pid(table, "imin"), dependent(one[rows], two[rows], y[rows])]
+        )
     independence = dependent(one, two, y), np.mean(by_chance), np.quantile(by_chance, 0.975)
     return {
-        "entropy": round(entropy(y), 4), "gained": gained,
+        "entropy": round(entropy(y), 4),
+        "gained": gained,
         "counts": (plug_in_joint(one, two, y) * len(y)).round().astype(int).tolist(),
         "scatter": np.std(drawn, axis=0, ddof=1).round(4).tolist(),
         "dependent": [round(float(v), 4) for v in independence],
-    }  # fmt: skip
+    }
 
 
 def save(path: Path, rows: dict) -> None:

@@ -1,9 +1,11 @@
-"""What the encoders cost above a bare loop over the same network, and how much memory cached features take to read.
+"""What the encoders cost above a bare loop over the same network, and how much memory cached
+features take to read.
 
 python -m benchmarks.encoders
 
-The bare loop is what a reader would write by hand: open, cut, stack, run; no cache, no hash, no checks, no bar. The
-encoders start each time from an empty cache, so hashing, storing and merging count. Both take turns in one process.
+The bare loop is what a reader would write by hand: open, cut, stack, run; no cache, no hash, no
+checks, no bar. The encoders start each time from an empty cache, so hashing, storing and merging
+count. Both take turns in one process.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ def make_pictures(folder: Path) -> list[Path]:
     """Write photographs of 500 × 400 px, cut from scikit-image's, as JPEG."""
     from skimage import data
 
-    sources = [Image.fromarray(make()).resize((640, 512)) for make in (data.chelsea, data.coffee, data.astronaut)]
+    sources = [
+        Image.fromarray(make()).resize((640, 512))
+        for make in (data.chelsea, data.coffee, data.astronaut)
+    ]
     paths = []
     for number in range(PICTURES):
         left, top = 2 * number, number
@@ -46,9 +51,26 @@ def make_pictures(folder: Path) -> list[Path]:
 
 def make_texts() -> list[str]:
     """Compose captions of 4 to 24 words, each different."""
-    words = ("a", "dog", "two", "people", "the", "beach", "runs", "along", "wine", "table", "red", "street", "boat")
+    words = (
+        "a",
+        "dog",
+        "two",
+        "people",
+        "the",
+        "beach",
+        "runs",
+        "along",
+        "wine",
+        "table",
+        "red",
+        "street",
+        "boat",
+    )
     lengths = np.random.default_rng(0).integers(4, 25, TEXTS)
-    return [" ".join(words[(n * 7 + i * i) % len(words)] for i in range(k)) + f" {n}" for n, k in enumerate(lengths)]
+    return [
+        " ".join(words[(n * 7 + i * i) % len(words)] for i in range(k)) + f" {n}"
+        for n, k in enumerate(lengths)
+    ]
 
 
 @torch.no_grad()
@@ -61,7 +83,9 @@ def bare_pictures(encoder: ImageEncoder, paths: list[Path]) -> torch.Tensor:
             picture = Image.open(path).convert("RGB")
             side = min(picture.size) * 0.875
             left, top = (picture.width - side) / 2, (picture.height - side) / 2
-            small = picture.resize((224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+            small = picture.resize(
+                (224, 224), Image.Resampling.BICUBIC, (left, top, left + side, top + side)
+            )
             squares.append(torch.from_numpy(np.array(small)))
         batch = torch.stack(squares).to(encoder.device).permute(0, 3, 1, 2) / 127.5 - 1
         found.append(encoder.model.forward_features(batch).mean((2, 3)).cpu())
@@ -81,7 +105,9 @@ def bare_texts(encoder: TextEncoder, tokenizer, texts: list[str]) -> torch.Tenso
     found = []
     for start in range(0, len(texts), encoder.batch_size):
         part = texts[start : start + encoder.batch_size]
-        inputs = tokenizer(part, padding="longest", truncation=True, max_length=256, return_tensors="pt")
+        inputs = tokenizer(
+            part, padding="longest", truncation=True, max_length=256, return_tensors="pt"
+        )
         hidden = encoder.model(**inputs.to(encoder.device)).last_hidden_state
         weights = inputs["attention_mask"][..., None]
         found.append(((hidden * weights).sum(1) / weights.sum(1)).cpu())
@@ -132,16 +158,42 @@ def image_rows(folder: str) -> list[Row]:
         repeats=7,
     )
     return [
-        Row("image encoder / bare loop, same batches", ratio(times, "encoder", "bare"), OVERHEAD, "ratio"),
-        Row("image encoder / forward passes alone", ratio(times, "encoder", "arithmetic"), None, "ratio"),
-        Row("image encoder, 224 px", len(paths) / statistics.median(times["encoder"]), None, "pictures/s"),
-        Row("image features again, from the cache", len(paths) / statistics.median(epochs["read"]), None, "pictures/s"),
-        Row("uncached epoch (encode + head) / cached epoch", ratio(epochs, "uncached", "cached"), None, "ratio"),
+        Row(
+            "image encoder / bare loop, same batches",
+            ratio(times, "encoder", "bare"),
+            OVERHEAD,
+            "ratio",
+        ),
+        Row(
+            "image encoder / forward passes alone",
+            ratio(times, "encoder", "arithmetic"),
+            None,
+            "ratio",
+        ),
+        Row(
+            "image encoder, 224 px",
+            len(paths) / statistics.median(times["encoder"]),
+            None,
+            "pictures/s",
+        ),
+        Row(
+            "image features again, from the cache",
+            len(paths) / statistics.median(epochs["read"]),
+            None,
+            "pictures/s",
+        ),
+        Row(
+            "uncached epoch (encode + head) / cached epoch",
+            ratio(epochs, "uncached", "cached"),
+            None,
+            "ratio",
+        ),
     ]
 
 
 def text_rows(folder: str) -> list[Row]:
-    """Compare the text encoder with the plain loop; sorting by length makes it the faster of the two."""
+    """Compare the text encoder with the plain loop; sorting by length makes it the faster of the
+    two."""
     from transformers import AutoTokenizer
 
     from mmtutor.files.weights import locate
@@ -165,7 +217,8 @@ def text_rows(folder: str) -> list[Row]:
 
 
 def anonymous_mb() -> float:
-    """Return this process's memory that is not backed by a file, in MB: what a memory map is meant to spare."""
+    """Return this process's memory that is not backed by a file, in MB: what a memory map is meant
+    to spare."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
@@ -173,7 +226,8 @@ def anonymous_mb() -> float:
 
 
 def peak_while_reading(rows: int, folder: str, copy: bool = False) -> float:
-    """Store `rows` features, then read all of them in batches; return by how many MB the process grew.
+    """Store `rows` features, then read all of them in batches; return by how many MB the process
+    grew.
 
     copy: first copy them into memory, as a reader without a memory map would.
     """
@@ -207,7 +261,12 @@ def memory_rows(folder: str) -> list[Row]:
     size = 10 * ROWS * DIM * 4 / 2**20
     assert copied > 0.9 * size, "the meter does not see memory that is taken"
     return [
-        Row("memory while reading 10x the features (flat): growth", max(tenfold - once, 0.0), FLAT_MB, "MB"),
+        Row(
+            "memory while reading 10x the features (flat): growth",
+            max(tenfold - once, 0.0),
+            FLAT_MB,
+            "MB",
+        ),
         Row("  the same without the memory map", copied - once, None, "MB"),
     ]
 

@@ -1,8 +1,10 @@
-"""Each fusion, forward and backward, against its own matrix products alone; what it keeps for backward; how it grows.
+"""Each fusion, forward and backward, against its own matrix products alone; what it keeps for
+backward; how it grows.
 
-One thread, batch 256, three modalities of width 128; tensor: 32 each, 33³ entries; low rank: rank 4, out 128;
-attention: three sequences of 20 steps, width 64, 4 heads. The bound is what no implementation can leave out:
-the matrix products (or `torch.cat`) in bare torch under autograd.
+One thread, batch 256, three modalities of width 128; tensor: 32 each, 33³ entries; low rank: rank
+4, out 128;
+attention: three sequences of 20 steps, width 64, 4 heads. The bound is what no implementation can
+leave out: the matrix products (or `torch.cat`) in bare torch under autograd.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def inputs(dims: dict[str, int], steps: int | None = None) -> dict[str, Tensor]:
     """Random features that ask for a gradient, as an encoder's output does."""
     generator = torch.Generator().manual_seed(0)
     shape = (BATCH,) if steps is None else (BATCH, steps)
-    return {m: torch.randn(*shape, d, generator=generator, requires_grad=True) for m, d in dims.items()}
+    return {
+        m: torch.randn(*shape, d, generator=generator, requires_grad=True) for m, d in dims.items()
+    }
 
 
 def dims_of(count: int, width: int) -> dict[str, int]:
@@ -59,11 +63,14 @@ def dims_of(count: int, width: int) -> dict[str, int]:
 
 
 def step(forward: Callable[..., Tensor], x: dict[str, Tensor], *more: object) -> Callable[[], None]:
-    """Return one forward and backward pass, as training makes it; `forward` returns a tensor or several."""
+    """Return one forward and backward pass, as training makes it; `forward` returns a tensor or
+    several."""
     parameters = list(forward.parameters()) if isinstance(forward, nn.Module) else []
     with torch.no_grad():
         outputs = forward(x, *more)
-        upstream = [torch.randn_like(o) for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        upstream = [
+            torch.randn_like(o) for o in (outputs if isinstance(outputs, tuple) else (outputs,))
+        ]
 
     def run() -> None:
         for leaf in [*x.values(), *parameters]:
@@ -75,11 +82,16 @@ def step(forward: Callable[..., Tensor], x: dict[str, Tensor], *more: object) ->
 
 
 class Products(nn.Module):
-    """Linear layers only: name → (width in, width out); one call per entry of `calls`, (name, modality)."""
+    """Linear layers only: name → (width in, width out); one call per entry of `calls`, (name,
+    modality)."""
 
-    def __init__(self, calls: list[tuple[str, str]], shapes: dict[str, tuple[int, int]], bias: bool = True) -> None:
+    def __init__(
+        self, calls: list[tuple[str, str]], shapes: dict[str, tuple[int, int]], bias: bool = True
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({name: nn.Linear(*shape, bias=bias) for name, shape in shapes.items()})
+        self.layers = nn.ModuleDict(
+            {name: nn.Linear(*shape, bias=bias) for name, shape in shapes.items()}
+        )
         self.calls = calls
 
     def forward(self, x: dict[str, Tensor]) -> tuple[Tensor, ...]:
@@ -87,10 +99,12 @@ class Products(nn.Module):
 
 
 class AttentionProducts(nn.Module):
-    """All matrix products of an attention fusion: layers, scores, weighted sums; no softmax, norm or residual."""
+    """All matrix products of an attention fusion: layers, scores, weighted sums; no softmax, norm
+    or residual."""
 
     def __init__(self, fusion: nn.Module, pairs: int, heads: int, extra: int) -> None:
-        """pairs: how many others a modality reads from; extra: bottleneck steps that go with each sequence."""
+        """pairs: how many others a modality reads from; extra: bottleneck steps that go with each
+        sequence."""
         super().__init__()
         self.fusion, self.pairs, self.heads = fusion, pairs, heads
         self.extra = torch.zeros(BATCH, extra, fusion.out_features)
@@ -116,9 +130,13 @@ class AttentionProducts(nn.Module):
 
 
 def _linears(fusion: nn.Module, m: str) -> list[tuple[list[nn.Module], nn.Module, list[nn.Module]]]:
-    """Return, layer by layer, the mixing layers (query first), the output layer and the two of the feed-forward."""
+    """Return, layer by layer, the mixing layers (query first), the output layer and the two of the
+    feed-forward."""
     if isinstance(fusion, CrossAttentionFusion):
-        return [([e.query[m], e.tell[m]], e.out[m], [e.think[m][1], e.think[m][3]]) for e in fusion.exchange]
+        return [
+            ([e.query[m], e.tell[m]], e.out[m], [e.think[m][1], e.think[m][3]])
+            for e in fusion.exchange
+        ]
     return [([y[m].mix], y[m].out, [y[m].think[1], y[m].think[3]]) for y in fusion.layers]
 
 
@@ -131,14 +149,34 @@ def contests() -> dict[str, tuple[Callable, Callable, dict[str, Tensor], float |
     neck = BottleneckFusion(dims_of(3, 64), 64, bottlenecks=4, heads=4, layers=1)
     film = FilmFusion(three, WIDTH, "text")
     return {
-        "concat": (ConcatFusion(three), lambda x: torch.cat(list(x.values()), 1), inputs(three), 1.3),
+        "concat": (
+            ConcatFusion(three),
+            lambda x: torch.cat(list(x.values()), 1),
+            inputs(three),
+            1.3,
+        ),
         "sum": (SumFusion(three, WIDTH), _one_each(three, WIDTH), inputs(three), 1.5),
-        "gate, 3 modalities": (GatedFusion(three, WIDTH), _gate_products(three), inputs(three), 2.1),
+        "gate, 3 modalities": (
+            GatedFusion(three, WIDTH),
+            _gate_products(three),
+            inputs(three),
+            2.1,
+        ),
         "GMU, 2 modalities": (GatedFusion(two, WIDTH), _gate_products(two), inputs(two), 1.75),
         "FiLM": (film, _film_products(three), inputs(three), 1.85),
         "tensor 33³": (TensorFusion(small), _outer, inputs(small), 1.3),
-        "tensor + linear, recomputed": (tensor_head, _outer_and_linear(tensor_head), inputs(small), 1.3),
-        "low rank 4": (LowRankFusion(three, WIDTH, 4), _one_each(three, 4 * WIDTH), inputs(three), 1.75),
+        "tensor + linear, recomputed": (
+            tensor_head,
+            _outer_and_linear(tensor_head),
+            inputs(small),
+            1.3,
+        ),
+        "low rank 4": (
+            LowRankFusion(three, WIDTH, 4),
+            _one_each(three, 4 * WIDTH),
+            inputs(three),
+            1.75,
+        ),
         "cross-attention, 6 pairs": (
             cross,
             AttentionProducts(cross, 2, 4, 0),
@@ -168,7 +206,9 @@ def _film_products(dims: dict[str, int]) -> Products:
 
 def _outer(x: dict[str, Tensor]) -> Tensor:
     a, b, c = (F.pad(v, (1, 0), value=1.0) for v in x.values())
-    return torch.bmm(torch.bmm(a[:, :, None], b[:, None, :]).flatten(1)[:, :, None], c[:, None, :]).flatten(1)
+    return torch.bmm(
+        torch.bmm(a[:, :, None], b[:, None, :]).flatten(1)[:, :, None], c[:, None, :]
+    ).flatten(1)
 
 
 def _outer_and_linear(model: FusionClassifier) -> nn.Module:
@@ -181,12 +221,15 @@ def _times() -> list[Row]:
     found = []
     for name, (ours, bound, x, limit) in contests().items():
         times = turns({"ours": step(ours, x), "bound": step(bound, x)}, repeats=REPEATS, warm=5)
-        found.append(Row(f"{name} / its matrix products", ratio(times, "ours", "bound"), limit, "ratio"))
+        found.append(
+            Row(f"{name} / its matrix products", ratio(times, "ours", "bound"), limit, "ratio")
+        )
     return found
 
 
 def kept(forward: Callable[..., Tensor], x: dict[str, Tensor], *more: object) -> int:
-    """Return the bytes that autograd keeps between forward and backward, weights and inputs not counted."""
+    """Return the bytes that autograd keeps between forward and backward, weights and inputs not
+    counted."""
     known = {t.untyped_storage().data_ptr() for t in x.values()}
     if isinstance(forward, nn.Module):
         known |= {p.untyped_storage().data_ptr() for p in forward.parameters()}
@@ -219,25 +262,39 @@ def peak(action: Callable[[], object]) -> int:
 
 def _memory() -> list[Row]:
     found = contests()
-    limits = {"low rank 4": 2.7, "cross-attention, 6 pairs": 100.0, "tensor + linear, recomputed": 1.0}
+    limits = {
+        "low rank 4": 2.7,
+        "cross-attention, 6 pairs": 100.0,
+        "tensor + linear, recomputed": 1.0,
+    }
     table = [
         Row(f"{name}: kept for backward", kept(ours, x) / MB, limits.get(name), "MB")
         for name, (ours, _, x, _) in found.items()
     ]
     tensor, _, x, _ = found["tensor 33³"]
-    table.append(Row("tensor 33³: peak of the forward pass", peak(lambda: tensor(x)) / MB, 43.0, "MB"))
-    table.append(Row("tensor 33³: peak, forward and backward", peak(step(tensor, x)) / MB, None, "MB"))
+    table.append(
+        Row("tensor 33³: peak of the forward pass", peak(lambda: tensor(x)) / MB, 43.0, "MB")
+    )
+    table.append(
+        Row("tensor 33³: peak, forward and backward", peak(step(tensor, x)) / MB, None, "MB")
+    )
     return [*table, *_growth()]
 
 
 def _growth() -> list[Row]:
-    """The exponents with which the fused representation grows with the width: M for the tensor, 0 for low rank."""
+    """The exponents with which the fused representation grows with the width: M for the tensor, 0
+    for low rank."""
     table = []
     for count in (2, 3):
         size = {w: _tensor_peak(count, w) for w in (32, 64)}
         exponent = math.log(size[64] / size[32], 65 / 33)
         table.append(
-            Row(f"tensor, {count} modalities: memory grows as width to the", exponent, count + 0.15, "exponent")
+            Row(
+                f"tensor, {count} modalities: memory grows as width to the",
+                exponent,
+                count + 0.15,
+                "exponent",
+            )
         )
     size = {w: kept(LowRankFusion(dims_of(3, w), WIDTH, 4), inputs(dims_of(3, w))) for w in (8, 64)}
     table.append(Row("low rank: kept at width 64 / at width 8", size[64] / size[8], 1.05, "ratio"))
@@ -255,8 +312,12 @@ def _masks() -> list[Row]:
     everybody = {m: torch.ones(BATCH, dtype=torch.bool) for m in NAMES[:3]}
     for name, (ours, _, x, _) in contests().items():
         if len(x) == 3:
-            times = turns({"mask": step(ours, x, everybody), "none": step(ours, x)}, repeats=REPEATS, warm=5)
-            table.append(Row(f"{name}: all present / no mask", ratio(times, "mask", "none"), None, "ratio"))
+            times = turns(
+                {"mask": step(ours, x, everybody), "none": step(ours, x)}, repeats=REPEATS, warm=5
+            )
+            table.append(
+                Row(f"{name}: all present / no mask", ratio(times, "mask", "none"), None, "ratio")
+            )
     return table
 
 

@@ -1,7 +1,9 @@
-"""Neighbours by trees against all pairs, how their time and memory grow with the samples; one decomposition's time.
+"""Neighbours by trees against all pairs, how their time and memory grow with the samples; one
+decomposition's time.
 
-One thread. Gaussians of correlation .9, d columns on each side. All pairs: the same estimator by distance matrices in
-numpy, N² numbers at once. Gates: 2 × 2 × 2 and, with all cells filled at random, up to 5 × 5 × 5.
+One thread. Gaussians of correlation .9, d columns on each side. All pairs: the same estimator by
+distance matrices in numpy, N² numbers at once. Gates: 2 × 2 × 2 and, with all cells filled at
+random, up to 5 × 5 × 5.
 """
 
 from __future__ import annotations
@@ -51,27 +53,44 @@ def _neighbours() -> list[Row]:
     table = []
     for d, limits in ((1, (0.25, 3.0)), (5, (0.6, 6.0))):
         few, many = samples(FEW, d), samples(MANY, d)
-        times = turns({"trees": _call(ksg_mi, few), "pairs": _call(all_pairs, few)}, repeats=5, warm=1)
+        times = turns(
+            {"trees": _call(ksg_mi, few), "pairs": _call(all_pairs, few)}, repeats=5, warm=1
+        )
         table.append(
-            Row(f"KSG, n = 2,000, d = {d}: trees / all pairs", ratio(times, "trees", "pairs"), limits[0], "ratio")
+            Row(
+                f"KSG, n = 2,000, d = {d}: trees / all pairs",
+                ratio(times, "trees", "pairs"),
+                limits[0],
+                "ratio",
+            )
         )
         times = turns({"few": _call(ksg_mi, few), "many": _call(ksg_mi, many)}, repeats=3)
         growth = ratio(times, "many", "few") * FEW / MANY
-        table.append(Row(f"KSG, d = {d}: time per sample, n = 20,000 / 2,000", growth, limits[1], "ratio"))
+        table.append(
+            Row(f"KSG, d = {d}: time per sample, n = 20,000 / 2,000", growth, limits[1], "ratio")
+        )
         table.append(Row(f"KSG, n = 20,000, d = {d}", min(times["many"]), None, "s"))
     return table
 
 
 def _memory() -> list[Row]:
-    """Python's and numpy's own; the trees' nodes, which are not counted, are smaller than the samples."""
+    """Python's and numpy's own; the trees' nodes, which are not counted, are smaller than the
+    samples."""
     table = []
     for d in (1, 5):
         peaks = {n: peak(_call(ksg_mi, samples(n, d))) for n in (FEW, MANY)}
         table.append(Row(f"KSG, n = 20,000, d = {d}: peak memory", peaks[MANY] / MB, 30.0, "MB"))
         growth = peaks[MANY] / peaks[FEW] * FEW / MANY
-        table.append(Row(f"KSG, d = {d}: memory per sample, n = 20,000 / 2,000", growth, 1.2, "ratio"))
+        table.append(
+            Row(f"KSG, d = {d}: memory per sample, n = 20,000 / 2,000", growth, 1.2, "ratio")
+        )
     table.append(
-        Row("all pairs, n = 2,000, d = 1: peak memory", peak(_call(all_pairs, samples(FEW, 1))) / MB, None, "MB")
+        Row(
+            "all pairs, n = 2,000, d = 1: peak memory",
+            peak(_call(all_pairs, samples(FEW, 1))) / MB,
+            None,
+            "MB",
+        )
     )
     return table
 
@@ -95,7 +114,8 @@ def _networks() -> list[Row]:
     x, y = samples(FEW, 10)
     actions = {f.__name__: _call(f, (x, y)) for f in (infonce_mi, mine_mi)}
     return [
-        Row(f"{name}, n = 2,000, d = 10", s, None, "s") for name, s in interleaved(actions, repeats=1, warm=0).items()
+        Row(f"{name}, n = 2,000, d = 10", s, None, "s")
+        for name, s in interleaved(actions, repeats=1, warm=0).items()
     ]
 
 

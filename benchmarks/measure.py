@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: `value` in `unit`; `limit` is the most it may be, None for a figure shown for orientation."""
+    """One figure: `value` in `unit`; `limit` is the most it may be, None for a figure shown for
+    orientation."""
 
     name: str
     value: float
@@ -23,8 +24,11 @@ class Row:
         return self.limit is None or self.value <= self.limit
 
 
-def turns(actions: dict[str, Callable[[], object]], repeats: int, warm: int = 0) -> dict[str, list[float]]:
-    """Return the seconds of each action, turn by turn, the order reversed at every turn; `warm` turns go first.
+def turns(
+    actions: dict[str, Callable[[], object]], repeats: int, warm: int = 0
+) -> dict[str, list[float]]:
+    """Return the seconds of each action, turn by turn, the order reversed at every turn; `warm`
+    turns go first.
 
     A slow moment of the machine hits all actions alike.
     """
@@ -41,14 +45,19 @@ def turns(actions: dict[str, Callable[[], object]], repeats: int, warm: int = 0)
 def ratio(times: dict[str, list[float]], above: str, below: str) -> float:
     """Return the median over the turns of one action's time divided by another's.
 
-    Taken within a turn, since what else the machine does meanwhile moves numerator and denominator together.
+    Taken within a turn, since what else the machine does meanwhile moves numerator and denominator
+    together.
     """
     return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
 
 
-def interleaved(actions: dict[str, Callable[[], object]], repeats: int = 15, warm: int = 2) -> dict[str, float]:
+def interleaved(
+    actions: dict[str, Callable[[], object]], repeats: int = 15, warm: int = 2
+) -> dict[str, float]:
     """Return the median seconds of each action, the actions taking turns."""
-    return {name: statistics.median(seconds) for name, seconds in turns(actions, repeats, warm).items()}
+    return {
+        name: statistics.median(seconds) for name, seconds in turns(actions, repeats, warm).items()
+    }
 
 
 def as_table(rows: list[Row]) -> str:

@@ -1,9 +1,11 @@
-"""Four estimators of mutual information against the exact value, over seeds; writes the results file of chapter 9.
+"""Four estimators of mutual information against the exact value, over seeds; writes the results
+file of chapter 9.
 
 python -m benchmarks.mi_estimators       two processes (about five minutes on two idle cores)
 
-Gaussian pairs of d columns on each side, column i of x with column i of y of correlation rho, all else independent.
-Every estimator gets the same n samples; the networks set half of them aside for the bound.
+Gaussian pairs of d columns on each side, column i of x with column i of y of correlation rho, all
+else independent. Every estimator gets the same n samples; the networks set half of them aside for
+the bound.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def gaussian_pair(n: int, d: int, rho: float, seed: int) -> tuple[np.ndarray, np
 
 
 def row(d: int, rho: float, n: int, seed: int) -> dict[str, float]:
-    """Return estimator → nats; of the networks the bound on fresh samples and, for comparison, on training samples."""
+    """Return estimator → nats; of the networks the bound on fresh samples and, for comparison, on
+    training samples."""
     x, y = gaussian_pair(n, d, rho, seed)
     found = {"histogram": histogram_mi(x[:, 0], y[:, 0])} if d == 1 else {}
     found["KSG"] = ksg_mi(x, y)
@@ -50,7 +53,11 @@ def row(d: int, rho: float, n: int, seed: int) -> dict[str, float]:
 
 SETTINGS = [(d, rho, N) for d in WIDTHS for rho in DEPENDENCE]
 SETTINGS += [(WIDTHS[-1], rho, n) for rho in DEPENDENCE for n in SIZES]
-PLAN = {f"d={d}/rho={rho}/n={n}/{seed}": (d, rho, n, seed) for d, rho, n in SETTINGS for seed in range(SEEDS)}
+PLAN = {
+    f"d={d}/rho={rho}/n={n}/{seed}": (d, rho, n, seed)
+    for d, rho, n in SETTINGS
+    for seed in range(SEEDS)
+}
 
 
 def _task(key: str) -> tuple[str, dict[str, float]]:
@@ -67,7 +74,10 @@ def main() -> None:
             print(f"estimators {len(found)}/{len(PLAN)} {key}", flush=True)
         pool.close()
         pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch {torch.__version__.split('+')[0]}"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch"
+        f" {torch.__version__.split('+')[0]}"
+    )
     save_results(
         RESULTS / "estimators.json",
         command="python -m benchmarks.mi_estimators",

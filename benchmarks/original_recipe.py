@@ -1,11 +1,12 @@
-"""What the original recipe costs beside frozen, cached features; writes the results file of chapter 1.
+"""What the original recipe costs beside frozen, cached features; writes the results file of chapter
+1.
 
 python -m benchmarks.original_recipe            measure all three ways, each in a fresh process, and write the file
 python -m benchmarks.original_recipe PART       measure one: recipe, encoders or head; prints one line of JSON
 
-The epoch is one pass over 590 posts (the pictures and captions of oasis), pictures of 224 × 224, 48 tokens, batch 32.
-Steps cost the same whatever the pixels show, so generated pictures and sentences stand in for them and nothing is
-downloaded.
+The epoch is one pass over 590 posts (the pictures and captions of oasis), pictures of 224 × 224, 48
+tokens, batch 32. Steps cost the same whatever the pixels show, so generated pictures and sentences
+stand in for them and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -29,11 +30,18 @@ from mmtutor.report import save_results
 
 POSTS, BATCH, CLASSES, STEPS = 590, 32, 3, 5
 FEATURES = 1280 + 384
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "01_first_fusion" / "results" / "original_recipe.json"
+RESULTS = (
+    Path(__file__).resolve().parent.parent
+    / "book"
+    / "01_first_fusion"
+    / "results"
+    / "original_recipe.json"
+)
 
 
 def recipe() -> dict:
-    """Train the original recipe for a few steps; the epoch is so many steps of the median length."""
+    """Train the original recipe for a few steps; the epoch is so many steps of the median
+    length."""
     torch.manual_seed(0)
     model = OriginalRecipe(CLASSES)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -48,16 +56,25 @@ def recipe() -> dict:
     with torch.device("meta"):
         shapes = OriginalRecipe(CLASSES)
     flops = flops_per_sample(shapes, *meta_inputs(4))
-    return {"seconds_per_epoch": math.ceil(POSTS / BATCH) * statistics.median(seconds), "flops_per_sample": flops}
+    return {
+        "seconds_per_epoch": math.ceil(POSTS / BATCH) * statistics.median(seconds),
+        "flops_per_sample": flops,
+    }
 
 
 def encoders() -> dict:
-    """Run the two packaged encoders once over as many generated pictures and sentences, no cache."""
+    """Run the two packaged encoders once over as many generated pictures and sentences, no
+    cache."""
     from mmtutor.encoders import ImageEncoder, TextEncoder
 
-    image, text = ImageEncoder("efficientnet-lite0", cache=False), TextEncoder("minilm", cache=False)
+    image, text = (
+        ImageEncoder("efficientnet-lite0", cache=False),
+        TextEncoder("minilm", cache=False),
+    )
     pixels = torch.randint(0, 256, (POSTS, 400, 500, 3), dtype=torch.uint8).numpy()
-    sentences = [f"a picture of {i} things beside a river on a quiet evening in spring" for i in range(POSTS)]
+    sentences = [
+        f"a picture of {i} things beside a river on a quiet evening in spring" for i in range(POSTS)
+    ]
     start = time.perf_counter()
     image.encode(list(pixels)), text.encode(sentences)
     return {"seconds_per_epoch": time.perf_counter() - start, "flops_per_sample": None}
@@ -69,7 +86,10 @@ def head() -> dict:
     from mmtutor.training import fit
     from mmtutor.types import Samples
 
-    data = Samples({"image": torch.randn(POSTS, 1280), "text": torch.randn(POSTS, 384)}, torch.randint(0, 3, (POSTS,)))
+    data = Samples(
+        {"image": torch.randn(POSTS, 1280), "text": torch.randn(POSTS, 384)},
+        torch.randint(0, 3, (POSTS,)),
+    )
     model = FusionClassifier(ConcatFusion({"image": 1280, "text": 384}), CLASSES)
     torch.set_num_threads(1)  # a head this small is slower on two threads; the other parts use two
     fit(model, data, epochs=2, lr=1e-3, batch_size=BATCH, device="cpu")
@@ -98,12 +118,17 @@ def main(arguments: list[str]) -> None:
     rows = {}
     for part in PARTS:
         command = [sys.executable, "-m", "benchmarks.original_recipe", part]
-        rows[part] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows[part] = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
         print(part, rows[part])
     save_results(
         RESULTS,
         command="make results",
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, 2 threads, torch {torch.__version__.split('+')[0]}",
+        machine=(
+            f"{platform.machine()}, {os.cpu_count()} cores, 2 threads, torch"
+            f" {torch.__version__.split('+')[0]}"
+        ),
         rows=rows,
     )
 

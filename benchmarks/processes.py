@@ -18,17 +18,36 @@ DIMS = {"image": 1280, "text": 384}
 
 
 def rows() -> list[Row]:
-    """Time the training alone, not the start of the interpreters, in one and in two single-threaded processes."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    """Time the training alone, not the start of the interpreters, in one and in two single-threaded
+    processes."""
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     one = _seconds([sys.executable, "-m", "benchmarks.processes"])
     two = _seconds([*torchrun, "-m", "benchmarks.processes"])
-    return [Row("two processes / one, wide model, batch 1024", two / one, None, "ratio of time (0.5 is ideal)")]
+    return [
+        Row(
+            "two processes / one, wide model, batch 1024",
+            two / one,
+            None,
+            "ratio of time (0.5 is ideal)",
+        )
+    ]
 
 
 def _seconds(command: list[str]) -> float:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     runs = [
-        float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+        float(
+            subprocess.run(
+                command, capture_output=True, text=True, check=True, env=environment
+            ).stdout
+        )
         for _ in range(3)
     ]
     return sorted(runs)[1]

@@ -1,4 +1,5 @@
-"""Find the picture for a caption by ridge, CCA and InfoNCE, on themes never seen in training: results of chapter 7.
+"""Find the picture for a caption by ridge, CCA and InfoNCE, on themes never seen in training:
+results of chapter 7.
 
 python -m benchmarks.retrieval    needs the data set oasis; about five minutes on one idle core
 """
@@ -21,7 +22,9 @@ from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.evaluation import folds, grouped_split
 from mmtutor.report import save_results
 
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "07_alignment" / "results" / "retrieval.json"
+RESULTS = (
+    Path(__file__).resolve().parent.parent / "book" / "07_alignment" / "results" / "retrieval.json"
+)
 KS = (1, 5, 10)
 SPLITS, REPEATS = 4, 2
 PENALTIES = (10, 100, 1000, 3000, 10000, 30000)
@@ -74,7 +77,8 @@ def ridge(train: Pair, new: Pair, penalty: float) -> Pair:
 
 
 def tuned_ridge(train: Pair, fit: Pair, held: Pair, new: Pair) -> tuple[Pair, dict]:
-    """Choose the penalty on `held`, fit on all of `train`; return `new` in one space, and what was chosen."""
+    """Choose the penalty on `held`, fit on all of `train`; return `new` in one space, and what was
+    chosen."""
     best = max(PENALTIES, key=lambda penalty: mean_recall(*ridge(fit, held, penalty)))
     return ridge(train, new, best), {"penalty": best}
 
@@ -84,17 +88,26 @@ def tuned_cca(train: Pair, fit: Pair, held: Pair, new: Pair) -> tuple[Pair, dict
     trials = {}
     for shrinkage in SHRINKAGES:
         a, b, _ = cca(*fit, dims=max(DIMS), shrinkage=shrinkage)
-        trials |= {(shrinkage, d): mean_recall(held[0] @ a[:, :d], held[1] @ b[:, :d]) for d in DIMS}
+        trials |= {
+            (shrinkage, d): mean_recall(held[0] @ a[:, :d], held[1] @ b[:, :d]) for d in DIMS
+        }
     shrinkage, dims = max(trials, key=trials.get)
     a, b, _ = cca(*train, dims=dims, shrinkage=shrinkage)
     return (new[0] @ a, new[1] @ b), {"shrinkage": shrinkage, "dims": dims}
 
 
-def trained(pairs: Pair, new: Pair, dropout: float, temperature: float, stops: tuple[int, ...]) -> Iterator[Pair]:
-    """Train one linear head per modality with InfoNCE, all pairs in each step; yield `new` in one space at stops."""
+def trained(
+    pairs: Pair, new: Pair, dropout: float, temperature: float, stops: tuple[int, ...]
+) -> Iterator[Pair]:
+    """Train one linear head per modality with InfoNCE, all pairs in each step; yield `new` in one
+    space at stops."""
     torch.manual_seed(0)
-    picture, caption = (nn.Sequential(nn.Dropout(dropout), nn.Linear(x.shape[1], WIDTH)) for x in pairs)
-    optimizer = torch.optim.AdamW([*picture.parameters(), *caption.parameters()], lr=3e-3, weight_decay=0.1)
+    picture, caption = (
+        nn.Sequential(nn.Dropout(dropout), nn.Linear(x.shape[1], WIDTH)) for x in pairs
+    )
+    optimizer = torch.optim.AdamW(
+        [*picture.parameters(), *caption.parameters()], lr=3e-3, weight_decay=0.1
+    )
     for step in range(1, max(stops) + 1):
         picture.train(), caption.train()
         loss = info_nce(picture(pairs[0]), caption(pairs[1]), temperature)
@@ -117,27 +130,41 @@ def tuned_heads(train: Pair, fit: Pair, held: Pair, new: Pair, dropout: float) -
     trials = {}
     for temperature in TEMPERATURES:
         spaces = trained(fit, held, dropout, temperature, STOPS)
-        trials |= {(temperature, stop): mean_recall(*pair) for stop, pair in zip(STOPS, spaces, strict=True)}
+        trials |= {
+            (temperature, stop): mean_recall(*pair)
+            for stop, pair in zip(STOPS, spaces, strict=True)
+        }
     temperature, steps = max(trials, key=trials.get)
-    return heads(train, new, dropout, temperature, steps), {"temperature": temperature, "steps": steps}
+    return heads(train, new, dropout, temperature, steps), {
+        "temperature": temperature,
+        "steps": steps,
+    }
 
 
 def shuffled(train: Pair) -> Pair:
     """Return the pairs with the captions in a random order: the control."""
-    return train[0], train[1][torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(0))]
+    return train[0], train[1][
+        torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(0))
+    ]
 
 
 def scores(pictures: Tensor, captions: Tensor, groups: np.ndarray) -> dict[str, list[float]]:
     """Return recall of the right picture, and of any picture of the right theme, at 1, 5 and 10."""
     theme = theme_recall(captions, pictures, groups)
-    return {"recall": list(recall_at_k(captions, pictures, KS).values()), "theme": list(theme.values())}
+    return {
+        "recall": list(recall_at_k(captions, pictures, KS).values()),
+        "theme": list(theme.values()),
+    }
 
 
 def split_row(number: int) -> dict:
-    """Return sizes, and per method recall and theme recall at 1, 5, 10 with the settings chosen, for one split."""
+    """Return sizes, and per method recall and theme recall at 1, 5, 10 with the settings chosen,
+    for one split."""
     dataset, features = oasis()
     rows, test = all_splits()[number]
-    rest, part = grouped_split(dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number)
+    rest, part = grouped_split(
+        dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number
+    )
     x = [standardised(v, rows) for v in features]
     train, fit, held, new = (tuple(v[at] for v in x) for at in (rows, rows[rest], rows[part], test))
     spaces = {
@@ -153,7 +180,11 @@ def split_row(number: int) -> dict:
         "ridge, shuffled": (ridge(mixed, new, weight), {}),
         "InfoNCE, shuffled": (heads(mixed, new, DROPOUT, *settings), {}),
     }
-    result: dict = {"n_train": len(rows), "n_test": len(test), "themes": len(set(dataset.groups[test]))}
+    result: dict = {
+        "n_train": len(rows),
+        "n_test": len(test),
+        "themes": len(set(dataset.groups[test])),
+    }
     for name, (pair, chosen) in spaces.items():
         result[name] = scores(*pair, dataset.groups[test]) | {"chosen": chosen}
     sweep = {t: heads(train, new, DROPOUT, t, SWEEP_STEPS) for t in SWEEP}

@@ -1,8 +1,10 @@
-"""The sentiment tool's speed and memory: features, choosing, predicting, and what end-to-end training would take.
+"""The sentiment tool's speed and memory: features, choosing, predicting, and what end-to-end
+training would take.
 
 python -m benchmarks.sentiment         about six minutes on two cores; needs the data set mvsa
 
-The original recipe is measured on STEPS steps and counted up to the ten epochs for which it was published.
+The original recipe is measured on STEPS steps and counted up to the ten epochs for which it was
+published.
 """
 
 from __future__ import annotations
@@ -38,18 +40,27 @@ EPOCHS, POSTS, RAW = 10, 2000, 500
 STEPS = 5  # of the recipe: benchmarks.original_recipe's
 
 
-def write_table(path: Path, texts: Sequence[str], pictures: Sequence[str], labels: Sequence[str], n: int) -> Path:
+def write_table(
+    path: Path, texts: Sequence[str], pictures: Sequence[str], labels: Sequence[str], n: int
+) -> Path:
     """Write n posts, going round what is given as often as needed; ids make the rows differ."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["id", "text", "image", "label"])
-        posts = zip(itertools.cycle(texts), itertools.cycle(pictures), itertools.cycle(labels), range(n), strict=False)
+        posts = zip(
+            itertools.cycle(texts),
+            itertools.cycle(pictures),
+            itertools.cycle(labels),
+            range(n),
+            strict=False,
+        )
         table.writerows((k, text, picture, label) for text, picture, label, k in posts)
     return path
 
 
 def throughput(loaded: data.Dataset) -> Row:
-    """The tool's feature extraction from an empty cache, against bare loops over the same two networks."""
+    """The tool's feature extraction from an empty cache, against bare loops over the same two
+    networks."""
     text, image = TextEncoder(cache=False), ImageEncoder(cache=False)
     tokenizer, _ = load_text(locate("minilm").parent)
     text.model, image.model  # noqa: B018  loaded before anything is timed
@@ -70,33 +81,54 @@ def throughput(loaded: data.Dataset) -> Row:
 
     times = turns({"tool": tool, "bare": bare}, TURNS, warm=1)
     return Row(
-        "features, tool / bare loops (80 % of its throughput)", ratio(times, "tool", "bare"), 1 / 0.8, "ratio of time"
+        "features, tool / bare loops (80 % of its throughput)",
+        ratio(times, "tool", "bare"),
+        1 / 0.8,
+        "ratio of time",
     )
 
 
 def run(arguments: list[str], **environment: str) -> tuple[float, float]:
-    """Run `mmtutor ARGUMENTS` in a process of its own; return seconds and its peak anonymous memory in MB."""
+    """Run `mmtutor ARGUMENTS` in a process of its own; return seconds and its peak anonymous memory
+    in MB."""
     start, peak = time.perf_counter(), 0
-    child = subprocess.Popen([sys.executable, "-m", "mmtutor.cli", *arguments], env=os.environ | environment,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mmtutor.cli", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     while child.poll() is None:
         try:
             status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
-            peak = max(peak, next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")))
+            peak = max(
+                peak,
+                next(
+                    int(line.split()[1])
+                    for line in status.splitlines()
+                    if line.startswith("RssAnon")
+                ),
+            )
         except (OSError, StopIteration):  # not Linux, or it has just ended
             pass
         time.sleep(0.02)
     if child.returncode:
         raise RuntimeError(
-            f"mmtutor {' '.join(arguments)} ended with {child.returncode}: {child.stderr.read().decode()}"
+            f"mmtutor {' '.join(arguments)} ended with {child.returncode}:"
+            f" {child.stderr.read().decode()}"
         )
     return time.perf_counter() - start, peak / 1024
 
 
 def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
     """Choosing and training on all posts, predicting from raw files and from cached features."""
-    pictures, labels = [p.name for p in loaded.modalities["image"]], [loaded.classes[y] for y in loaded.labels]
-    table = write_table(place / "posts.csv", list(loaded.modalities["text"]), pictures, labels, POSTS)
+    pictures, labels = (
+        [p.name for p in loaded.modalities["image"]],
+        [loaded.classes[y] for y in loaded.labels],
+    )
+    table = write_table(
+        place / "posts.csv", list(loaded.modalities["text"]), pictures, labels, POSTS
+    )
     first = write_table(place / "first.csv", list(loaded.modalities["text"]), pictures, labels, RAW)
     images = loaded.modalities["image"][0].parent
     options = Options(images, cache=place / "train")
@@ -110,11 +142,18 @@ def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
     choosing = time.perf_counter() - start
     call = ["sentiment", "predict", str(place / "model"), str(first), "--images", str(images)]
     raw, _ = run([*call, "--out", str(place / "answers.csv")], MMTUTOR_CACHE=str(place / "raw"))
-    answers = turns({"cached": lambda: sum(1 for _ in predict(place / "model", table, options))}, 5, warm=1)["cached"]
+    answers = turns(
+        {"cached": lambda: sum(1 for _ in predict(place / "model", table, options))}, 5, warm=1
+    )["cached"]
     step = recipe()["seconds_per_epoch"] / -(-590 // BATCH)
     endless = EPOCHS * -(-POSTS // BATCH) * step
     best = report["methods"][report["winner"]]
-    notes = {"winner": best["name"], "macro-F1": best["macro_f1"], "features, s": encoding, "recipe, s a step": step}
+    notes = {
+        "winner": best["name"],
+        "macro-F1": best["macro_f1"],
+        "features, s": encoding,
+        "recipe, s a step": step,
+    }
     print(json.dumps(notes), file=sys.stderr)
     return [
         Row(f"choosing and training on {POSTS} posts, features cached", choosing, 60, "s"),
@@ -125,21 +164,39 @@ def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
             0.2,
             "ms a post",
         ),
-        Row("choosing and training / original recipe, 10 epochs", choosing / endless, 0.01, "ratio of time"),
-        Row("the same, extracting features once included", (encoding + choosing) / endless, None, "ratio of time"),
+        Row(
+            "choosing and training / original recipe, 10 epochs",
+            choosing / endless,
+            0.01,
+            "ratio of time",
+        ),
+        Row(
+            "the same, extracting features once included",
+            (encoding + choosing) / endless,
+            None,
+            "ratio of time",
+        ),
     ]
 
 
 def memory_rows(place: Path) -> list[Row]:
-    """Training on and predicting of 100,000 posts against 1,000: the same process, but for the table."""
+    """Training on and predicting of 100,000 posts against 1,000: the same process, but for the
+    table."""
     pictures, rng = place / "pictures", np.random.default_rng(0)
     pictures.mkdir()
     for k in range(40):
-        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(pictures / f"{k}.jpg")
-    texts = [f"{word} {other} day number {k}" for k, (word, other) in enumerate(itertools.product(WORDS, WORDS))]
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(
+            pictures / f"{k}.jpg"
+        )
+    texts = [
+        f"{word} {other} day number {k}"
+        for k, (word, other) in enumerate(itertools.product(WORDS, WORDS))
+    ]
     peaks: dict[tuple[str, int], float] = {}
     for n in (FEW, MANY):
-        table = write_table(place / f"{n}.csv", texts, [f"{k}.jpg" for k in range(40)], ["bad", "good", "fair"], n)
+        table = write_table(
+            place / f"{n}.csv", texts, [f"{k}.jpg" for k in range(40)], ["bad", "good", "fair"], n
+        )
         shared = {"MMTUTOR_CACHE": str(place / "flat")}
         call = [
             "sentiment",
@@ -155,9 +212,16 @@ def memory_rows(place: Path) -> list[Row]:
         _, peaks["training", n] = run([*call, "--folds", "2"], **shared)
         call = ["sentiment", "predict", str(place / f"m{n}"), str(table), "--images", str(pictures)]
         _, peaks["predicting", n] = run([*call, "--out", str(place / f"{n}.jsonl")], **shared)
-    print(json.dumps({f"{what} {n}": round(mb) for (what, n), mb in peaks.items()}), file=sys.stderr)
+    print(
+        json.dumps({f"{what} {n}": round(mb) for (what, n), mb in peaks.items()}), file=sys.stderr
+    )
     return [
-        Row(f"memory of {what} {MANY:,} posts / {FEW:,}", peaks[what, MANY] / peaks[what, FEW], 1.15, "ratio of peaks")
+        Row(
+            f"memory of {what} {MANY:,} posts / {FEW:,}",
+            peaks[what, MANY] / peaks[what, FEW],
+            1.15,
+            "ratio of peaks",
+        )
         for what in ("training", "predicting")
     ]
 

@@ -60,7 +60,9 @@ def table_of(name: str) -> Table:
         "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
     }
     rows = torch.arange(len(loaded.labels))
-    return Table(features, dict.fromkeys(features, rows), loaded.labels, loaded.groups, loaded.classes)
+    return Table(
+        features, dict.fromkeys(features, rows), loaded.labels, loaded.groups, loaded.classes
+    )
 
 
 def form(text: str) -> list[float]:
@@ -84,7 +86,11 @@ def colour(path: Path) -> list[float]:
     return [*rgb.mean((0, 1)), rgb.mean(2).std(), hsv[..., 1].mean()]
 
 
-SHORTCUTS = {"form of the text": ("text", form), "size of the picture": ("image", size), "colours": ("image", colour)}
+SHORTCUTS = {
+    "form of the text": ("text", form),
+    "size of the picture": ("image", size),
+    "colours": ("image", colour),
+}
 
 
 def shortcut_row(name: str) -> dict[str, list[float]]:
@@ -95,18 +101,29 @@ def shortcut_row(name: str) -> dict[str, list[float]]:
         x = np.array([look(sample) for sample in loaded.modalities[modality]], float)
         rows[shortcut] = []
         for train, test in folds(y, loaded.groups, splits=5, repeats=1):
-            forest = RandomForestClassifier(60, min_samples_leaf=5, class_weight="balanced", random_state=0)
+            forest = RandomForestClassifier(
+                60, min_samples_leaf=5, class_weight="balanced", random_state=0
+            )
             score = macro_f1(forest.fit(x[train], y[train]).predict(x[test]), y[test])
             rows[shortcut].append(round(score, 4))
     return rows
 
 
 def look_row(name: str) -> dict:
-    """Return counts of classes and of what repeats: reposts and how often their labels agree, and files; shortcuts."""
+    """Return counts of classes and of what repeats: reposts and how often their labels agree, and
+    files; shortcuts."""
     loaded = data.load(SETS[name])
     y, texts = loaded.labels.numpy(), [normalise(text) for text in loaded.modalities["text"]]
-    again = {text: [k for k, other in enumerate(texts) if other == text] for text in sorted(set(texts)) if text}
-    same = [np.mean([y[i] == y[j] for i in rows for j in rows if i < j]) for rows in again.values() if len(rows) > 1]
+    again = {
+        text: [k for k, other in enumerate(texts) if other == text]
+        for text in sorted(set(texts))
+        if text
+    }
+    same = [
+        np.mean([y[i] == y[j] for i in rows for j in rows if i < j])
+        for rows in again.values()
+        if len(rows) > 1
+    ]
     files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in loaded.modalities["image"]}
     return {
         "counts": np.bincount(y).tolist(),
@@ -120,10 +137,12 @@ def look_row(name: str) -> dict:
 
 
 def methods_row(name: str, split: str) -> dict:
-    """Return method → lists over the folds: macro-F1, accuracy, and ECE and log loss before and after calibration.
+    """Return method → lists over the folds: macro-F1, accuracy, and ECE and log loss before and
+    after calibration.
 
-    split: "grouped" as it should be, or "random", which lets kindred posts stand on both sides. Balanced opinions are
-    scored as they are ("raw") and calibrated on the answers of the other folds of the same repeat.
+    split: "grouped" as it should be, or "random", which lets kindred posts stand on both sides.
+    Balanced opinions are scored as they are ("raw") and calibrated on the answers of the other
+    folds of the same repeat.
     """
     table = table_of(name)
     groups = table.groups if split == "grouped" else None
@@ -134,18 +153,27 @@ def methods_row(name: str, split: str) -> dict:
         learnt[train] = True
         answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
         said.append(answers)
-    rows = {m: {key: [] for key in ("macro_f1", "accuracy", "ece_raw", "loss_raw", "ece", "loss")} for m in METHODS}
+    rows = {
+        m: {key: [] for key in ("macro_f1", "accuracy", "ece_raw", "loss_raw", "ece", "loss")}
+        for m in METHODS
+    }
     y = table.labels
     for number, (_, test) in enumerate(plan):
         mates = [k for k in range(number // 5 * 5, number // 5 * 5 + 5) if k != number]
         for m in METHODS:
             q = said[number][m]
-            fitted = calibrate(torch.cat([said[k][m] for k in mates]), y[np.concatenate([plan[k][1] for k in mates])])
+            fitted = calibrate(
+                torch.cat([said[k][m] for k in mates]),
+                y[np.concatenate([plan[k][1] for k in mates])],
+            )
             scores = {
-                "macro_f1": macro_f1(q.argmax(1), y[test]), "accuracy": accuracy(q.argmax(1), y[test]),
-                "ece_raw": expected_calibration_error(q, y[test]), "loss_raw": log_loss(q, y[test]),
-                "ece": expected_calibration_error(fitted(q), y[test]), "loss": log_loss(fitted(q), y[test]),
-            }  # fmt: skip
+                "macro_f1": macro_f1(q.argmax(1), y[test]),
+                "accuracy": accuracy(q.argmax(1), y[test]),
+                "ece_raw": expected_calibration_error(q, y[test]),
+                "loss_raw": log_loss(q, y[test]),
+                "ece": expected_calibration_error(fitted(q), y[test]),
+                "loss": log_loss(fitted(q), y[test]),
+            }
             for key, value in scores.items():
                 rows[m][key].append(round(value, 4))
     sizes = {"n_train": len(plan[0][0]), "n_test": len(plan[0][1])}
@@ -160,7 +188,9 @@ def weights_row(name: str, class_weights: str | None) -> dict:
     table = table_of(name)
     rows: dict[str, list[float]] = {key: [] for key in ("macro_f1", "accuracy", *table.classes)}
     for train, test in folds(table.labels, table.groups, splits=5, repeats=2):
-        learn, judge = (table.samples(torch.from_numpy(i), ("text", "image")) for i in (train, test))
+        learn, judge = (
+            table.samples(torch.from_numpy(i), ("text", "image")) for i in (train, test)
+        )
         guess = predict(fit_head(learn, 3, 2.0, class_weights=class_weights), judge).argmax(1)
         rows["macro_f1"].append(round(macro_f1(guess, judge.labels), 4))
         rows["accuracy"].append(round(accuracy(guess, judge.labels), 4))
@@ -170,7 +200,8 @@ def weights_row(name: str, class_weights: str | None) -> dict:
 
 
 def curve_row(name: str, size: int) -> dict:
-    """Return method → macro-F1 over ten grouped folds, learning from about `size` posts of each training part."""
+    """Return method → macro-F1 over ten grouped folds, learning from about `size` posts of each
+    training part."""
     table = table_of(name)
     plan = list(folds(table.labels, table.groups, splits=5, repeats=2))
     rows: dict[str, list[float]] = {m: [] for m in METHODS}
@@ -178,35 +209,47 @@ def curve_row(name: str, size: int) -> dict:
         learnt = torch.zeros(len(table), dtype=torch.bool)
         if size < 0.95 * len(train):
             share = size / len(train)
-            _, part = grouped_split(table.labels[train], table.groups[train], fraction=share, seed=number)
+            _, part = grouped_split(
+                table.labels[train], table.groups[train], fraction=share, seed=number
+            )
             train = train[part]
         learnt[train] = True
         answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
         for m in METHODS:
             rows[m].append(round(macro_f1(answers[m].argmax(1), table.labels[test]), 4))
-    return {"methods": rows, "sizes": {"n_train": min(size, len(plan[0][0])), "n_test": len(plan[0][1])}}
+    return {
+        "methods": rows,
+        "sizes": {"n_train": min(size, len(plan[0][0])), "n_test": len(plan[0][1])},
+    }
 
 
 class LastBlock(nn.Module):
-    """A copy of an encoder's last block, a pooling, and a linear layer: what fine-tuning may change here.
+    """A copy of an encoder's last block, a pooling, and a linear layer: what fine-tuning may change
+    here.
 
-    features[m] as `below` gives them → logits (B, C). Starts as the frozen encoder with the head given.
+    features[m] as `below` gives them → logits (B, C). Starts as the frozen encoder with the head
+    given.
     """
 
     def __init__(self, modality: str, network: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.modality = modality
         parts = (
-            [network.encoder.layer[-1]] if modality == "text" else [network.blocks[-1], network.conv_head, network.bn2]
+            [network.encoder.layer[-1]]
+            if modality == "text"
+            else [network.blocks[-1], network.conv_head, network.bn2]
         )
         self.block = copy.deepcopy(nn.ModuleList(parts)).requires_grad_(True)
         self.head = copy.deepcopy(head)
 
     def train(self, mode: bool = True) -> LastBlock:
-        """Leave batch normalisation and dropout as they are in use: a few hundred posts are no basis for statistics."""
+        """Leave batch normalisation and dropout as they are in use: a few hundred posts are no
+        basis for statistics."""
         return super().train(False)
 
-    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
         x = features[self.modality]
         if self.modality == "image":
             for layer in self.block:
@@ -214,13 +257,18 @@ class LastBlock(nn.Module):
             return self.head({"image": x.mean((2, 3))})
         longest = int(masks["text"].sum(1).max())  # of this batch: no time is spent on padding
         x, mask = x[:, :longest], masks["text"][:, :longest]
-        hidden = self.block[0](x, attention_mask=torch.where(mask, 0.0, torch.finfo(x.dtype).min)[:, None, None])
-        return self.head({"text": mean_pool(hidden[0] if isinstance(hidden, tuple) else hidden, mask)})
+        hidden = self.block[0](
+            x, attention_mask=torch.where(mask, 0.0, torch.finfo(x.dtype).min)[:, None, None]
+        )
+        return self.head(
+            {"text": mean_pool(hidden[0] if isinstance(hidden, tuple) else hidden, mask)}
+        )
 
 
 @torch.no_grad()
 def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
-    """Return what enters the last block, for all posts, and the network. Computed once: it is frozen."""
+    """Return what enters the last block, for all posts, and the network. Computed once: it is
+    frozen."""
     loaded = data.load(SETS[name])
     if modality == "image":
         encoder = ImageEncoder("efficientnet-lite0", cache=False)
@@ -239,7 +287,10 @@ def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
     network.encoder.layer[-1].register_forward_pre_hook(keep, with_kwargs=True)
     ids = encoder._ids(list(loaded.modalities["text"]))
     longest = max(map(len, ids))
-    x, mask = torch.zeros(len(ids), longest, encoder.dim), torch.zeros(len(ids), longest, dtype=torch.bool)
+    x, mask = (
+        torch.zeros(len(ids), longest, encoder.dim),
+        torch.zeros(len(ids), longest, dtype=torch.bool),
+    )
     for i in range(0, len(ids), 32):
         real, _, _ = encoder._run(ids[i : i + 32])
         x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = found["x"], real
@@ -247,18 +298,25 @@ def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
 
 
 def finetune_row(name: str, modality: str) -> dict:
-    """Return, over five grouped folds, macro-F1 of a frozen encoder with a head and with its last block fine-tuned.
+    """Return, over five grouped folds, macro-F1 of a frozen encoder with a head and with its last
+    block fine-tuned.
 
-    Both learn from three quarters of the training part and choose on the rest: the head its strength, fine-tuning its
-    learning rate and its epoch, starting from the chosen head. "frozen, all": the head trained on both. Seconds: of
-    one head, and of fine-tuning at one rate.
+    Both learn from three quarters of the training part and choose on the rest: the head its
+    strength, fine-tuning its learning rate and its epoch, starting from the chosen head. "frozen,
+    all": the head trained on both. Seconds: of one head, and of fine-tuning at one rate.
     """
     table, (entering, network) = table_of(name), below(name, modality)
-    rows: dict[str, list[float]] = {k: [] for k in ("frozen", "fine-tuned", "frozen, all", "s frozen", "s fine-tuned")}
+    rows: dict[str, list[float]] = {
+        k: [] for k in ("frozen", "fine-tuned", "frozen, all", "s frozen", "s fine-tuned")
+    }
     for number, (train, test) in enumerate(folds(table.labels, table.groups, splits=5, repeats=1)):
-        rest, part = grouped_split(table.labels[train], table.groups[train], fraction=0.25, seed=number)
+        rest, part = grouped_split(
+            table.labels[train], table.groups[train], fraction=0.25, seed=number
+        )
         indices = (train[rest], train[part], test, train)
-        learn, choose, judge, whole = (table.samples(torch.from_numpy(i), (modality,)) for i in indices)
+        learn, choose, judge, whole = (
+            table.samples(torch.from_numpy(i), (modality,)) for i in indices
+        )
         y = judge.labels
         start = time.perf_counter()
         heads = {s: fit_head(learn, 3, s) for s in STRENGTHS}
@@ -269,12 +327,24 @@ def finetune_row(name: str, modality: str) -> dict:
         tried = {}
         for rate in RATES:
             model, start = LastBlock(modality, network, heads[best]), time.perf_counter()
-            history = fit(model, entering[train[rest]], entering[train[part]], epochs=6, lr=rate, batch_size=32,
-                          class_weights="balanced", patience=2, seed=number, device="cpu")  # fmt: skip
+            history = fit(
+                model,
+                entering[train[rest]],
+                entering[train[part]],
+                epochs=6,
+                lr=rate,
+                batch_size=32,
+                class_weights="balanced",
+                patience=2,
+                seed=number,
+                device="cpu",
+            )
             tried[min(history.validation_loss)] = (model, time.perf_counter() - start)
         model, seconds = tried[min(tried)]
         rows["s fine-tuned"].append(seconds)
-        rows["fine-tuned"].append(macro_f1(predict(model, entering[test], batch_size=64).argmax(1), y))
+        rows["fine-tuned"].append(
+            macro_f1(predict(model, entering[test], batch_size=64).argmax(1), y)
+        )
         print(name, modality, number, {k: round(v[-1], 3) for k, v in rows.items()}, flush=True)
     rounded = {k: [round(float(x), 4) for x in v] for k, v in rows.items()}
     return {"scores": rounded, "sizes": {"n_train": len(train), "n_test": len(test)}}
@@ -287,13 +357,19 @@ def _balanced_loss(logits: Tensor, y: Tensor) -> float:
 
 PLANS = {
     "looks": (look_row, {name: (name,) for name in SETS}),
-    "methods": (methods_row, {f"{name}/{split}": (name, split) for name in SETS for split in ("grouped", "random")}),
+    "methods": (
+        methods_row,
+        {f"{name}/{split}": (name, split) for name in SETS for split in ("grouped", "random")},
+    ),
     "curve": (curve_row, {f"{name}/{size}": (name, size) for name in SETS for size in SIZES[name]}),
     "weights": (
         weights_row,
         {f"{name}/{kind or 'plain'}": (name, kind) for name in SETS for kind in ("balanced", None)},
     ),
-    "finetune": (finetune_row, {f"{name}/{m}": (name, m) for name in SETS for m in ("text", "image")}),
+    "finetune": (
+        finetune_row,
+        {f"{name}/{m}": (name, m) for name in SETS for m in ("text", "image")},
+    ),
 }
 
 
@@ -308,9 +384,14 @@ def main(names: list[str]) -> None:
         for key, arguments in wanted.items():
             rows[key] = measure(*arguments)
             print(f"{name} {len(rows)}/{len(wanted)} {key}", flush=True)
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
+        machine = (
+            f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
+        )
         save_results(
-            RESULTS / f"{name}.json", command=f"python -m benchmarks.sentiment_study {name}", machine=machine, rows=rows
+            RESULTS / f"{name}.json",
+            command=f"python -m benchmarks.sentiment_study {name}",
+            machine=machine,
+            rows=rows,
         )
 
 

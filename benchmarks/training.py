@@ -22,16 +22,30 @@ def rows() -> list[Row]:
     one_epoch = Samples(data.features, data.labels)
     times = interleaved(
         {
-            "fit": lambda: fit(_model(), data, epochs=EPOCHS, lr=1e-3, batch_size=BATCH, device="cpu"),
+            "fit": lambda: fit(
+                _model(), data, epochs=EPOCHS, lr=1e-3, batch_size=BATCH, device="cpu"
+            ),
             "hand": lambda: _by_hand(_model(), data),
             "loader": lambda: _with_loader(_model(), data),
-            "empty": lambda: fit(_model(), one_epoch[:BATCH], epochs=1, lr=1e-3, batch_size=BATCH, device="cpu"),
+            "empty": lambda: fit(
+                _model(), one_epoch[:BATCH], epochs=1, lr=1e-3, batch_size=BATCH, device="cpu"
+            ),
         },
         repeats=9,
     )
     return [
-        Row("fit / hand-written loop that indexes tensors (5 epochs)", times["fit"] / times["hand"], 1.30, "ratio"),
-        Row("DataLoader loop / the same hand-written loop", times["loader"] / times["hand"], None, "ratio"),
+        Row(
+            "fit / hand-written loop that indexes tensors (5 epochs)",
+            times["fit"] / times["hand"],
+            1.30,
+            "ratio",
+        ),
+        Row(
+            "DataLoader loop / the same hand-written loop",
+            times["loader"] / times["hand"],
+            None,
+            "ratio",
+        ),
         Row("fit, one epoch of cached features", times["fit"] / EPOCHS * 1e3, None, "ms"),
         Row("fit, starting up (one batch)", times["empty"] * 1e3, None, "ms"),
     ]
@@ -52,12 +66,16 @@ def _by_hand(model, data: Samples) -> None:
     model.train()
     for _ in range(EPOCHS):
         for rows in torch.randperm(N).split(BATCH):
-            _step(model, optimizer, {m: x[rows] for m, x in data.features.items()}, data.labels[rows])
+            _step(
+                model, optimizer, {m: x[rows] for m, x in data.features.items()}, data.labels[rows]
+            )
 
 
 def _with_loader(model, data: Samples) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    loader = DataLoader(TensorDataset(*data.features.values(), data.labels), batch_size=BATCH, shuffle=True)
+    loader = DataLoader(
+        TensorDataset(*data.features.values(), data.labels), batch_size=BATCH, shuffle=True
+    )
     model.train()
     for _ in range(EPOCHS):
         for *xs, labels in loader:

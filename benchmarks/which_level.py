@@ -3,7 +3,8 @@
 python -m benchmarks.which_level                  everything, two processes (about 40 minutes on two idle cores)
 python -m benchmarks.which_level worlds           one file: worlds, corruption, digits or real
 
-`real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa is stored.
+`real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa
+is stored.
 """
 
 from __future__ import annotations
@@ -40,7 +41,16 @@ SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
 KINDS = ("redundant", "unique", "complement", "synergy")
 NOISES = (0, 1, 2, 4, 8)
 CORRUPTED = ("concat linear", "concat MLP", "gated", "encoders + head")
-HEARD = ("clean", -8, -12, -16, -20, -24, -28, "silent")  # test conditions: as recorded, noise in dB, no sound
+HEARD = (
+    "clean",
+    -8,
+    -12,
+    -16,
+    -20,
+    -24,
+    -28,
+    "silent",
+)  # test conditions: as recorded, noise in dB, no sound
 REGIMES = {
     "clean": ("clean",),
     "noise": ("clean", -8, -16, -24),
@@ -50,7 +60,8 @@ PAIRINGS = 3  # draws of pairs and of noise
 
 
 def world_split(kind: str, n: int, seed: int) -> tuple[Split, float, int]:
-    """Return the split of one world (n to learn from, n / 2 to choose on), its Bayes accuracy and number of classes."""
+    """Return the split of one world (n to learn from, n / 2 to choose on), its Bayes accuracy and
+    number of classes."""
     world = getattr(worlds, kind)(seed=seed)
     parts = [world.sample(size, seed=3 * seed + k) for k, size in enumerate((n, n // 2, TEST))]
     return Split(*parts), world.bayes_accuracy, 4 if kind == "complement" else 2
@@ -60,37 +71,59 @@ def world_row(kind: str, n: int, seed: int) -> dict[str, float]:
     """Return method → test accuracy in one world, with the Bayes accuracy."""
     split, bayes, classes = world_split(kind, n, seed)
     answers = opinions_of(split, classes, seed=seed)
-    return {m: round(accuracy(p.argmax(1), split.test.labels), 4) for m, p in answers.items()} | {"Bayes": bayes}
+    return {m: round(accuracy(p.argmax(1), split.test.labels), 4) for m, p in answers.items()} | {
+        "Bayes": bayes
+    }
 
 
-def noisy(samples: Samples, levels: tuple[float, ...], seed: int, only: str | None = None) -> Samples:
+def noisy(
+    samples: Samples, levels: tuple[float, ...], seed: int, only: str | None = None
+) -> Samples:
     """Add noise of a random level to one modality per sample (`only`: always that one)."""
     generator = torch.Generator().manual_seed(seed)
-    size = torch.tensor(levels)[torch.randint(len(levels), (len(samples),), generator=generator)][:, None]
-    hit_a = torch.rand(len(samples), 1, generator=generator) < 0.5 if only is None else torch.tensor(only == "a")
+    size = torch.tensor(levels)[torch.randint(len(levels), (len(samples),), generator=generator)][
+        :, None
+    ]
+    hit_a = (
+        torch.rand(len(samples), 1, generator=generator) < 0.5
+        if only is None
+        else torch.tensor(only == "a")
+    )
     features = {}
     for modality, x in samples.features.items():
         hit = hit_a if modality == "a" else ~hit_a
-        features[modality] = x + torch.where(hit, size, 0.0) * torch.randn(x.shape, generator=generator)
+        features[modality] = x + torch.where(hit, size, 0.0) * torch.randn(
+            x.shape, generator=generator
+        )
     return Samples(features, samples.labels)
 
 
 def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
-    """Return test noise on b → method → accuracy in the redundant world, trained clean or with corruption."""
+    """Return test noise on b → method → accuracy in the redundant world, trained clean or with
+    corruption."""
     world = worlds.redundant(seed=seed)
-    train, validation, test = (world.sample(size, seed=3 * seed + k) for k, size in enumerate((4000, 2000, TEST)))
+    train, validation, test = (
+        world.sample(size, seed=3 * seed + k) for k, size in enumerate((4000, 2000, TEST))
+    )
     if regime == "corrupted":
-        train, validation = (noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation)))
+        train, validation = (
+            noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation))
+        )
     split = Split(train, validation, test)
-    models = {m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3) for m in CORRUPTED}
+    models = {
+        m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3)
+        for m in CORRUPTED
+    }
     singles = {m: calibrated_single(split, m, 2, seed=seed, steps=1000, lr=3e-3) for m in "ab"}
     rows = {}
     for level in NOISES:
         spoiled = noisy(test, (float(level),), 100 + seed, only="b")
         probs = {m: speak(spoiled) for m, speak in singles.items()}
         answers = {m: predict(models[m], spoiled).softmax(1) for m in CORRUPTED} | {
-            "average": decision.average(probs), "product": decision.product_rule(probs), "a alone": probs["a"],
-        }  # fmt: skip
+            "average": decision.average(probs),
+            "product": decision.product_rule(probs),
+            "a alone": probs["a"],
+        }
         row = {m: round(accuracy(p.argmax(1), test.labels), 4) for m, p in answers.items()}
         # noise on noise: an observer who knows its size sees b through sqrt(1 + level²)
         known = dataclasses.replace(world, noise={"a": 1.0, "b": (1 + level**2) ** 0.5})
@@ -100,27 +133,39 @@ def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
 
 @lru_cache(maxsize=1)
 def digits_at(seed: int) -> dict[int | str, data.Dataset]:
-    """Return the same pairs of pictures and recordings at each level of noise in the sound; the pictures stay."""
+    """Return the same pairs of pictures and recordings at each level of noise in the sound; the
+    pictures stay."""
     levels = {c: None if c == "clean" else c for c in HEARD if c != "silent"}
-    return {c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed) for c, snr in levels.items()}
+    return {
+        c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed) for c, snr in levels.items()
+    }
 
 
 def heard(loud: dict[int | str, data.Dataset], rows: np.ndarray, conditions: tuple) -> Samples:
-    """Return the digits `rows` under each of the conditions, one copy after the other; names as in HEARD."""
+    """Return the digits `rows` under each of the conditions, one copy after the other; names as in
+    HEARD."""
     first, count = loud["clean"], len(conditions)
     silent = torch.tensor([c == "silent" for c in conditions]).repeat_interleave(len(rows))
-    copies = [loud["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1) for c in conditions]
+    copies = [
+        loud["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1)
+        for c in conditions
+    ]
     audio = torch.cat(copies)
     audio[silent] = torch.nan  # who looks at what is absent will be found out
-    features = {"image": first.modalities["image"][rows].flatten(1).repeat(count, 1), "audio": audio}
+    features = {
+        "image": first.modalities["image"][rows].flatten(1).repeat(count, 1),
+        "audio": audio,
+    }
     present = {"image": torch.ones_like(silent), "audio": ~silent}
     return Samples(features, first.labels[rows].repeat(count), present)
 
 
 def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float]]:
-    """Return test condition → method → macro-F1 on the held-out accent, after training under REGIMES[regime].
+    """Return test condition → method → macro-F1 on the held-out accent, after training under
+    REGIMES[regime].
 
-    Each digit is trained on under each condition of the regime, in the same number of steps for all; so is validation.
+    Each digit is trained on under each condition of the regime, in the same number of steps for
+    all; so is validation.
     """
     loud = digits_at(seed)
     one, voices = loud["clean"], loud["clean"].targets["voice"].numpy() % 10
@@ -141,20 +186,29 @@ def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float
         answers = {m: predict(model, split.test).softmax(1) for m, model in joint.items()} | {
             "average": decision.average(probs, present=split.test.present),
             "product": decision.product_rule(probs, present=split.test.present),
-            "image alone": probs["image"], "audio alone": probs["audio"],
-        }  # fmt: skip
+            "image alone": probs["image"],
+            "audio alone": probs["audio"],
+        }
         if name == "silent":
             del answers["audio alone"]
-        rows[name] = {m: round(macro_f1(p.argmax(1), split.test.labels), 4) for m, p in answers.items()}
+        rows[name] = {
+            m: round(macro_f1(p.argmax(1), split.test.labels), 4) for m, p in answers.items()
+        }
     return rows | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
 def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
-    """Return frozen features and labels, the groups of the test split, those of the validation split, and classes."""
+    """Return frozen features and labels, the groups of the test split, those of the validation
+    split, and classes."""
     if name.startswith("digits"):
         loaded = data.load("digits", image_noise=0.5, snr_db=float(name.split()[1]))
         features = {m: x.flatten(1) for m, x in loaded.modalities.items()}
-        return Samples(features, loaded.labels), loaded.groups, loaded.targets["voice"].numpy() % 10, 10
+        return (
+            Samples(features, loaded.labels),
+            loaded.groups,
+            loaded.targets["voice"].numpy() % 10,
+            10,
+        )
     from mmtutor.encoders import ImageEncoder, TextEncoder
 
     loaded = data.load({"photographs": "oasis", "tweets": "mvsa"}[name])
@@ -166,34 +220,56 @@ def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
 
 
 def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
-    """Return method → macro-F1, accuracy and log loss on one test fold: a held-out accent, theme or text."""
+    """Return method → macro-F1, accuracy and log loss on one test fold: a held-out accent, theme or
+    text."""
     samples, groups, inner, classes = real_samples(name)
     digits = name.startswith("digits")
-    train, test = list(folds(samples.labels, groups, splits=4 if digits else 5, repeats=1 if digits else 2))[fold]
+    train, test = list(
+        folds(samples.labels, groups, splits=4 if digits else 5, repeats=1 if digits else 2)
+    )[fold]
     rest, held_out = grouped_split(samples.labels[train], inner[train], fraction=0.25, seed=fold)
     split = Split(samples[train[rest]], samples[train[held_out]], samples[test]).standardised()
     weights = None if digits else "balanced"
-    answers = opinions_of(split, classes, seed=fold, class_weights=weights, lr=2e-3, decays=(0.1, 10.0))
+    answers = opinions_of(
+        split, classes, seed=fold, class_weights=weights, lr=2e-3, decays=(0.1, 10.0)
+    )
     y = split.test.labels
     return {
         m: {
             "macro_f1": round(macro_f1(p.argmax(1), y), 4),
             "accuracy": round(accuracy(p.argmax(1), y), 4),
-            "log_loss": round(log_loss(p.clamp(min=1e-6) / p.clamp(min=1e-6).sum(1, keepdim=True), y), 4),
+            "log_loss": round(
+                log_loss(p.clamp(min=1e-6) / p.clamp(min=1e-6).sum(1, keepdim=True), y), 4
+            ),
         }
         for m, p in answers.items()
     } | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
-REAL = {"digits -16": 4, "digits -20": 4, "digits -24": 4, "photographs": 10, "tweets": 10}  # name → folds
+REAL = {
+    "digits -16": 4,
+    "digits -20": 4,
+    "digits -24": 4,
+    "photographs": 10,
+    "tweets": 10,
+}  # name → folds
 PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
     "worlds": (
         world_row,
-        {f"{kind}/{n}/{seed}": (kind, n, seed) for n in SIZES for seed in range(SEEDS) for kind in KINDS},
+        {
+            f"{kind}/{n}/{seed}": (kind, n, seed)
+            for n in SIZES
+            for seed in range(SEEDS)
+            for kind in KINDS
+        },
     ),
     "corruption": (
         corruption_row,
-        {f"{regime}/{seed}": (regime, seed) for seed in range(SEEDS) for regime in ("clean", "corrupted")},
+        {
+            f"{regime}/{seed}": (regime, seed)
+            for seed in range(SEEDS)
+            for regime in ("clean", "corrupted")
+        },
     ),
     "digits": (
         digits_row,
@@ -204,7 +280,10 @@ PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
             for regime in REGIMES
         },
     ),
-    "real": (real_row, {f"{name}/{fold}": (name, fold) for name, count in REAL.items() for fold in range(count)}),
+    "real": (
+        real_row,
+        {f"{name}/{fold}": (name, fold) for name, count in REAL.items() for fold in range(count)},
+    ),
 }
 
 
@@ -227,7 +306,10 @@ def main(names: list[str]) -> None:
                 print(f"{name} {len(found)}/{len(wanted)} {key}", flush=True)
             pool.close()
             pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch {torch.__version__.split('+')[0]}"
+        machine = (
+            f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch"
+            f" {torch.__version__.split('+')[0]}"
+        )
         save_results(
             RESULTS / f"{name}.json",
             command=f"python -m benchmarks.which_level {name}",

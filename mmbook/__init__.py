@@ -1,1 +1,2 @@
-"""The tools behind the book: run the notebooks, check its laws, derive the student edition of the exercises."""
+"""The tools behind the book: run the notebooks, check its laws, derive the student edition of the
+exercises."""

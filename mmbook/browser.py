@@ -14,9 +14,10 @@ PLACES = (  # where installers put it outside the PATH
     "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
 )
 HOW_TO_GET_IT = (
-    f"no Chromium on this machine (looked for {', '.join(NAMES)} on the PATH). Get one: on Debian or Ubuntu "
-    "`sudo apt-get install chromium`, on Fedora `sudo dnf install chromium`, on macOS `brew install --cask chromium`, "
-    "on Windows install Chrome; or say where yours is with the environment variable MMTUTOR_CHROMIUM"
+    f"no Chromium on this machine (looked for {', '.join(NAMES)} on the PATH). Get one: on Debian"
+    " or Ubuntu `sudo apt-get install chromium`, on Fedora `sudo dnf install chromium`, on macOS"
+    " `brew install --cask chromium`, on Windows install Chrome; or say where yours is with the"
+    " environment variable MMTUTOR_CHROMIUM"
 )
 # No GPU, no first-run page, and no request that the page did not make
 QUIET = [
@@ -36,7 +37,9 @@ def chromium() -> str:
     """Return the path of a Chromium or Chrome. MMTUTOR_CHROMIUM comes first. Raises NoBrowser."""
     if told := os.environ.get("MMTUTOR_CHROMIUM"):
         if not Path(told).is_file():
-            raise NoBrowser(f"MMTUTOR_CHROMIUM names {told!r}, which is no file: name the browser's executable")
+            raise NoBrowser(
+                f"MMTUTOR_CHROMIUM names {told!r}, which is no file: name the browser's executable"
+            )
         return told
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     found = found or next((place for place in PLACES if Path(place).is_file()), None)

@@ -61,19 +61,29 @@ def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
         if cell.cell_type != "code":
             continue
         for node in ast.walk(tree(cell)):
-            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-            if text and len(text) < 200 and "\n" not in text and text.strip("./") and (folder / text).is_file():
+            text = (
+                node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            )
+            if (
+                text
+                and len(text) < 200
+                and "\n" not in text
+                and text.strip("./")
+                and (folder / text).is_file()
+            ):
                 found.add(Path(text))
     for name in found:
         if (folder / name).stat().st_size > LARGEST:
             raise ClassroomError(
-                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a notebook"
+                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a"
+                " notebook"
             )
     return sorted(found)
 
 
 def course_source(nb: NotebookNode) -> NotebookNode:
-    """Return a sheet in which the cells that are given to students are locked too, so that grading puts them back."""
+    """Return a sheet in which the cells that are given to students are locked too, so that grading
+    puts them back."""
     locked = copy.deepcopy(nb)
     for place, cell in enumerate(locked.cells):
         if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
@@ -86,16 +96,26 @@ def course_source(nb: NotebookNode) -> NotebookNode:
 def write_zip(folder: Path, name: str, target: Path) -> None:
     """Pack a student's folder and how to start, in the order of names, without times or owners."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    packed = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    packed = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     packed["README.txt"] = START.format(name=name).encode()
     with zipfile.ZipFile(target, "w") as archive:
         for inner, content in sorted(packed.items()):
             entry = zipfile.ZipInfo(f"{name}/{inner}", MOMENT)
-            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            entry.compress_type, entry.external_attr, entry.create_system = (
+                zipfile.ZIP_DEFLATED,
+                0o644 << 16,
+                3,
+            )
             archive.writestr(entry, content, compresslevel=9)
 
 
-def nbgrader(course: Path, *arguments: str, seconds: str | None = None) -> subprocess.CompletedProcess:
+def nbgrader(
+    course: Path, *arguments: str, seconds: str | None = None
+) -> subprocess.CompletedProcess:
     """Run nbgrader in the course folder, with this Python and this repository's mmtutor."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     env = os.environ | {"PYTHONPATH": path} | ({"COURSE_SECONDS": seconds} if seconds else {})
@@ -104,16 +124,21 @@ def nbgrader(course: Path, *arguments: str, seconds: str | None = None) -> subpr
 
 
 def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
-    """Build the classroom of the chapters (none: all of them) into `out`, which is emptied first; returns `out`."""
+    """Build the classroom of the chapters (none: all of them) into `out`, which is emptied first;
+    returns `out`."""
     paths = {path.parent.name: path for path in sheets.book_sheets()}
     unknown = sorted(set(chapters) - set(paths))
     if unknown:
         raise ClassroomError(f"no chapter {', '.join(unknown)}; there are {', '.join(paths)}")
     if any((out / "course" / "submitted").glob("*/*")):
-        raise ClassroomError(f"{out / 'course' / 'submitted'} holds submissions: move that course away first")
+        raise ClassroomError(
+            f"{out / 'course' / 'submitted'} holds submissions: move that course away first"
+        )
     sheets.check_forms()
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(COURSE, out / "course", ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    shutil.copytree(
+        COURSE, out / "course", ignore=shutil.ignore_patterns("__pycache__", "__init__.py")
+    )
     for name in chapters or paths:
         nb, folder = nbformat.read(paths[name], as_version=4), paths[name].parent
         source = course_source(nb)
@@ -127,15 +152,21 @@ def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
                 shutil.copyfile(folder / file, target / file)
         done = nbgrader(out / "course", "generate_assignment", name)
         if done.returncode:
-            raise ClassroomError(f"nbgrader cannot make the assignment {name}:\n{done.stderr[-3000:]}")
+            raise ClassroomError(
+                f"nbgrader cannot make the assignment {name}:\n{done.stderr[-3000:]}"
+            )
         write_zip(out / "student" / name, name, out / "release" / f"{name}.zip")
     return out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mmbook.classroom", description="Build the classroom.")
-    parser.add_argument("chapters", nargs="*", help="names of folders in book/, as 05_decision_fusion; default: all")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.classroom", description="Build the classroom."
+    )
+    parser.add_argument(
+        "chapters", nargs="*", help="names of folders in book/, as 05_decision_fusion; default: all"
+    )
     options = parser.parse_args(arguments)
     try:
         out = build(options.chapters)

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from itertools import zip_longest
 
-# A number stands on its own: digits inside a name (resnet18, cell_3) belong to the word and must agree exactly.
+# A number stands on its own: digits inside a name (resnet18, cell_3) belong to the word and must
+# agree exactly.
 NUMBER = re.compile(
     r"""(?<![\w.])
         (?:(?<![\w.)\]])[-+−])?                                     # a sign, unless it is the dash of a range (3-5)
@@ -22,7 +23,8 @@ TOLERANCE_TAG = re.compile(r"(r?tol):(.*)")
 
 @dataclass(frozen=True)
 class Tolerance:
-    """|new - stored| ≤ absolute + relative · |stored|. Both 0: texts must be equal, character by character."""
+    """|new - stored| ≤ absolute + relative · |stored|. Both 0: texts must be equal, character by
+    character."""
 
     absolute: float = 0.0
     relative: float = 0.0
@@ -33,12 +35,14 @@ class Tolerance:
         return self.absolute == 0 and self.relative == 0
 
     def allows(self, stored: float, new: float) -> bool:
-        """Whether new may stand for stored. nan agrees with nan only, an infinity with the same infinity only."""
+        """Whether new may stand for stored. nan agrees with nan only, an infinity with the same
+        infinity only."""
         if math.isnan(stored) or math.isnan(new):
             return math.isnan(stored) and math.isnan(new)
         if math.isinf(stored) or math.isinf(new):
             return stored == new
-        # The last term forgives the binary rounding of printed decimals: |0.63 - 0.61| must be within 0.02.
+        # The last term forgives the binary rounding of printed decimals: |0.63 - 0.61| must be
+        # within 0.02.
         slack = 1e-9 * max(abs(stored), abs(new))
         return abs(new - stored) <= self.absolute + self.relative * abs(stored) + slack
 
@@ -63,7 +67,9 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"tag {tag!r} does not state a positive number, as in tol:0.02 or rtol:0.05")
+            raise ValueError(
+                f"tag {tag!r} does not state a positive number, as in tol:0.02 or rtol:0.05"
+            )
         if kind in found:
             raise ValueError(f"{kind} is stated twice")
         found[kind] = value
@@ -71,7 +77,8 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
 
 
 def to_float(text: str) -> float:
-    """Return the value of a text that NUMBER matched: thousands commas and the typographic minus are understood."""
+    """Return the value of a text that NUMBER matched: thousands commas and the typographic minus
+    are understood."""
     return float(text.replace(",", "").replace("−", "-"))
 
 
@@ -83,7 +90,8 @@ def numbers(text: str) -> list[float]:
 def words(line: str) -> list[str]:
     """Return what stands between a line's numbers, with column widths taken out.
 
-    Runs of blanks count as one, at the edge of a number as none; runs of dashes, which rule a table, count as one rule.
+    Runs of blanks count as one, at the edge of a number as none; runs of dashes, which rule a
+    table, count as one rule.
     """
     return [SPACES.sub(" ", RULES.sub(r"\1\1", part)).strip() for part in NUMBER.split(line)]
 
@@ -102,13 +110,18 @@ def line_difference(stored: str, new: str, tolerance: Tolerance) -> str | None:
 def text_difference(stored: str, new: str, tolerance: Tolerance = STRICT) -> str | None:
     """Say how two texts differ beyond the tolerance (first differing line), or return None.
 
-    With a strict tolerance every character counts; otherwise every word, every line and every number does.
+    With a strict tolerance every character counts; otherwise every word, every line and every
+    number does.
     """
     if stored == new:
         return None
-    for number, (old, fresh) in enumerate(zip_longest(stored.splitlines(), new.splitlines()), start=1):
+    for number, (old, fresh) in enumerate(
+        zip_longest(stored.splitlines(), new.splitlines()), start=1
+    ):
         if old is None or fresh is None:
-            return f"line {number}: " + (f"{fresh!r} is new" if old is None else f"{old!r} is missing")
+            return f"line {number}: " + (
+                f"{fresh!r} is new" if old is None else f"{old!r} is missing"
+            )
         if tolerance.strict and old != fresh:
             return f"line {number}: stored {old!r}, now {fresh!r}"
         if not tolerance.strict and (difference := line_difference(old, fresh, tolerance)):

@@ -35,7 +35,10 @@ def extra(name: str) -> list[str]:
 def requirements() -> list[str]:
     """Return every direct requirement: the package's own and those of all extras."""
     table = project()
-    return [*table["dependencies"], *(r for rs in table["optional-dependencies"].values() for r in rs)]
+    return [
+        *table["dependencies"],
+        *(r for rs in table["optional-dependencies"].values() for r in rs),
+    ]
 
 
 def distribution(requirement: str) -> str:
@@ -44,9 +47,13 @@ def distribution(requirement: str) -> str:
 
 
 def conda() -> str:
-    """Return environment.yml: Python and the torch family from conda-forge, the rest by pip, ranges as in pyproject."""
+    """Return environment.yml: Python and the torch family from conda-forge, the rest by pip, ranges
+    as in pyproject."""
     lines = [
-        "# Written by `python -m mmbook.environment conda` from pyproject.toml; a test keeps the two in step.",
+        (
+            "# Written by `python -m mmbook.environment conda` from pyproject.toml; a test keeps"
+            " the two in step."
+        ),
         "name: mmtutor",
         "channels: [conda-forge, nodefaults]",
         "dependencies:",
@@ -61,7 +68,8 @@ def conda() -> str:
 
 
 def freeze() -> str:
-    """Return constraints.txt: the exact versions of everything the project needs, as installed in this environment."""
+    """Return constraints.txt: the exact versions of everything the project needs, as installed in
+    this environment."""
     wanted, seen = [distribution(r) for r in requirements()], {}
     while wanted:
         name = wanted.pop()
@@ -71,12 +79,16 @@ def freeze() -> str:
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # needed on another platform or Python only
-        # a local version such as +cpu names a build, not a release: any build of the release will do
+        # a local version such as +cpu names a build, not a release: any build of the release will
+        # do
         seen[name] = found.version.split("+")[0]
         for requirement in found.requires or []:
             if "extra ==" not in requirement:
                 wanted.append(distribution(requirement))
-    head = "# Written by `python -m mmbook.environment freeze`: the exact versions that make installs and CI tests.\n"
+    head = (
+        "# Written by `python -m mmbook.environment freeze`: the exact versions that make installs"
+        " and CI tests.\n"
+    )
     return head + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
 
 

@@ -1,4 +1,5 @@
-"""Run one notebook from a fresh kernel, tidy what it stores, write its measured cost, save it in one step."""
+"""Run one notebook from a fresh kernel, tidy what it stores, write its measured cost, save it in
+one step."""
 
 from __future__ import annotations
 
@@ -31,12 +32,14 @@ class NotebookFailed(RuntimeError):
 
 
 class SetMissing(RuntimeError):
-    """A notebook needs a data set that cannot be had here; the message names the set and the reason."""
+    """A notebook needs a data set that cannot be had here; the message names the set and the
+    reason."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run took: wall seconds (kernel start included), peak MB of the kernel's processes, cores used."""
+    """What one run took: wall seconds (kernel start included), peak MB of the kernel's processes,
+    cores used."""
 
     seconds: float
     memory_mb: int
@@ -44,7 +47,8 @@ class Cost:
 
 
 def label(path: Path) -> str:
-    """Return path as messages show it: relative to the repository where it lies inside, with forward slashes."""
+    """Return path as messages show it: relative to the repository where it lies inside, with
+    forward slashes."""
     path = Path(path).resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
@@ -57,7 +61,8 @@ def needs(nb: NotebookNode) -> list[str]:
 def obtain(names: Iterable[str]) -> dict[str, Path]:
     """Return name → folder of files for each set, fetching what is absent.
 
-    Raises SetMissing (not to be had: set and reason) or NotebookFailed (unknown, or its files are damaged).
+    Raises SetMissing (not to be had: set and reason) or NotebookFailed (unknown, or its files are
+    damaged).
     """
     from mmtutor.files import store  # here, so that a notebook without needs runs without it
 
@@ -88,11 +93,14 @@ def share_sets(folders: dict[str, Path], cache: Path) -> None:
                 shutil.copytree(files, cache / name / "files")
 
 
-def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allow_errors: bool = False) -> Memory:
-    """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns the memory record.
+def execute(
+    nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allow_errors: bool = False
+) -> Memory:
+    """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns
+    the memory record.
 
-    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its kernel, and
-    KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
+    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its
+    kernel, and KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
     """
     current: dict[str, int] = {"cell": 0}
     manager = kernel_manager()
@@ -107,7 +115,10 @@ def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allo
         coalesce_streams=True,
         on_cell_start=lambda cell, cell_index: current.update(cell=cell_index),
     )
-    with tempfile.TemporaryFile() as log, watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory:
+    with (
+        tempfile.TemporaryFile() as log,
+        watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory,
+    ):
         try:
             client.execute(env=env, stderr=log, cleanup_kc=True)
         except (CellControlSignal, DeadKernelError) as error:
@@ -115,7 +126,9 @@ def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allo
             if isinstance(error, DeadKernelError):  # its last words went past Jupyter
                 log.seek(0)
                 text = f"{text}\n{log.read().decode(errors='replace')}"
-            raise NotebookFailed(f"{name}: cell {current['cell']} failed (counting from 0)\n{text}") from error
+            raise NotebookFailed(
+                f"{name}: cell {current['cell']} failed (counting from 0)\n{text}"
+            ) from error
         except AssertionError as error:
             if client.km is None:  # nbclient's signal handler took the kernel away under the run
                 raise KeyboardInterrupt from error
@@ -126,30 +139,41 @@ def execute(nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allo
 def tidy(nb: NotebookNode) -> None:
     """Remove from nb what differs from run to run or machine to machine; cell ids stay."""
     own = nb.metadata.get("mmtutor", {})
-    kept = {key: nb.metadata[key] for key in ("celltoolbar", "title", "authors") if key in nb.metadata}
+    kept = {
+        key: nb.metadata[key] for key in ("celltoolbar", "title", "authors") if key in nb.metadata
+    }
     nb.metadata = nbformat.from_dict(
         kept | {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}, "mmtutor": own}
     )
     for number, cell in enumerate(nb.cells):
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA})
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
+        )
         if "id" not in cell:
             cell["id"] = f"cell-{number:02}"
     nb.nbformat_minor = max(nb.nbformat_minor, 5)
 
 
 def cost_text(own: dict[str, Any]) -> str:
-    """Return the sentence at a notebook's top from its metadata; cost_note is the author's own addition."""
+    """Return the sentence at a notebook's top from its metadata; cost_note is the author's own
+    addition."""
     seconds, memory = own["seconds"], own["memory_mb"]
     shown = f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    text = f"**Cost** (measured on {own.get('cores', 2)} CPU cores, empty feature cache): {shown}, {memory} MB."
+    text = (
+        f"**Cost** (measured on {own.get('cores', 2)} CPU cores, empty feature cache): {shown},"
+        f" {memory} MB."
+    )
     return f"{text} {own['cost_note']}" if own.get("cost_note") else text
 
 
 def write_cost(nb: NotebookNode, cost: Cost) -> None:
-    """Store the measurement in nb's metadata and in its cell tagged "cost", added below the title if there is none."""
+    """Store the measurement in nb's metadata and in its cell tagged "cost", added below the title
+    if there is none."""
     own = nb.metadata.setdefault("mmtutor", nbformat.from_dict({}))
     own.update(seconds=round(cost.seconds, 1), memory_mb=cost.memory_mb, cores=cost.cores)
-    cells = [c for c in nb.cells if c.cell_type == "markdown" and "cost" in c.metadata.get("tags", [])]
+    cells = [
+        c for c in nb.cells if c.cell_type == "markdown" and "cost" in c.metadata.get("tags", [])
+    ]
     if not cells:
         cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["cost"]}, id="cost")
         nb.cells.insert(min(1, len(nb.cells)), cell)

@@ -1,7 +1,9 @@
-"""From one exercises.ipynb in nbgrader's source format: the laws it keeps, and the edition that students get.
+"""From one exercises.ipynb in nbgrader's source format: the laws it keeps, and the edition that
+students get.
 
     python -m mmbook.exercises check [PATH ...]        run solution and stub: the one passes every check, the other none
-    python -m mmbook.exercises check --form [PATH ...] only the laws of form, without a kernel (mmbook/sheets.py)
+    python -m mmbook.exercises check --form [PATH ...] only the laws of form, without a kernel
+    (mmbook/sheets.py)
     python -m mmbook.exercises student PATH OUT        write the student edition (no solutions, hidden tests or outputs)
 
 A graded check is a cell with nbgrader metadata grade: true, solution: false.
@@ -46,13 +48,15 @@ def without_outputs(nb: NotebookNode) -> NotebookNode:
 
 
 def without_solutions(nb: NotebookNode) -> NotebookNode:
-    """Return a copy in which nbgrader's stub stands where the solutions were; hidden tests stay, as when grading."""
+    """Return a copy in which nbgrader's stub stands where the solutions were; hidden tests stay, as
+    when grading."""
     stub, _ = ClearSolutions().preprocess(without_outputs(nb), {})
     return stub
 
 
 def student_edition(nb: NotebookNode) -> NotebookNode:
-    """Return what students get: no solutions, no hidden tests, no outputs, checks locked against editing."""
+    """Return what students get: no solutions, no hidden tests, no outputs, checks locked against
+    editing."""
     edition = without_solutions(nb)
     for step in (LockCells(), ClearHiddenTests(), ClearOutput(), ComputeChecksums()):
         edition, _ = step.preprocess(edition, {})
@@ -60,7 +64,8 @@ def student_edition(nb: NotebookNode) -> NotebookNode:
 
 
 def form_problems(sheet: Sheet) -> list[str]:
-    """Return what is wrong with a sheet's form (mmbook/sheets.py), and what the student edition would give away."""
+    """Return what is wrong with a sheet's form (mmbook/sheets.py), and what the student edition
+    would give away."""
     problems = sheets.form_problems(sheet)
     if problems:  # nbgrader's own steps stop at a malformed notebook
         return problems
@@ -71,7 +76,8 @@ def form_problems(sheet: Sheet) -> list[str]:
 
 
 def reseeded(nb: NotebookNode) -> NotebookNode:
-    """Return a copy in which every check draws other random numbers: each seed written in it is SHIFT larger.
+    """Return a copy in which every check draws other random numbers: each seed written in it is
+    SHIFT larger.
 
     A check that tests an idea does not care; one that tests the digits of the author's run does.
     """
@@ -82,7 +88,8 @@ def reseeded(nb: NotebookNode) -> NotebookNode:
 
 
 def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
-    """Run a copy of nb past its errors and return place → error name of each graded check that ends in one."""
+    """Run a copy of nb past its errors and return place → error name of each graded check that ends
+    in one."""
     copied = copy.deepcopy(nb)
     with tempfile.TemporaryDirectory(prefix="mmtutor-ipython-") as scratch:
         execute(copied, folder, name, environment(ipython=Path(scratch)), allow_errors=True)
@@ -95,16 +102,19 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
 
 
 def behaviour_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
-    """The laws that need a kernel: every graded check passes as the sheet stands, and with the seeds of the checks
-    changed; with solutions cleared every one fails.
+    """The laws that need a kernel: every graded check passes as the sheet stands, and with the
+    seeds of the checks changed; with solutions cleared every one fails.
     """
     checks = [place for place, _ in graded(nb)]
     failed = failures(nb, folder, name)
     unlucky = failures(reseeded(nb), folder, f"{name} (other seeds)")
     stub = failures(without_solutions(nb), folder, f"{name} (solutions cleared)")
-    problems = [f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed.items()]
+    problems = [
+        f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed.items()
+    ]
     problems += [
-        f"{name}: cell {n}: with other seeds the solution fails this check ({error}): it tests the digits of one run"
+        f"{name}: cell {n}: with other seeds the solution fails this check ({error}): it tests the"
+        " digits of one run"
         for n, error in unlucky.items()
         if n not in failed
     ]
@@ -116,7 +126,8 @@ def behaviour_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
 
 
 def problems(path: Path) -> list[str]:
-    """Return every problem of the exercise notebook at path. Raises SetMissing where its data cannot be had."""
+    """Return every problem of the exercise notebook at path. Raises SetMissing where its data
+    cannot be had."""
     sheet = sheets.read(path)
     found = form_problems(sheet)
     if path.resolve() in sheets.book_sheets():
@@ -128,7 +139,8 @@ def problems(path: Path) -> list[str]:
 
 
 def check_form(paths: Sequence[Path]) -> int:
-    """Check the form of each notebook without a kernel, print what is wrong, and return the exit status."""
+    """Check the form of each notebook without a kernel, print what is wrong, and return the exit
+    status."""
     found = [text for path in paths for text in form_problems(sheets.read(path))]
     in_book = [path for path in paths if path.resolve() in sheets.book_sheets()]
     found += [text for path in in_book for text in sheets.chapter_problems(sheets.read(path))]
@@ -146,7 +158,11 @@ def check_all(paths: Sequence[Path]) -> int:
             print(f"{label(path)}: skipped: {reason}")
         except NotebookFailed as error:
             found.append(str(error))
-    print("\n".join(found) if found else "every solution passes, with other seeds too; every stub fails")
+    print(
+        "\n".join(found)
+        if found
+        else "every solution passes, with other seeds too; every stub fails"
+    )
     return 1 if found else 0
 
 
@@ -154,11 +170,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     from mmbook.notebooks import select
 
-    parser = argparse.ArgumentParser(prog="python -m mmbook.exercises", description="Check or derive the exercises.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.exercises", description="Check or derive the exercises."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="run solution and stub")
-    checking.add_argument("--form", action="store_true", help="only what can be seen without running anything")
-    checking.add_argument("paths", nargs="*", help="exercise notebooks or folders; default: the whole book")
+    checking.add_argument(
+        "--form", action="store_true", help="only what can be seen without running anything"
+    )
+    checking.add_argument(
+        "paths", nargs="*", help="exercise notebooks or folders; default: the whole book"
+    )
     deriving = commands.add_parser("student", help="write the student edition")
     deriving.add_argument("path", type=Path)
     deriving.add_argument("out", type=Path)

@@ -1,4 +1,5 @@
-"""One way to start a notebook's kernel, shared by the runner, the exercise checks and the pytest plugin."""
+"""One way to start a notebook's kernel, shared by the runner, the exercise checks and the pytest
+plugin."""
 
 from __future__ import annotations
 
@@ -17,16 +18,20 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 CORES = 2
-# What the caller's shell may carry and a notebook must not inherit: the first hides warnings, the second hides figures.
+# What the caller's shell may carry and a notebook must not inherit: the first hides warnings, the
+# second hides figures.
 UNWANTED = ("PYTHONWARNINGS", "MPLBACKEND")
 
 
 class ThisInterpreter(KernelSpecManager):
-    """Resolve every kernel name to the running interpreter, whatever kernels the user has installed elsewhere."""
+    """Resolve every kernel name to the running interpreter, whatever kernels the user has installed
+    elsewhere."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """Return the kernel specification of sys.executable."""
-        return KernelSpec(resource_dir=ipykernel.kernelspec.RESOURCES, **ipykernel.kernelspec.get_kernel_dict())
+        return KernelSpec(
+            resource_dir=ipykernel.kernelspec.RESOURCES, **ipykernel.kernelspec.get_kernel_dict()
+        )
 
 
 def kernel_manager() -> AsyncKernelManager:
@@ -37,9 +42,9 @@ def kernel_manager() -> AsyncKernelManager:
 def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[str, str]:
     """Return the environment of a notebook's kernel.
 
-    cache: folder that becomes MMTUTOR_CACHE; None keeps the caller's. ipython: empty folder that stands in for the
-    user's IPython profile, so that nobody's start-up files take part. MMTUTOR_DATA is made absolute, because the
-    kernel's working folder is the notebook's.
+    cache: folder that becomes MMTUTOR_CACHE; None keeps the caller's. ipython: empty folder that
+    stands in for the user's IPython profile, so that nobody's start-up files take part.
+    MMTUTOR_DATA is made absolute, because the kernel's working folder is the notebook's.
     """
     env = {key: value for key, value in os.environ.items() if key not in UNWANTED}
     for key in ("MMTUTOR_DATA", "MMTUTOR_CACHE"):
@@ -49,19 +54,27 @@ def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[
         env["MMTUTOR_CACHE"] = str(cache)
     if ipython is not None:
         env["IPYTHONDIR"] = str(ipython)
-    env.setdefault("OMP_NUM_THREADS", str(CORES))  # what the book is measured with, on a machine of any size
-    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else debugpy may write to stderr when a kernel starts
+    env.setdefault(
+        "OMP_NUM_THREADS", str(CORES)
+    )  # what the book is measured with, on a machine of any size
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = (
+        "1"  # else debugpy may write to stderr when a kernel starts
+    )
     return env
 
 
 def build_font_cache() -> None:
-    """Let matplotlib index the machine's fonts now: inside a notebook its notice would land on stderr."""
-    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
+    """Let matplotlib index the machine's fonts now: inside a notebook its notice would land on
+    stderr."""
+    subprocess.run(
+        [sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True
+    )
 
 
 @contextmanager
 def few_cores(wanted: int = CORES) -> Iterator[int]:
-    """Bind this process, and the kernels it starts, to `wanted` cores; yields the number that is really in use.
+    """Bind this process, and the kernels it starts, to `wanted` cores; yields the number that is
+    really in use.
 
     Where the system cannot bind a process (macOS), all cores are used and their number is yielded.
     """
@@ -79,7 +92,8 @@ def few_cores(wanted: int = CORES) -> Iterator[int]:
 
 
 def tree_rss(pid: int) -> int:
-    """Resident bytes of process `pid` and its descendants, 0 once it is gone. Shared pages count once per process."""
+    """Resident bytes of process `pid` and its descendants, 0 once it is gone. Shared pages count
+    once per process."""
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
@@ -108,10 +122,11 @@ class Memory:
 
 @contextmanager
 def watch_memory(pid: Callable[[], int | None], step: float = 0.05) -> Iterator[Memory]:
-    """Sample the memory of a process tree in the background and yield the record, final when the block ends.
+    """Sample the memory of a process tree in the background and yield the record, final when the
+    block ends.
 
-    pid: a function, since a kernel has no process id before it starts; None means "not yet". Sampled every `step`
-    seconds, so a peak shorter than that can be missed.
+    pid: a function, since a kernel has no process id before it starts; None means "not yet".
+    Sampled every `step` seconds, so a peak shorter than that can be missed.
     """
     memory, done = Memory(), threading.Event()
 

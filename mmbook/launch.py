@@ -2,8 +2,9 @@
 
     python -m mmbook.launch          put the cell into every notebook of the book, or bring it up to date
 
-The repository's address comes from `_config.yml`, as for the launch buttons of the site. Anywhere but in Colab the cell
-does nothing; on the site it is not shown. Binder needs none: it installs `environment.yml`.
+The repository's address comes from `_config.yml`, as for the launch buttons of the site. Anywhere
+but in Colab the cell does nothing; on the site it is not shown. Binder needs none: it installs
+`environment.yml`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ TAG = "remove-cell"  # jupyter-book's own tag for what a page does not show
 
 
 def source(folder: str) -> str:
-    """Return the code of the cell for a notebook in `folder` (from the repository's root, with forward slashes)."""
+    """Return the code of the cell for a notebook in `folder` (from the repository's root, with
+    forward slashes)."""
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     url, branch = repository["url"], repository["branch"]
     name = url.rstrip("/").rsplit("/", 1)[1]
@@ -38,10 +40,11 @@ def place(nb: NotebookNode) -> int | None:
 
 
 def put(nb: NotebookNode, folder: str) -> bool:
-    """Put the cell before the first other code cell, or renew its code; returns whether the notebook changed.
+    """Put the cell before the first other code cell, or renew its code; returns whether the
+    notebook changed.
 
-    It prints and defines nothing, so the outputs stored below it stay true: cells that were executed are
-    counted anew, as a run from a fresh kernel would.
+    It prints and defines nothing, so the outputs stored below it stay true: cells that were
+    executed are counted anew, as a run from a fresh kernel would.
     """
     here = place(nb)
     if here is not None:
@@ -64,14 +67,22 @@ def put(nb: NotebookNode, folder: str) -> bool:
 
 
 def runs_in_colab(nb: NotebookNode, name: str) -> list[str]:
-    """A law: in a notebook of the book the first code cell prepares Colab, with today's address and its own folder."""
+    """A law: in a notebook of the book the first code cell prepares Colab, with today's address and
+    its own folder."""
     if not name.startswith("book/"):
         return []
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     folder = name.rsplit("/", 1)[0]
     good = not code or (code[0].get("id"), code[0].source) == (CELL, source(folder))
     good &= all(TAG in cell.metadata.get("tags", []) for cell in code if cell.get("id") == CELL)
-    return [] if good else [f"{name}: the first code cell is not today's cell for Colab: run `python -m mmbook.launch`"]
+    return (
+        []
+        if good
+        else [
+            f"{name}: the first code cell is not today's cell for Colab: run `python -m"
+            " mmbook.launch`"
+        ]
+    )
 
 
 def main() -> None:

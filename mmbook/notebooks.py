@@ -1,7 +1,8 @@
 """Execute the book's notebooks, measure them, and check the laws they keep.
 
     python -m mmbook.notebooks run [PATH ...]     execute from a fresh kernel, store outputs and cost
-    python -m mmbook.notebooks check [PATH ...]   check the stored notebooks against the book's laws, run nothing
+    python -m mmbook.notebooks check [PATH ...]   check the stored notebooks against the book's
+    laws, run nothing
 
 PATH is a notebook or a folder; without one, every notebook of book/ in the order of _toc.yml.
 """
@@ -34,27 +35,37 @@ def toc_entries(node: Any) -> Iterable[str]:
 
 
 def book_notebooks(root: Path = ROOT) -> list[Path]:
-    """Return all notebooks under root/book: those in _toc.yml in its order, then any others by name."""
-    found = sorted(p for p in (root / "book").rglob("*.ipynb") if not {".ipynb_checkpoints", "_build"} & set(p.parts))
+    """Return all notebooks under root/book: those in _toc.yml in its order, then any others by
+    name."""
+    found = sorted(
+        p
+        for p in (root / "book").rglob("*.ipynb")
+        if not {".ipynb_checkpoints", "_build"} & set(p.parts)
+    )
     ordered: list[Path] = []
     for toc in (root / "_toc.yml", root / "book" / "_toc.yml"):
         if toc.exists():
             names = toc_entries(yaml.safe_load(toc.read_text(encoding="utf-8")))
             paths = [toc.parent / name for name in names]
-            ordered += [p if p.suffix == ".ipynb" else p.with_name(p.name + ".ipynb") for p in paths]
+            ordered += [
+                p if p.suffix == ".ipynb" else p.with_name(p.name + ".ipynb") for p in paths
+            ]
     listed = [p for p in dict.fromkeys(ordered) if p in found]
     return listed + [p for p in found if p not in listed]
 
 
 def select(names: Sequence[str]) -> list[Path]:
-    """Turn command-line names into notebooks. A name that is neither notebook nor folder raises FileNotFoundError."""
+    """Turn command-line names into notebooks. A name that is neither notebook nor folder raises
+    FileNotFoundError."""
     if not names:
         return book_notebooks()
     chosen: list[Path] = []
     for name in names:
         path = Path(name).resolve()
         if path.is_dir():
-            inside = [p for p in book_notebooks() if p.is_relative_to(path)] or sorted(path.rglob("*.ipynb"))
+            inside = [p for p in book_notebooks() if p.is_relative_to(path)] or sorted(
+                path.rglob("*.ipynb")
+            )
             if not inside:
                 raise FileNotFoundError(f"{name} holds no notebook")
             chosen += inside
@@ -89,7 +100,8 @@ def run_all(paths: Iterable[Path]) -> int:
 
 
 def check_all(paths: Iterable[Path]) -> int:
-    """Print every broken law of the stored notebooks and return the exit status: 1 if there is any."""
+    """Print every broken law of the stored notebooks and return the exit status: 1 if there is
+    any."""
     from mmbook import laws
 
     problems = [problem for path in paths for problem in laws.check_file(path)]
@@ -99,10 +111,17 @@ def check_all(paths: Iterable[Path]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mmbook.notebooks", description="Run or check the book's notebooks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.notebooks", description="Run or check the book's notebooks."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", "execute and store outputs"), ("check", "check the laws, execute nothing")):
-        commands.add_parser(name, help=text).add_argument("paths", nargs="*", help="notebooks or folders; default: all")
+    for name, text in (
+        ("run", "execute and store outputs"),
+        ("check", "check the laws, execute nothing"),
+    ):
+        commands.add_parser(name, help=text).add_argument(
+            "paths", nargs="*", help="notebooks or folders; default: all"
+        )
     options = parser.parse_args(arguments)
     try:
         paths = select(options.paths)

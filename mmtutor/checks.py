@@ -11,11 +11,13 @@ from torch import Tensor
 from mmtutor.types import Samples
 
 Array = Tensor | np.ndarray | Sequence[float]
-"""Anything the evaluation functions read: a torch tensor on any device, a numpy array, a list of numbers."""
+"""Anything the evaluation functions read: a torch tensor on any device, a numpy array, a list of
+numbers."""
 
 
 def as_numpy(values: Array) -> np.ndarray:
-    """Return the values as a numpy array on the CPU, gradients left behind; floats of any width become float64."""
+    """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
+    become float64."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
@@ -24,25 +26,35 @@ def as_numpy(values: Array) -> np.ndarray:
 
 
 def finite(name: str, values: Array, ndim: int) -> np.ndarray:
-    """Return `values` as float64 with `ndim` dimensions; ValueError for NaN, infinity, emptiness or another shape."""
+    """Return `values` as float64 with `ndim` dimensions; ValueError for NaN, infinity, emptiness or
+    another shape."""
     array = as_numpy(values)
     if array.ndim != ndim or array.size == 0:
-        raise ValueError(f"{name} must be a non-empty array of {ndim} dimension(s), not of shape {array.shape}")
+        raise ValueError(
+            f"{name} must be a non-empty array of {ndim} dimension(s), not of shape {array.shape}"
+        )
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, not {array.dtype}")
     bad = np.argwhere(~np.isfinite(array.astype(np.float64)))
     if len(bad):
         raise ValueError(
-            f"{name} holds {len(bad)} values that are NaN or infinite, the first at {tuple(map(int, bad[0]))}"
+            f"{name} holds {len(bad)} values that are NaN or infinite, the first at"
+            f" {tuple(map(int, bad[0]))}"
         )
     return array.astype(np.float64)
 
 
-def whole_labels(name: str, y: Array, n: int | None = None, classes: int | None = None) -> np.ndarray:
-    """Return labels (N,) as int64; ValueError unless whole numbers >= 0, n of them, below `classes`."""
+def whole_labels(
+    name: str, y: Array, n: int | None = None, classes: int | None = None
+) -> np.ndarray:
+    """Return labels (N,) as int64; ValueError unless whole numbers >= 0, n of them, below
+    `classes`."""
     array = as_numpy(y)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "biu":
-        raise ValueError(f"{name} must be a non-empty array (N,) of whole numbers, not {array.dtype} {array.shape}")
+        raise ValueError(
+            f"{name} must be a non-empty array (N,) of whole numbers, not {array.dtype}"
+            f" {array.shape}"
+        )
     if n is not None and len(array) != n:
         raise ValueError(f"{name} has {len(array)} entries, expected {n}: one per sample")
     array = array.astype(np.int64)
@@ -54,20 +66,25 @@ def whole_labels(name: str, y: Array, n: int | None = None, classes: int | None 
 
 
 def probabilities(probs: Array, tolerance: float = 2e-3) -> np.ndarray:
-    """Return (N, C) probabilities as float64; ValueError unless C >= 2, entries >= 0 and rows sum to one.
+    """Return (N, C) probabilities as float64; ValueError unless C >= 2, entries >= 0 and rows sum
+    to one.
 
-    bfloat16 keeps eight bits, so its rows miss one by up to 2e-3: the tolerance lets them through and catches logits.
+    bfloat16 keeps eight bits, so its rows miss one by up to 2e-3: the tolerance lets them through
+    and catches logits.
     """
     array = finite("probabilities", probs, 2)
     if array.shape[1] < 2:
-        raise ValueError(f"probabilities must have one column per class (C >= 2), not shape {array.shape}")
+        raise ValueError(
+            f"probabilities must have one column per class (C >= 2), not shape {array.shape}"
+        )
     sums = array.sum(axis=1)
     off = np.flatnonzero((np.abs(sums - 1) > tolerance) | (array.min(axis=1) < -tolerance))
     if len(off):
         row = int(off[0])
         raise ValueError(
-            f"{len(off)} of {len(array)} rows are no probabilities: row {row} sums to {sums[row]:.4g}, "
-            f"its smallest entry is {array[row].min():.4g}. If these are logits, take softmax first."
+            f"{len(off)} of {len(array)} rows are no probabilities: row {row} sums to"
+            f" {sums[row]:.4g}, its smallest entry is {array[row].min():.4g}. If these are logits,"
+            " take softmax first."
         )
     return array
 
@@ -80,20 +97,27 @@ def check_arguments(
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}, expected 1 or more")
     if patience is not None and validation is None:
-        raise ValueError("patience needs a validation split to watch; pass validation=... or leave patience out")
+        raise ValueError(
+            "patience needs a validation split to watch; pass validation=... or leave patience out"
+        )
     for name, samples in (("train", train), ("validation", validation)):
         if samples is None:
             continue
         if len(samples) == 0:
             raise ValueError(f"{name} holds no samples")
         check_finite(name, samples)
-        if samples.labels.is_floating_point() and not bool((finite := torch.isfinite(samples.labels)).all()):
+        if samples.labels.is_floating_point() and not bool(
+            (finite := torch.isfinite(samples.labels)).all()
+        ):
             first = int((~finite).nonzero()[0][0])
-            raise ValueError(f"{name} labels hold NaN or inf, first in sample {first}: leave such samples out")
+            raise ValueError(
+                f"{name} labels hold NaN or inf, first in sample {first}: leave such samples out"
+            )
 
 
 def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
-    """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to stay in memory."""
+    """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to
+    stay in memory."""
     for modality, x in samples.features.items():
         there, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
         for start in range(0, len(x), rows):
@@ -105,16 +129,22 @@ def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
                 finite |= ~there[start : start + rows].to(finite.device)
             if not bool(finite.all()):
                 first = start + int((~finite).nonzero()[0])
-                raise ValueError(f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}: mask it")
+                raise ValueError(
+                    f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}:"
+                    " mask it"
+                )
 
 
 def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) -> int:
-    """Return the number of classes C of the model's outputs (B, C); raise ValueError for a label outside 0..C-1.
+    """Return the number of classes C of the model's outputs (B, C); raise ValueError for a label
+    outside 0..C-1.
 
     Without this, torch answers with an index error on the CPU and with a dead process on CUDA.
     """
     if outputs.ndim != 2:
-        raise ValueError(f"integer labels need logits (B, C), the model returns shape {tuple(outputs.shape)}")
+        raise ValueError(
+            f"integer labels need logits (B, C), the model returns shape {tuple(outputs.shape)}"
+        )
     classes = outputs.shape[1]
     for name, samples in (("train", train), ("validation", validation)):
         if samples is None:
@@ -129,15 +159,20 @@ def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) ->
 
 
 def check_regression(outputs: Tensor) -> None:
-    """Refuse a model with several outputs for float labels: broadcasting would compare each with every label."""
+    """Refuse a model with several outputs for float labels: broadcasting would compare each with
+    every label."""
     if outputs.shape not in ((1,), (1, 1)):
-        raise ValueError(f"float labels need one output per sample, the model returns {tuple(outputs.shape)} for one")
+        raise ValueError(
+            f"float labels need one output per sample, the model returns {tuple(outputs.shape)}"
+            " for one"
+        )
 
 
 def check_class_weights(weights: Tensor, classes: int) -> Tensor:
     """Return the weights if there is one per class, else raise ValueError naming both numbers."""
     if weights.shape != (classes,):
         raise ValueError(
-            f"class_weights has shape {tuple(weights.shape)}, expected ({classes},): one per class of the model"
+            f"class_weights has shape {tuple(weights.shape)}, expected ({classes},): one per class"
+            " of the model"
         )
     return weights

@@ -1,6 +1,8 @@
-"""The command line: `mmtutor doctor` says what works here, `mmtutor data` lists, gets and verifies data sets.
+"""The command line: `mmtutor doctor` says what works here, `mmtutor data` lists, gets and verifies
+data sets.
 
-`mmtutor sentiment` trains, judges and uses a model of the sentiment of posts; `mmtutor demo` shows one in a browser.
+`mmtutor sentiment` trains, judges and uses a model of the sentiment of posts; `mmtutor demo` shows
+one in a browser.
 """
 
 from __future__ import annotations
@@ -14,11 +16,20 @@ from functools import partial
 
 from mmtutor.apps import cli as sentiment_cli
 
-PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "timm", "scikit-learn", "matplotlib")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "timm",
+    "scikit-learn",
+    "matplotlib",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return 0 when it did what was asked, 1 when something is missing, 2 for a wrong call."""
+    """Run one command; return 0 when it did what was asked, 1 when something is missing, 2 for a
+    wrong call."""
     parser = argparse.ArgumentParser(prog="mmtutor", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="versions, device, packaged weights, data sets")
@@ -27,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     actions.add_parser("list", help="all sets, their size and licence, and whether they are here")
     get = actions.add_parser("get", help="download one set")
     get.add_argument("name")
-    get.add_argument("--accept-licence", action="store_true", help="you have read the licence and agree to it")
+    get.add_argument(
+        "--accept-licence", action="store_true", help="you have read the licence and agree to it"
+    )
     verify = actions.add_parser("verify", help="compare every file with the packaged manifest")
     verify.add_argument("names", nargs="*", help="sets to verify; without names, all that are here")
     sentiment_cli.add_parsers(commands)
@@ -38,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def doctor() -> int:
-    """Print versions, device, packaged weights and data sets; return 1 if any of them is not right."""
+    """Print versions, device, packaged weights and data sets; return 1 if any of them is not
+    right."""
     checks = [
         *_packages(),
         _row("device", _device),
@@ -55,10 +69,13 @@ def doctor() -> int:
 
 
 def _row(what: str, check: Callable[[], str]) -> tuple[bool, str, str]:
-    """Return the row of one check; where it cannot even be made, the row says why and the other checks go on."""
+    """Return the row of one check; where it cannot even be made, the row says why and the other
+    checks go on."""
     try:
         return True, what, check()
-    except Exception as problem:  # a package that is absent or half installed raises errors of any kind
+    except (
+        Exception
+    ) as problem:  # a package that is absent or half installed raises errors of any kind
         return False, what, f"{type(problem).__name__}: {problem}"
 
 
@@ -79,7 +96,11 @@ def _device() -> str:
 
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
-    return "mps (Apple)" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        "mps (Apple)"
+        if torch.backends.mps.is_available()
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
 
 
 def _weights(kind: str, name: str) -> str:

@@ -13,31 +13,47 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """Return the device asked for, or with None the best there is: CUDA, else Apple's, else the processor.
+    """Return the device asked for, or with None the best there is: CUDA, else Apple's, else the
+    processor.
 
-    Raises ValueError for a name torch does not know, RuntimeError for a device that this machine does not have.
+    Raises ValueError for a name torch does not know, RuntimeError for a device that this machine
+    does not have.
     """
     if device is None:
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        best = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
         return torch.device(best)
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:1', 'mps' or None") from error
+        raise ValueError(
+            f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:1', 'mps' or None"
+        ) from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise RuntimeError(
-            f"device {str(chosen)!r} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} "
-            "CUDA devices. Use device=None or 'cpu', or install a CUDA build of torch and its driver."
+            f"device {str(chosen)!r} was asked for, but torch {torch.__version__} sees"
+            f" {torch.cuda.device_count()} CUDA devices. Use device=None or 'cpu', or install a"
+            " CUDA build of torch and its driver."
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise RuntimeError("device 'mps' was asked for, but this machine has no Apple GPU. Use device=None or 'cpu'.")
+        raise RuntimeError(
+            "device 'mps' was asked for, but this machine has no Apple GPU. Use device=None or"
+            " 'cpu'."
+        )
     return chosen
 
 
 def make_accelerator(device: str | None, mixed: bool = True) -> Accelerator:
-    """Return an Accelerator on `device` (None: the best there is); mixed: bf16 on CUDA, full precision elsewhere.
+    """Return an Accelerator on `device` (None: the best there is); mixed: bf16 on CUDA, full
+    precision elsewhere.
 
-    Raises as `pick_device`, and ValueError for one of several GPUs: which it is is for `torchrun` to say.
+    Raises as `pick_device`, and ValueError for one of several GPUs: which it is is for `torchrun`
+    to say.
     """
     from accelerate import (
         Accelerator,  # encoders ask for a device only, and start faster without it
@@ -47,14 +63,18 @@ def make_accelerator(device: str | None, mixed: bool = True) -> Accelerator:
     if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say
         raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
     kind = pick_device(device).type
-    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its own
+    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its
+    # own
     AcceleratorState._reset_state()
-    return Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if mixed and kind == "cuda" else "no")
+    return Accelerator(
+        cpu=kind == "cpu", mixed_precision="bf16" if mixed and kind == "cuda" else "no"
+    )
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run a block on one processor thread: small models are slower on several, and far slower on a busy machine."""
+    """Run a block on one processor thread: small models are slower on several, and far slower on a
+    busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,5 @@
-"""One look for all figures: colour-blind safe, direct labels, readable on a light and on a dark page."""
+"""One look for all figures: colour-blind safe, direct labels, readable on a light and on a dark
+page."""
 
 from __future__ import annotations
 
@@ -13,15 +14,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Okabe & Ito (2008), the five that keep 3:1 contrast on white; one colour per modality throughout the book
-COLOURS = {"image": "#0072B2", "text": "#AA5A00", "audio": "#007A5A", "fusion": "#8A2F6B", "chance": "#6B6B6B"}
+# Okabe & Ito (2008), the five that keep 3:1 contrast on white; one colour per modality throughout
+# the book
+COLOURS = {
+    "image": "#0072B2",
+    "text": "#AA5A00",
+    "audio": "#007A5A",
+    "fusion": "#8A2F6B",
+    "chance": "#6B6B6B",
+}
 MARKERS = {"image": "s", "text": "^", "audio": "v", "fusion": "o", "chance": "x"}
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the book: white card, quiet axes, 12 pt, no legend frame, fixed 100 dpi.
+    """Set matplotlib's defaults for the book: white card, quiet axes, 12 pt, no legend frame, fixed
+    100 dpi.
 
-    The card stays white on a dark page (the theme dims it), so that text keeps its contrast in both.
+    The card stays white on a dark page (the theme dims it), so that text keeps its contrast in
+    both.
     """
     plt.rcParams.update(
         {
@@ -45,16 +55,27 @@ def use_style() -> None:
     )
 
 
-def dot_interval(ax: Axes, rows: dict[str, tuple[float, float, float]], colours: dict[str, str] | None = None) -> None:
-    """Draw one dot with its interval per row, top to bottom in the order given, the number written beside it.
+def dot_interval(
+    ax: Axes, rows: dict[str, tuple[float, float, float]], colours: dict[str, str] | None = None
+) -> None:
+    """Draw one dot with its interval per row, top to bottom in the order given, the number written
+    beside it.
 
-    rows: label → (estimate, low, high). The axis starts where the data do: dots, unlike bars, need no zero.
+    rows: label → (estimate, low, high). The axis starts where the data do: dots, unlike bars, need
+    no zero.
     """
     for y, (label, (estimate, low, high)) in enumerate(rows.items()):
         colour = (colours or {}).get(label, COLOURS["fusion"])
         ax.plot([low, high], [y, y], color=colour, lw=2.5, solid_capstyle="round")
         ax.plot(estimate, y, "o", color=colour, ms=8)
-        ax.annotate(f"{estimate:.3f}", (high, y), xytext=(8, 0), textcoords="offset points", va="center", color=colour)
+        ax.annotate(
+            f"{estimate:.3f}",
+            (high, y),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+        )
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
@@ -62,13 +83,23 @@ def dot_interval(ax: Axes, rows: dict[str, tuple[float, float, float]], colours:
 
 
 def direct_label(ax: Axes, x: float, y: float, text: str, colour: str, **offset: int) -> None:
-    """Write `text` beside a line's end at (x, y), in the line's colour, so that no legend is needed."""
+    """Write `text` beside a line's end at (x, y), in the line's colour, so that no legend is
+    needed."""
     shift = (offset.get("dx", 8), offset.get("dy", 0))
-    ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", color=colour, va="center", fontweight="bold")
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=shift,
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        fontweight="bold",
+    )
 
 
 def jpeg(figure: Figure, quality: int = 80) -> StoredImage:
-    """Return `figure` as a JPEG output and close it: photographs weigh a tenth of what they do as PNG."""
+    """Return `figure` as a JPEG output and close it: photographs weigh a tenth of what they do as
+    PNG."""
     canvas = io.BytesIO()
     figure.savefig(canvas, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
     plt.close(figure)
@@ -76,7 +107,8 @@ def jpeg(figure: Figure, quality: int = 80) -> StoredImage:
 
 
 def flat_png(figure: Figure, colours: int = 48) -> StoredImage:
-    """Return `figure` as a PNG output of few colours and close it: drawings with much text weigh a third."""
+    """Return `figure` as a PNG output of few colours and close it: drawings with much text weigh a
+    third."""
     return StoredImage(data=to_png(figure, colours), format="png")
 
 
@@ -89,8 +121,11 @@ def to_png(figure: Figure, colours: int = 48) -> bytes:
     return small.getvalue()
 
 
-def picture_grid(pictures: Sequence[Path | np.ndarray], titles: Sequence[str], columns: int = 4) -> Figure:
-    """Return a figure of pictures (paths, or arrays (H, W) or (H, W, 3)) with a short title above each."""
+def picture_grid(
+    pictures: Sequence[Path | np.ndarray], titles: Sequence[str], columns: int = 4
+) -> Figure:
+    """Return a figure of pictures (paths, or arrays (H, W) or (H, W, 3)) with a short title above
+    each."""
     rows = -(-len(pictures) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.2 * rows), squeeze=False)
     for ax in axes.flat:

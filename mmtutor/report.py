@@ -19,8 +19,8 @@ GLUE_PREFIX = "application/papermill.record/"
 def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{}") -> None:
     r"""Record `value` under `name`, so that prose on the same page can say {glue:text}\`name\`.
 
-    The page shows fmt.format(value). tol ≥ 0: by how much the number may differ when CI runs the notebook again
-    (same unit as shown); it travels with the stored output. Nothing is printed.
+    The page shows fmt.format(value). tol ≥ 0: by how much the number may differ when CI runs the
+    notebook again (same unit as shown); it travels with the stored output. Nothing is printed.
     Raises ValueError for a negative tolerance or a number that is not finite.
     """
     if tol < 0:
@@ -29,7 +29,10 @@ def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{
         raise ValueError(f"{name!r} is {value}: a number that prose cites must be finite")
     display(
         {GLUE_PREFIX + "text/plain": repr(fmt.format(value))},
-        metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}, "mmtutor": {"tolerance": tol}},
+        metadata={
+            "scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX},
+            "mmtutor": {"tolerance": tol},
+        },
         raw=True,
     )
 
@@ -43,12 +46,14 @@ def comparison_table(
     test_fraction: float | None = None,
     score: str = "score",
 ) -> pd.DataFrame:
-    """One row per method: mean score over folds with its interval, and the paired difference from `against`.
+    """One row per method: mean score over folds with its interval, and the paired difference from
+    `against`.
 
-    scores[method]: (folds,) one value per fold, the same folds in the same order for all. n_train, n_test: typical
-    sizes of a fold's parts; both intervals (95 %) carry the Nadeau–Bengio correction, since folds overlap.
-    test_fraction=0 instead says that each value comes from data of its own, and leaves the correction out. p and the
-    number of folds won are left to `paired_comparison`: a column of p values invites picking.
+    scores[method]: (folds,) one value per fold, the same folds in the same order for all. n_train,
+    n_test: typical sizes of a fold's parts; both intervals (95 %) carry the Nadeau–Bengio
+    correction, since folds overlap. test_fraction=0 instead says that each value comes from data of
+    its own, and leaves the correction out. p and the number of folds won are left to
+    `paired_comparison`: a column of p values invites picking.
     Raises KeyError where `against` is not among the methods.
     """
     if against not in scores:
@@ -70,7 +75,8 @@ def comparison_table(
 
 
 def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
-    """Write results too long for a notebook as JSON, with a sha256 over the rest of the file, atomically.
+    """Write results too long for a notebook as JSON, with a sha256 over the rest of the file,
+    atomically.
 
     command: what regenerates the file; machine: where it was measured; rows: name → figures.
     """
@@ -79,7 +85,9 @@ def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two processes may write at once
     try:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -88,8 +96,8 @@ def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
 def load_results(path: Path | str) -> dict:
     """Return what `save_results` wrote: {"command", "machine", "rows"}.
 
-    Raises FileNotFoundError saying which command makes the file, ValueError naming the file where it
-    is no whole JSON or was changed by hand.
+    Raises FileNotFoundError saying which command makes the file, ValueError naming the file where
+    it is no whole JSON or was changed by hand.
     """
     path = Path(path)
     if not path.exists():
@@ -97,9 +105,14 @@ def load_results(path: Path | str) -> dict:
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:  # cut short, not UTF-8, or no object at all
-        raise ValueError(f"{path} holds no whole results ({error}): `make results` measures them again") from error
+        raise ValueError(
+            f"{path} holds no whole results ({error}): `make results` measures them again"
+        ) from error
     if content.pop("sha256", None) != _digest(content):
-        raise ValueError(f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}` again")
+        raise ValueError(
+            f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}`"
+            " again"
+        )
     return content
 
 

@@ -1,6 +1,8 @@
-"""fit: a small training loop on Accelerate, the same code on CPU, GPU (bf16), Apple and several processes.
+"""fit: a small training loop on Accelerate, the same code on CPU, GPU (bf16), Apple and several
+processes.
 
-Batches are cut by indexing tensors; a DataLoader that collates cached features sample by sample doubles the epoch.
+Batches are cut by indexing tensors; a DataLoader that collates cached features sample by sample
+doubles the epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ Augment = Callable[[Samples, torch.Generator], Samples]
 
 @dataclass
 class History:
-    """What happened: one loss per epoch, and which epoch's weights the model now has (counted from 1)."""
+    """What happened: one loss per epoch, and which epoch's weights the model now has (counted from
+    1)."""
 
     train_loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
@@ -59,20 +62,24 @@ def fit(
     seed: int = 0,
     device: str | None = None,
 ) -> History:
-    """Minimise the mean loss over `train` with AdamW; keep the weights of the epoch best on `validation`.
+    """Minimise the mean loss over `train` with AdamW; keep the weights of the epoch best on
+    `validation`.
 
-    model(features, present), or (features, present, masks) where the samples have masks, → outputs. Labels int64:
-    cross-entropy over (B, C) logits; labels float: squared error.
-    class_weights: (C,) tensor, or "balanced" for N / (C · N_c), computed from `train`; classes only.
+    model(features, present), or (features, present, masks) where the samples have masks, → outputs.
+    Labels int64: cross-entropy over (B, C) logits; labels float: squared error.
+    class_weights: (C,) tensor, or "balanced" for N / (C · N_c), computed from `train`; classes
+    only.
     patience: stop after that many epochs without a better validation loss (None: never stop early).
-    augment: what is done to each training batch, anew in every epoch (corruption, dropped modalities), such as
-    `robustness.ModalityDropout`; validation samples stay as they were given.
-    batch_size is the size over all processes together; under `torchrun` each takes its share, and since the loss is
-    normalised over the whole batch, the gradient is that of one process. seed: order of samples, dropout and `augment`.
+    augment: what is done to each training batch, anew in every epoch (corruption, dropped
+    modalities), such as `robustness.ModalityDropout`; validation samples stay as they were given.
+    batch_size is the size over all processes together; under `torchrun` each takes its share, and
+    since the loss is normalised over the whole batch, the gradient is that of one process. seed:
+    order of samples, dropout and `augment`.
     device: None takes the best there is (CUDA with bf16, Apple, CPU); "cpu" and "cuda" insist.
     The model is trained in place and returned to the CPU in eval mode.
-    Raises ValueError for empty or non-finite data, labels that the model has no output for and bad arguments,
-    RuntimeError for a device that is not there, FloatingPointError when a loss stops being finite.
+    Raises ValueError for empty or non-finite data, labels that the model has no output for and bad
+    arguments, RuntimeError for a device that is not there, FloatingPointError when a loss stops
+    being finite.
     """
     check_arguments(train, validation, epochs, batch_size, patience)
     accelerator = make_accelerator(device)
@@ -82,14 +89,23 @@ def fit(
     validation = None if validation is None else validation.to(accelerator.device)
     loss = loss or _default_loss(model, train, validation, class_weights, accelerator)
     history, best = History(), None
-    order = torch.Generator().manual_seed(seed)  # on the CPU: the same order on every device and in every process
+    order = torch.Generator().manual_seed(
+        seed
+    )  # on the CPU: the same order on every device and in every process
     change = _changer(augment, seed + accelerator.process_index, accelerator.device)
-    bar = tqdm(range(1, epochs + 1), "fit", disable=None if accelerator.is_main_process else True, leave=False)
+    bar = tqdm(
+        range(1, epochs + 1),
+        "fit",
+        disable=None if accelerator.is_main_process else True,
+        leave=False,
+    )
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
         for epoch in bar:
             shares = _shares(len(train), batch_size, order, accelerator)
-            history.train_loss.append(_epoch(wrapped, optimizer, accelerator, train, loss, shares, change))
+            history.train_loss.append(
+                _epoch(wrapped, optimizer, accelerator, train, loss, shares, change)
+            )
             if validation is None:
                 history.best_epoch = epoch
                 continue
@@ -107,31 +123,40 @@ def fit(
 
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tensor:
-    """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, computed on its device.
+    """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, computed
+    on its device.
 
     Raises ValueError for empty samples, and for NaN or inf in a modality that is present.
     """
     if len(samples) == 0:
-        raise ValueError("samples to predict hold no rows: an empty split, or a mask that selects none?")
+        raise ValueError(
+            "samples to predict hold no rows: an empty split, or a mask that selects none?"
+        )
     check_finite("samples", samples)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model.eval()
     with torch.inference_mode():
         parts = [
             model(*batch.inputs).float().cpu()
-            for batch in (samples[i : i + batch_size].to(device) for i in range(0, len(samples), batch_size))
+            for batch in (
+                samples[i : i + batch_size].to(device) for i in range(0, len(samples), batch_size)
+            )
         ]
     return torch.cat(parts)
 
 
 def balanced_class_weights(labels: Tensor, classes: int | None = None) -> Tensor:
-    """w_c = N / (C · N_c): every class weighs the same in the mean loss. labels (N,) int64 → (C,) float.
+    """w_c = N / (C · N_c): every class weighs the same in the mean loss. labels (N,) int64 → (C,)
+    float.
 
     Raises ValueError naming the classes that have no sample.
     """
     counts = torch.bincount(labels, minlength=classes or 0)
     if (empty := (counts == 0).nonzero().flatten()).numel():
-        raise ValueError(f"no sample of class {empty.tolist()} in the training data: its weight would be infinite")
+        raise ValueError(
+            f"no sample of class {empty.tolist()} in the training data: its weight would be"
+            " infinite"
+        )
     return len(labels) / (len(counts) * counts.float())
 
 
@@ -144,7 +169,8 @@ def _epoch(
     shares: Iterator[tuple[Tensor, int, int]],
     change: Callable[[Samples], Samples],
 ) -> float:
-    """Train one epoch; return the mean loss over the training samples, as it was while they passed."""
+    """Train one epoch; return the mean loss over the training samples, as it was while they
+    passed."""
     model.train()
     total = torch.zeros((), device=accelerator.device)
     for rows, counts, size in shares:
@@ -153,17 +179,22 @@ def _epoch(
             outputs = model(*batch.inputs)
         mine = loss(outputs.float(), batch.labels).sum() * counts
         optimizer.zero_grad()
-        # several processes: gradients are averaged over them, so the sum is scaled to end as the mean over the batch
+        # several processes: gradients are averaged over them, so the sum is scaled to end as the
+        # mean over the batch
         accelerator.backward(mine * accelerator.num_processes / size)
         optimizer.step()
         total += mine.detach()
     mean = accelerator.reduce(total, "sum").item() / len(train)
     if not math.isfinite(mean):
-        raise FloatingPointError(f"the training loss became {mean}: lower lr, or check the scale of the features")
+        raise FloatingPointError(
+            f"the training loss became {mean}: lower lr, or check the scale of the features"
+        )
     return mean
 
 
-def _changer(augment: Augment | None, seed: int, device: torch.device) -> Callable[[Samples], Samples]:
+def _changer(
+    augment: Augment | None, seed: int, device: torch.device
+) -> Callable[[Samples], Samples]:
     """Return what changes a batch: `augment` with a generator of its own, or nothing."""
     if augment is None:
         return lambda batch: batch
@@ -172,22 +203,31 @@ def _changer(augment: Augment | None, seed: int, device: torch.device) -> Callab
     def change(batch: Samples) -> Samples:
         changed = augment(batch, generator)
         if len(changed) != len(batch):
-            raise ValueError(f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many")
+            raise ValueError(
+                f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many"
+            )
         return changed
 
     return change
 
 
-def _shares(samples: int, batch_size: int, order: torch.Generator, accelerator: Accelerator) -> Iterator:
-    """Yield (rows, counts, size): this process's rows of each shuffled batch, 1 or 0, and the whole batch's size."""
+def _shares(
+    samples: int, batch_size: int, order: torch.Generator, accelerator: Accelerator
+) -> Iterator:
+    """Yield (rows, counts, size): this process's rows of each shuffled batch, 1 or 0, and the whole
+    batch's size."""
     for batch in torch.randperm(samples, generator=order).split(batch_size):
         mine = batch[accelerator.process_index :: accelerator.num_processes]
-        # a process left without rows must still take part in the averaging: it runs one row that counts for nothing
+        # a process left without rows must still take part in the averaging: it runs one row that
+        # counts for nothing
         yield (mine, 1, len(batch)) if len(mine) else (batch[:1], 0, len(batch))
 
 
-def _validation_loss(model: nn.Module, validation: Samples, loss: Loss, accelerator: Accelerator) -> float:
-    """Return the mean validation loss, the same number in every process, so that all stop at the same epoch."""
+def _validation_loss(
+    model: nn.Module, validation: Samples, loss: Loss, accelerator: Accelerator
+) -> float:
+    """Return the mean validation loss, the same number in every process, so that all stop at the
+    same epoch."""
     model.eval()
     total = torch.zeros((), device=accelerator.device)
     with torch.inference_mode(), accelerator.autocast():
@@ -195,7 +235,9 @@ def _validation_loss(model: nn.Module, validation: Samples, loss: Loss, accelera
             total += loss(model(*batch.inputs).float(), batch.labels).sum()
     mean = accelerator.reduce(total, "mean").item() / len(validation)
     if not math.isfinite(mean):
-        raise FloatingPointError(f"the validation loss became {mean}: lower lr, or check the scale of the features")
+        raise FloatingPointError(
+            f"the validation loss became {mean}: lower lr, or check the scale of the features"
+        )
     return mean
 
 
@@ -206,19 +248,26 @@ def _default_loss(
     class_weights: Tensor | str | None,
     accelerator: Accelerator,
 ) -> Loss:
-    """Return cross-entropy for integer labels, squared error for float ones, one value per sample."""
+    """Return cross-entropy for integer labels, squared error for float ones, one value per
+    sample."""
     model.eval()  # one row, without dropout and its random numbers: only the shape of the outputs is of interest
     with torch.no_grad(), accelerator.autocast():
         outputs = model(*train[:1].inputs)
     if train.labels.is_floating_point():
         if class_weights is not None:
-            raise ValueError("class_weights need integer class labels; these labels are floats (a regression)")
+            raise ValueError(
+                "class_weights need integer class labels; these labels are floats (a regression)"
+            )
         check_regression(outputs)
-        return lambda outputs, labels: F.mse_loss(outputs.reshape(labels.shape), labels.float(), reduction="none")
+        return lambda outputs, labels: F.mse_loss(
+            outputs.reshape(labels.shape), labels.float(), reduction="none"
+        )
     classes = check_labels(outputs, train, validation)
     if isinstance(class_weights, str):
         if class_weights != "balanced":
-            raise ValueError(f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None")
+            raise ValueError(
+                f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None"
+            )
         class_weights = balanced_class_weights(train.labels, classes)
     if class_weights is None:
         return lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none")

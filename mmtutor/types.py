@@ -23,7 +23,8 @@ class Samples:
     """Features and labels of N samples, cut by index: what `training.fit` and evaluation take.
 
     features[m]: (N, D) or (N, T, D); labels: (N,) int64 classes, or (N,) float values;
-    present[m]: (N,) bool, None where everything is present; masks[m]: (N, T) bool, the real steps of a sequence.
+    present[m]: (N,) bool, None where everything is present; masks[m]: (N, T) bool, the real steps
+    of a sequence.
     Raises ValueError, naming the modality, where lengths differ.
     """
 
@@ -41,19 +42,24 @@ class Samples:
         ):
             for modality, values in table.items():
                 if len(values) != len(self.labels):
-                    raise ValueError(f"{kind}[{modality!r}] has {len(values)} samples, labels have {len(self.labels)}")
+                    raise ValueError(
+                        f"{kind}[{modality!r}] has {len(values)} samples, labels have"
+                        f" {len(self.labels)}"
+                    )
 
     def __len__(self) -> int:
         """Return the number of samples N."""
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> Samples:
-        """Return the samples at `index` (a slice, a list of positions or a mask), every table cut alike."""
+        """Return the samples at `index` (a slice, a list of positions or a mask), every table cut
+        alike."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._each(lambda table: table[rows])
 
     def only(self, modalities: list[str]) -> Samples:
-        """Return the same samples with some of the modalities. Raises KeyError, naming those that are not there."""
+        """Return the same samples with some of the modalities. Raises KeyError, naming those that
+        are not there."""
         if unknown := [m for m in modalities if m not in self.features]:
             raise KeyError(f"no modality {unknown}, there are {list(self.features)}")
 
@@ -69,10 +75,16 @@ class Samples:
     @property
     def inputs(self) -> tuple[Features | Present | Masks | None, ...]:
         """What a model takes: (features, present), and masks only where there are some."""
-        return (self.features, self.present) if self.masks is None else (self.features, self.present, self.masks)
+        return (
+            (self.features, self.present)
+            if self.masks is None
+            else (self.features, self.present, self.masks)
+        )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
         def changed(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
             return None if tables is None else {m: change(table) for m, table in tables.items()}
 
-        return Samples(changed(self.features), change(self.labels), changed(self.present), changed(self.masks))
+        return Samples(
+            changed(self.features), change(self.labels), changed(self.present), changed(self.masks)
+        )

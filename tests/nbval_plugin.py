@@ -1,14 +1,20 @@
-"""Make nbval strict: `pytest -p tests.nbval_plugin --nbval book` runs every notebook and compares it in full.
+"""Make nbval strict: `pytest -p tests.nbval_plugin --nbval book` runs every notebook and compares
+it in full.
 
 What changes beside plain nbval 0.11:
 
-- a cell that was never executed fails (nbval does not compare it at all), and no tag or comment switches a check off;
-- texts, tables and glued values are compared word by word, numbers within the tolerance that the cell's tags state
+- a cell that was never executed fails (nbval does not compare it at all), and no tag or comment
+switches a check off;
+- texts, tables and glued values are compared word by word, numbers within the tolerance that the
+cell's tags state
   (tol:0.02, rtol:0.05) or that the stored glued value carries; without one, character by character;
-- a cell tagged prints-time may change its numbers but no word; one tagged prints-path may change its text;
+- a cell tagged prints-time may change its numbers but no word; one tagged prints-path may change
+its text;
 - pictures are not compared, but one that is missing or new fails; so does anything on stderr;
-- the kernel is this interpreter, started in the notebook's folder, without the user's IPython profile;
-- a notebook whose data sets cannot be had is skipped with that reason; a summary lists what ran and what did not.
+- the kernel is this interpreter, started in the notebook's folder, without the user's IPython
+profile;
+- a notebook whose data sets cannot be had is skipped with that reason; a summary lists what ran and
+what did not.
 """
 
 from __future__ import annotations
@@ -32,7 +38,8 @@ from mmbook.kernel import build_font_cache, environment
 CELL_SECONDS = 60
 NBVAL_DEFAULT_SECONDS = 2000
 GLUED = "application/papermill.record/text/plain"
-# What a display may change from run to run: pictures (their presence counts) and the width a widget would have.
+# What a display may change from run to run: pictures (their presence counts) and the width a widget
+# would have.
 PRESENCE_ONLY = ("image/", "application/papermill.record/image/")
 
 
@@ -51,7 +58,8 @@ class Kernel(RunningKernel):
 
 
 class Notebook(IPyNbFile):
-    """One notebook: starts its kernel when its first cell is due, or skips it when its data cannot be had."""
+    """One notebook: starts its kernel when its first cell is due, or skips it when its data cannot
+    be had."""
 
     def setup(self) -> None:
         self.scratch = tempfile.TemporaryDirectory(prefix="mmtutor-ipython-")
@@ -70,12 +78,15 @@ class Notebook(IPyNbFile):
         self.scratch.cleanup()
 
     def collect(self) -> Iterator[Cell]:
-        """Yield a test for each code cell, named by its place among all cells as the other tools name it."""
+        """Yield a test for each code cell, named by its place among all cells as the other tools
+        name it."""
         cells = list(super().collect())
         places = [place for place, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
         for place, cell in zip(places, cells, strict=True):
             options = defaultdict(bool, check=True)  # whatever nbval's switches say
-            yield Cell.from_parent(self, name=f"cell {place}", cell_num=place, cell=cell.cell, options=options)
+            yield Cell.from_parent(
+                self, name=f"cell {place}", cell_num=place, cell=cell.cell, options=options
+            )
 
 
 class Cell(IPyNbCell):
@@ -83,11 +94,14 @@ class Cell(IPyNbCell):
 
     def runtest(self) -> None:
         if self.cell.execution_count is None:
-            self.raise_cell_error("this cell was never executed, so there is nothing to compare: run `make notebooks`")
+            self.raise_cell_error(
+                "this cell was never executed, so there is nothing to compare: run `make notebooks`"
+            )
         super().runtest()
 
     def compare_outputs(self, test: list[Any], ref: list[Any], skip_compare: Any = None) -> bool:
-        """Return whether new (test) and stored (ref) outputs agree; else say why in comparison_traceback."""
+        """Return whether new (test) and stored (ref) outputs agree; else say why in
+        comparison_traceback."""
         difference = outputs_difference(coalesce_streams(ref), coalesce_streams(test), self.tags)
         self.comparison_traceback = [difference] if difference else []
         return difference is None
@@ -102,8 +116,11 @@ def cell_tolerance(tags: list[str]) -> Tolerance:
     return ANY_NUMBER if "prints-time" in tags else parse_tolerance(tags)
 
 
-def outputs_difference(stored: list[NotebookNode], new: list[NotebookNode], tags: list[str]) -> str | None:
-    """Say how a cell's new outputs differ from the stored ones, or return None. Streams are compared by name."""
+def outputs_difference(
+    stored: list[NotebookNode], new: list[NotebookNode], tags: list[str]
+) -> str | None:
+    """Say how a cell's new outputs differ from the stored ones, or return None. Streams are
+    compared by name."""
     old_streams = {o.name: o.text for o in stored if o.output_type == "stream"}
     new_streams = {o.name: o.text for o in new if o.output_type == "stream"}
     if "stderr" in new_streams:
@@ -111,7 +128,9 @@ def outputs_difference(stored: list[NotebookNode], new: list[NotebookNode], tags
     if set(old_streams) != set(new_streams):
         return f"streams stored: {sorted(old_streams)}, now: {sorted(new_streams)}"
     for name, text in old_streams.items():
-        if "prints-path" not in tags and (why := text_difference(text, new_streams[name], cell_tolerance(tags))):
+        if "prints-path" not in tags and (
+            why := text_difference(text, new_streams[name], cell_tolerance(tags))
+        ):
             return f"{name}: {why}"
     old_shown = [o for o in stored if o.output_type != "stream"]
     new_shown = [o for o in new if o.output_type != "stream"]
@@ -138,11 +157,15 @@ def display_difference(stored: NotebookNode, new: NotebookNode, tags: list[str])
             continue
         tolerance = cell_tolerance(tags)
         if mime == GLUED:
-            tolerance = Tolerance(stored.get("metadata", {}).get("mmtutor", {}).get("tolerance", 0.0))
+            tolerance = Tolerance(
+                stored.get("metadata", {}).get("mmtutor", {}).get("tolerance", 0.0)
+            )
         why = (
             text_difference(content, new_data[mime], tolerance)
             if isinstance(content, str) and isinstance(new_data[mime], str)
-            else (None if content == new_data[mime] else f"stored {content!r}, now {new_data[mime]!r}")
+            else (
+                None if content == new_data[mime] else f"stored {content!r}, now {new_data[mime]!r}"
+            )
         )
         if why:
             return f"{names[0] or mime}: {why}"
@@ -150,7 +173,8 @@ def display_difference(stored: NotebookNode, new: NotebookNode, tags: list[str])
 
 
 class Summary:
-    """Collects per notebook: seconds, cells, worst outcome and reason; prints them at the end of the run."""
+    """Collects per notebook: seconds, cells, worst outcome and reason; prints them at the end of
+    the run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -167,7 +191,9 @@ class Summary:
         if report.failed:
             self.failed.add(path)
         elif report.skipped:
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reason = (
+                report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            )
             self.skipped[path] = reason.removeprefix("Skipped: ")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -196,7 +222,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, list[Any], list[Any]]:
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> Generator[None, list[Any], list[Any]]:
     """Put our notebook in the place of nbval's."""
     found = yield
-    return [Notebook.from_parent(parent, path=file_path) if type(node) is IPyNbFile else node for node in found]
+    return [
+        Notebook.from_parent(parent, path=file_path) if type(node) is IPyNbFile else node
+        for node in found
+    ]

@@ -1,1 +1,2 @@
-"""What `make classroom` copies into a course folder: nbgrader's settings and how submissions are run."""
+"""What `make classroom` copies into a course folder: nbgrader's settings and how submissions are
+run."""

@@ -1,12 +1,17 @@
-"""How submissions are run in this course: with care. `nbgrader_config.py` puts this in the place of nbgrader's Execute.
+"""How submissions are run in this course: with care. `nbgrader_config.py` puts this in the place of
+nbgrader's Execute.
 
-- A student's cell that imports, names or does what REFUSED says is not run; the student reads why, line by line.
-- Before each of the course's own cells, names that students have covered or changed are put back: built-in functions,
+- A student's cell that imports, names or does what REFUSED says is not run; the student reads why,
+line by line.
+- Before each of the course's own cells, names that students have covered or changed are put back:
+built-in functions,
   and what the course's cells have imported or defined.
-- A cell that runs too long is interrupted. If it does not stop, the kernel is ended: later checks count as not passed.
+- A cell that runs too long is interrupted. If it does not stop, the kernel is ended: later checks
+count as not passed.
 - An error counts whatever a cell has shown before it; a warning costs nothing.
 
-This stops known tricks, by accident or by design. It is no prison: Python cannot lock code in from inside.
+This stops known tricks, by accident or by design. It is no prison: Python cannot lock code in from
+inside.
 """
 
 from __future__ import annotations
@@ -29,22 +34,23 @@ def words(text: str) -> list[str]:
 
 
 ALLOWED_MODULES = words(
-    "__future__ abc collections copy dataclasses enum fractions functools heapq itertools math numbers operator "
-    "random re statistics string time typing unicodedata warnings matplotlib mmtutor numpy pandas scipy skimage "
-    "sklearn torch"
+    "__future__ abc collections copy dataclasses enum fractions functools heapq itertools math"
+    " numbers operator random re statistics string time typing unicodedata warnings matplotlib"
+    " mmtutor numpy pandas scipy skimage sklearn torch"
 )
 REFUSED_NAMES = words(
-    "__builtins__ __import__ In Out breakpoint compile delattr eval exec exit get_ipython globals input locals "
-    "open quit setattr vars"
+    "__builtins__ __import__ In Out breakpoint compile delattr eval exec exit get_ipython globals"
+    " input locals open quit setattr vars"
 )
 REFUSED_ATTRIBUTES = words(
-    "builtins displayhook f_back f_globals f_locals fromfile genfromtxt gi_frame io load load_state_dict_from_url "
-    "loadtxt memmap modules nbgrader open os patch pathlib popen read_csv read_excel read_json read_parquet "
-    "read_pickle read_sql read_table shutil subprocess sys system tb_frame"
+    "builtins displayhook f_back f_globals f_locals fromfile genfromtxt gi_frame io load"
+    " load_state_dict_from_url loadtxt memmap modules nbgrader open os patch pathlib popen read_csv"
+    " read_excel read_json read_parquet read_pickle read_sql read_table shutil subprocess sys"
+    " system tb_frame"
 )
 DUNDERS = words(
-    "__call__ __class__ __dict__ __doc__ __enter__ __exit__ __getitem__ __init__ __iter__ __len__ __name__ "
-    "__next__ __post_init__ __repr__"
+    "__call__ __class__ __dict__ __doc__ __enter__ __exit__ __getitem__ __init__ __iter__ __len__"
+    " __name__ __next__ __post_init__ __repr__"
 )
 
 KEEPER = """
@@ -73,11 +79,14 @@ def _course_keeper(step, names):
 _course_keeper(%r, %r)
 del _course_keeper
 """
-LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (%d << 20, %d << 20)); del resource"
+LIMIT = (
+    "import resource; resource.setrlimit(resource.RLIMIT_DATA, (%d << 20, %d << 20)); del resource"
+)
 
 
 def names_in(source: str) -> set[str]:
-    """Return the names that a cell reads, binds, imports or defines. Commands of IPython (% and !) count as `pass`."""
+    """Return the names that a cell reads, binds, imports or defines. Commands of IPython (% and !)
+    count as `pass`."""
     lines = [
         line if not line.lstrip().startswith(("%", "!")) else line[: -len(line.lstrip())] + "pass"
         for line in source.splitlines()
@@ -103,13 +112,16 @@ def root(node: ast.AST) -> str:
 def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) -> list[str]:
     """Return why a student's cell may not run, one sentence for each reason; empty if it may.
 
-    kept: the names that the course's own cells use; their attributes and global values may not be changed.
-    A cell that is no Python is let through: running it shows its syntax error.
+    kept: the names that the course's own cells use; their attributes and global values may not be
+    changed. A cell that is no Python is let through: running it shows its syntax error.
     """
     lines = source.splitlines()
     magic = [n for n, line in enumerate(lines, 1) if line.lstrip().startswith(("%", "!", "?"))]
     if magic:
-        return [f"line {n}: commands of the shell or of IPython (% and !) are not run here" for n in magic]
+        return [
+            f"line {n}: commands of the shell or of IPython (% and !) are not run here"
+            for n in magic
+        ]
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -123,22 +135,40 @@ def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) 
 def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:
     """Return what is refused about one node of the syntax tree."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        asked = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or "."]
+        asked = (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or "."]
+        )
         bad = [m for m in asked if m.partition(".")[0] not in modules]
         members = (
-            [a.name for a in node.names if a.name in REFUSED_ATTRIBUTES] if isinstance(node, ast.ImportFrom) else []
+            [a.name for a in node.names if a.name in REFUSED_ATTRIBUTES]
+            if isinstance(node, ast.ImportFrom)
+            else []
         )
         return [f"`import {m}` is not allowed in this course" for m in [*bad, *members]]
     if isinstance(node, ast.Name) and node.id in REFUSED_NAMES:
         return [f"`{node.id}` is not allowed in this course"]
     if isinstance(node, ast.Attribute):
-        hidden = node.attr.startswith("__") and node.attr.endswith("__") and node.attr not in DUNDERS
+        hidden = (
+            node.attr.startswith("__") and node.attr.endswith("__") and node.attr not in DUNDERS
+        )
         if hidden or node.attr in REFUSED_ATTRIBUTES:
             return [f"`.{node.attr}` is not allowed in this course"]
-        if isinstance(node.ctx, ast.Store | ast.Del) and (root(node) in kept or node.attr.startswith("__")):
-            return [f"`{ast.unparse(node)} = ...` changes what the checks use: give your own thing its own name"]
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("__") and node.name not in DUNDERS:
-        return [f"`def {node.name}` is not allowed: the checks compare what you return with Python's own rules"]
+        if isinstance(node.ctx, ast.Store | ast.Del) and (
+            root(node) in kept or node.attr.startswith("__")
+        ):
+            return [
+                f"`{ast.unparse(node)} = ...` changes what the checks use: give your own thing its"
+                " own name"
+            ]
+    if (
+        isinstance(node, ast.FunctionDef)
+        and node.name.startswith("__")
+        and node.name not in DUNDERS
+    ):
+        return [
+            f"`def {node.name}` is not allowed: the checks compare what you return with Python's"
+            " own rules"
+        ]
     if isinstance(node, ast.Global):
         bad = [name for name in node.names if name in kept or hasattr(builtins, name)]
         return [f"`global {name}` changes what the checks use" for name in bad]
@@ -151,9 +181,11 @@ def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:
 
 
 class CleanIds(DeduplicateIds):
-    """Of copies of a cell keep the last one's metadata, and let no damaged metadata stop the run of the whole class.
+    """Of copies of a cell keep the last one's metadata, and let no damaged metadata stop the run of
+    the whole class.
 
-    nbgrader's own step leaves empty metadata behind; a later step takes them for an old format, and all grading ends.
+    nbgrader's own step leaves empty metadata behind; a later step takes them for an old format, and
+    all grading ends.
     """
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
@@ -169,7 +201,11 @@ class CleanIds(DeduplicateIds):
         for cell in nb.cells:
             own = cell.metadata.get("nbgrader")
             flags = ("grade", "solution", "locked", "task")
-            whole = isinstance(own, dict) and own.get("schema_version") == 3 and isinstance(own.get("grade_id"), str)
+            whole = (
+                isinstance(own, dict)
+                and own.get("schema_version") == 3
+                and isinstance(own.get("grade_id"), str)
+            )
             whole = whole and all(isinstance(own.get(flag), bool) for flag in flags)
             if whole and own["grade"]:
                 whole = isinstance(own.get("points"), int | float) and own["points"] >= 0
@@ -178,12 +214,15 @@ class CleanIds(DeduplicateIds):
 
 
 class CarefulExecute(Execute):
-    """Run a submission's cells one by one; never let one student's code end the run of the others."""
+    """Run a submission's cells one by one; never let one student's code end the run of the
+    others."""
 
-    memory_mb = Integer(4096, help="Memory of a submission's kernel in MB, 0 for no limit. Works on Linux.").tag(
-        config=True
-    )
-    allowed_modules = List(Unicode(), ALLOWED_MODULES, help="Modules that students may import.").tag(config=True)
+    memory_mb = Integer(
+        4096, help="Memory of a submission's kernel in MB, 0 for no limit. Works on Linux."
+    ).tag(config=True)
+    allowed_modules = List(
+        Unicode(), ALLOWED_MODULES, help="Modules that students may import."
+    ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, *args: Any, **kwargs: Any) -> tuple[NotebookNode, dict]:
         """Run nb; its own kernel is prepared before the first cell."""
@@ -198,7 +237,9 @@ class CarefulExecute(Execute):
         """Let a cell end in an error that the course gives."""
         cell.outputs = [new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"])]
 
-    def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict, index: int
+    ) -> tuple[NotebookNode, dict]:
         """Run one cell, or say why not."""
         if cell.cell_type != "code" or not cell.source.strip():
             return cell, resources
@@ -213,7 +254,10 @@ class CarefulExecute(Execute):
         try:
             self.run_cell(cell, resources, index, own)
         except (CellTimeoutError, DeadKernelError) as error:
-            self.ended = f"the kernel was ended in cell {index} ({type(error).__name__}), so nothing after it could run"
+            self.ended = (
+                f"the kernel was ended in cell {index} ({type(error).__name__}), so nothing after"
+                " it could run"
+            )
             self.fail(cell, type(error).__name__, self.ended)
             self.end_kernel()
         if is_grade(cell):
@@ -221,7 +265,8 @@ class CarefulExecute(Execute):
         return cell, resources
 
     def run_cell(self, cell: NotebookNode, resources: dict, index: int, own: bool) -> None:
-        """Run a cell; around one of the course's own, put back its names and remember the new ones."""
+        """Run a cell; around one of the course's own, put back its names and remember the new
+        ones."""
         if not self.ready:
             if self.memory_mb:
                 self.aside(LIMIT % (self.memory_mb, self.memory_mb))
@@ -247,10 +292,15 @@ class CarefulExecute(Execute):
 
     @staticmethod
     def settle(cell: NotebookNode) -> None:
-        """nbgrader reads outputs in order, and a warning as failure: put errors first, and keep warnings as text."""
+        """nbgrader reads outputs in order, and a warning as failure: put errors first, and keep
+        warnings as text."""
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.name = "stdout"
         errors = [output for output in cell.outputs if output.output_type == "error"]
-        rest = [output for output in cell.outputs if output.output_type not in ("error", "execute_result")]
+        rest = [
+            output
+            for output in cell.outputs
+            if output.output_type not in ("error", "execute_result")
+        ]
         cell.outputs = errors + rest

@@ -10,7 +10,8 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)  # grading.py lies here
 if importlib.util.find_spec("mmtutor") is None:
     raise ModuleNotFoundError(
-        "the exercises import mmtutor, which this Python lacks: pip install -e PATH/TO/mmtutor first"
+        "the exercises import mmtutor, which this Python lacks: pip install -e PATH/TO/mmtutor"
+        " first"
     )
 
 from grading import CarefulExecute, CleanIds  # noqa: E402
@@ -26,13 +27,21 @@ from nbgrader.preprocessors import (  # noqa: E402
 
 # nbgrader calls alembic, which lies beside this Python
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not one from the home folder
+os.environ.setdefault(
+    "JUPYTER_PREFER_ENV_PATH", "1"
+)  # the kernel of this environment, not one from the home folder
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 c = get_config()  # noqa: F821
 c.CourseDirectory.root = HERE
 c.CourseDirectory.course_id = "mmtutor"
-c.Autograde.sanitize_preprocessors = [ClearOutput, CleanIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
+c.Autograde.sanitize_preprocessors = [
+    ClearOutput,
+    CleanIds,
+    OverwriteKernelspec,
+    OverwriteCells,
+    CheckCellMetadata,
+]
 c.Autograde.autograde_preprocessors = [
     CarefulExecute,
     LimitOutput,
@@ -46,7 +55,9 @@ c.Execute.interrupt_on_timeout = True
 c.Execute.error_on_timeout = {
     "ename": "CellTimeoutError",
     "evalue": "this cell took too long and was interrupted",
-    "traceback": ["CellTimeoutError: this cell took too long and was interrupted: does a loop never end?"],
+    "traceback": [
+        "CellTimeoutError: this cell took too long and was interrupted: does a loop never end?"
+    ],
 }
 # After an interrupt the kernel has so many seconds to stop; then it is ended.
 c.Execute.iopub_timeout = 5

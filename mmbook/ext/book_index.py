@@ -1,7 +1,7 @@
 """The page "Index": each term of the glossary with its definition and the pages that use it.
 
-What counts as a use is a {term} role, so the index follows the text and nobody keeps a list. The names of another
-language stand behind the English one, and lead to the same entry.
+What counts as a use is a {term} role, so the index follows the text and nobody keeps a list. The
+names of another language stand behind the English one, and lead to the same entry.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def remember_place(app: Sphinx, doctree: nodes.document) -> None:
 def collect_uses(app: Sphinx, doctree: nodes.document) -> None:
     """Remember which terms a page names, before the roles become links."""
     uses = app.env.__dict__.setdefault("term_uses", {})
-    terms = {n["reftarget"] for n in doctree.findall(addnodes.pending_xref) if n.get("reftype") == "term"}
+    terms = {
+        n["reftarget"] for n in doctree.findall(addnodes.pending_xref) if n.get("reftype") == "term"
+    }
     uses[app.env.docname] = sorted(terms)
 
 
@@ -53,7 +55,8 @@ def link(app: Sphinx, here: str, page: str, text: str, place: str = "") -> nodes
 
 
 def pages_of(app: Sphinx, names: list[str]) -> list[str]:
-    """Return the pages that use a term under any of its names, in the order of the table of contents."""
+    """Return the pages that use a term under any of its names, in the order of the table of
+    contents."""
     wanted = {name.lower() for name in names}
     uses = app.env.__dict__.get("term_uses", {})
     order = [page for page in in_order(app) if page not in (PAGE, "book/glossary")]

@@ -1,7 +1,8 @@
 """Keep the built pages on their own host, and usable with a keyboard and a screen reader.
 
-The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a name. Each handler
-below mends one of these while a page is written; `mmbook/site/checks.py` then proves the result over the built files.
+The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a
+name. Each handler below mends one of these while a page is written; `mmbook/site/checks.py` then
+proves the result over the built files.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def clean_assets(
 ) -> None:
     """Keep one of each script and style sheet."""
     scripts, styles = context["script_files"], context["css_files"]
-    scripts[:] = first_of_each(scripts, lambda s: (getattr(s, "filename", s), getattr(s, "attributes", {}).get("body")))
+    scripts[:] = first_of_each(
+        scripts, lambda s: (getattr(s, "filename", s), getattr(s, "attributes", {}).get("body"))
+    )
     styles[:] = first_of_each(styles, lambda s: getattr(s, "filename", s))
 
 
@@ -60,12 +63,15 @@ def name_summaries(
 
 
 def mark_chinese(body: str) -> str:
-    """Wrap each run of Chinese characters in an element that states its language: for voices, fonts and line breaks."""
+    """Wrap each run of Chinese characters in an element that states its language: for voices, fonts
+    and line breaks."""
     if not CHINESE.search(body):
         return body
     soup = BeautifulSoup(body, "html.parser")
     for text in soup.find_all(string=CHINESE):
-        if text.find_parent(lang=True) or text.find_parent(["script", "style", "svg", "math", "textarea"]):
+        if text.find_parent(lang=True) or text.find_parent(
+            ["script", "style", "svg", "math", "textarea"]
+        ):
             continue
         pieces: list[str | Tag] = []
         end = 0
@@ -78,14 +84,19 @@ def mark_chinese(body: str) -> str:
     return str(soup)
 
 
-def mend_body(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Replace a deprecated role; mark Chinese text; report formulas that KaTeX cannot read and only colours red."""
+def mend_body(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Replace a deprecated role; mark Chinese text; report formulas that KaTeX cannot read and only
+    colours red."""
     body = context.get("body")
     if not body:
         return
     if "katex-error" in body:
         error = BeautifulSoup(body, "html.parser").select_one(".katex-error")
-        LOGGER.warning("%s: KaTeX cannot read a formula: %s", page, error.get("title", error.get_text()))
+        LOGGER.warning(
+            "%s: KaTeX cannot read a formula: %s", page, error.get("title", error.get_text())
+        )
     context["body"] = mark_chinese(body.replace('role="doc-biblioentry"', 'role="listitem"'))
 
 
@@ -99,10 +110,13 @@ def drop_thebe(app: Sphinx, doctree: nodes.document, page: str) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the handlers. Priority 990: after the theme has filled the context."""
     server = sphinxcontrib.katex.KaTeXServer
-    # On a busy machine its Unix socket can be seen before it listens: the build then fails and leaves a node process
-    # behind (2 of 25 starts, measured). Its network variant, on 127.0.0.1, tries again until it listens.
+    # On a busy machine its Unix socket can be seen before it listens: the build then fails and
+    # leaves a node process behind (2 of 25 starts, measured). Its network variant, on 127.0.0.1,
+    # tries again until it listens.
     server.start_server_process = server.start_network_socket
-    sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = 60.0  # 5 s are too few there
+    sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = (
+        60.0  # 5 s are too few there
+    )
     for handler in (clean_assets, name_summaries, mend_body):
         app.connect("html-page-context", handler, priority=990)
     app.connect("doctree-resolved", drop_thebe)

@@ -1,4 +1,5 @@
-"""Parts of pages made while building: data cards, tables for teachers, and links to chapters that may be planned."""
+"""Parts of pages made while building: data cards, tables for teachers, and links to chapters that
+may be planned."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ TEACHING_PAGE = "book/teaching"
 
 
 class ChapterRole(ReferenceRole):
-    """{chapter}`Title <folder>`: a link to the folder's lesson, or the title and "planned" if there is none."""
+    """{chapter}`Title <folder>`: a link to the folder's lesson, or the title and "planned" if there
+    is none."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the link, or the title with its note."""
@@ -22,7 +24,12 @@ class ChapterRole(ReferenceRole):
             note = nodes.inline("", "planned", classes=["planned"])
             return [nodes.Text(f"{self.title} "), note], []
         link = addnodes.pending_xref(
-            "", nodes.inline("", self.title), refdomain="std", reftype="doc", refexplicit=True, reftarget=f"/{page}"
+            "",
+            nodes.inline("", self.title),
+            refdomain="std",
+            reftype="doc",
+            refexplicit=True,
+            reftarget=f"/{page}",
         )
         link["refdoc"] = self.env.docname
         return [link], []

@@ -1,6 +1,8 @@
-"""The book's own laws: pure functions from a notebook to a list of problems, each naming file and cell.
+"""The book's own laws: pure functions from a notebook to a list of problems, each naming file and
+cell.
 
-A cell is named by its place among all cells of the notebook, counting from 0, as the runner and the tests do.
+A cell is named by its place among all cells of the notebook, counting from 0, as the runner and the
+tests do.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ LESSON_LAWS: dict[str, Law] = {"lesson anatomy": structure.lesson_sections}
 
 
 def is_lesson(name: str) -> bool:
-    """Return whether a notebook of this name is a lesson, which has more parts than an exercise sheet."""
+    """Return whether a notebook of this name is a lesson, which has more parts than an exercise
+    sheet."""
     return Path(name).stem not in ("exercises", "quiz")
 
 
@@ -78,10 +81,15 @@ def check(nb: NotebookNode, name: str) -> list[str]:
 def file_size(path: Path, name: str) -> list[str]:
     """A notebook file is at most 300 KB, so that a clone and a page stay light."""
     size = path.stat().st_size
-    return [f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"] if size > MAX_BYTES else []
+    return (
+        [f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"]
+        if size > MAX_BYTES
+        else []
+    )
 
 
 def check_file(path: Path) -> list[str]:
-    """Return every problem of the notebook file at path; raises nbformat's error where it is no notebook."""
+    """Return every problem of the notebook file at path; raises nbformat's error where it is no
+    notebook."""
     name = label(path)
     return file_size(path, name) + check(nbformat.read(path, as_version=4), name)

@@ -22,11 +22,14 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def tree(cell: NotebookNode) -> ast.Module:
-    """Return the syntax tree of a code cell. Lines of IPython's own (%magic, !command) count as `pass`."""
+    """Return the syntax tree of a code cell. Lines of IPython's own (%magic, !command) count as
+    `pass`."""
     lines = []
     for line in cell.source.splitlines():
         bare = line.lstrip()
-        lines.append(line[: len(line) - len(bare)] + "pass" if bare.startswith(("%", "!")) else line)
+        lines.append(
+            line[: len(line) - len(bare)] + "pass" if bare.startswith(("%", "!")) else line
+        )
     return ast.parse("\n".join(lines))
 
 

@@ -1,4 +1,5 @@
-"""Laws about downloaded data: what a notebook needs it declares, and what may not be shown is not shown."""
+"""Laws about downloaded data: what a notebook needs it declares, and what may not be shown is not
+shown."""
 
 from __future__ import annotations
 
@@ -14,13 +15,24 @@ from mmbook.laws.cells import called_name, images, numbered, texts, tree
 from mmtutor.files import store
 
 # Calls that put a raw picture, or something that looks like one, on the page.
-SHOWING = {"imshow", "matshow", "figimage", "show_images", "thumbnail", "Image", "HTML", "Audio", "Video"}
+SHOWING = {
+    "imshow",
+    "matshow",
+    "figimage",
+    "show_images",
+    "thumbnail",
+    "Image",
+    "HTML",
+    "Audio",
+    "Video",
+}
 MIN_TEXT = 20  # characters; a shorter line of a set ("thank you") may well occur by chance
 PHOTO_SHARE = 0.5
 
 
 def named_sets(nb: NotebookNode) -> dict[str, int]:
-    """Return set name → first cell whose code names it: as a string, as an imported module or as an attribute."""
+    """Return set name → first cell whose code names it: as a string, as an imported module or as an
+    attribute."""
     found: dict[str, int] = {}
     for place, cell in numbered(nb, "code"):
         for node in ast.walk(tree(cell)):
@@ -44,19 +56,28 @@ def needs_declared(nb: NotebookNode, name: str) -> list[str]:
     if not isinstance(stated, list) or not all(isinstance(s, str) for s in stated):
         return [f"{name}: metadata mmtutor.needs is {stated!r}, expected a list of set names"]
     used, known = named_sets(nb), store.names()
-    problems = [f"{name}: needs the unknown set {s!r}; known: {', '.join(known)}" for s in stated if s not in known]
+    problems = [
+        f"{name}: needs the unknown set {s!r}; known: {', '.join(known)}"
+        for s in stated
+        if s not in known
+    ]
     problems += [
         f"{name}: cell {place}: uses {s!r}, which metadata mmtutor.needs does not list"
         for s, place in used.items()
         if s not in stated
     ]
-    problems += [f"{name}: lists {s!r} as needed, but no code names it" for s in stated if s in known and s not in used]
+    problems += [
+        f"{name}: lists {s!r} as needed, but no code names it"
+        for s in stated
+        if s in known and s not in used
+    ]
     return problems
 
 
 @functools.cache
 def raw_texts(name: str) -> tuple[str, ...]:
-    """Return the lines, white space normalised, of a set's text files on this machine; () where the set is absent."""
+    """Return the lines, white space normalised, of a set's text files on this machine; () where the
+    set is absent."""
     folder = store.locate(name)
     if folder is None:
         return ()
@@ -68,7 +89,8 @@ def raw_texts(name: str) -> tuple[str, ...]:
 
 
 def looks_like_a_photograph(content: str) -> bool:
-    """Return whether a base64 picture has no flat areas: fewer than half of its neighbouring pixels are equal.
+    """Return whether a base64 picture has no flat areas: fewer than half of its neighbouring pixels
+    are equal.
 
     In a chart nearly all are. What cannot be decoded counts as a photograph.
     """
@@ -76,7 +98,9 @@ def looks_like_a_photograph(content: str) -> bool:
     from PIL import Image
 
     try:
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")).astype(int)
+        pixels = np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+        ).astype(int)
     except (OSError, binascii.Error, ValueError):
         return True
     if pixels.shape[1] < 2:
@@ -85,10 +109,11 @@ def looks_like_a_photograph(content: str) -> bool:
 
 
 def nothing_forbidden_shown(nb: NotebookNode, name: str) -> list[str]:
-    """A notebook that uses a set marked do_not_display stores charts and numbers of it only, no picture and no text.
+    """A notebook that uses a set marked do_not_display stores charts and numbers of it only, no
+    picture and no text.
 
-    Checked: no call that shows a raw picture, no JPEG, no PNG without flat areas, and, where the set is on this
-    machine, none of its texts in any output.
+    Checked: no call that shows a raw picture, no JPEG, no PNG without flat areas, and, where the
+    set is on this machine, none of its texts in any output.
     """
     used = set(named_sets(nb)) | set(nb.metadata.get("mmtutor", {}).get("needs", []))
     forbidden = sorted(s for s in used if s in store.names() and store.facts(s)["do_not_display"])
@@ -102,7 +127,9 @@ def nothing_forbidden_shown(nb: NotebookNode, name: str) -> list[str]:
         for mime, content in images(cell):
             if "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content)):
                 problems.append(f"{where} the output holds a photograph")
-        shown = " ".join(" ".join(text.split()) for output in cell.outputs for text in texts(output))
+        shown = " ".join(
+            " ".join(text.split()) for output in cell.outputs for text in texts(output)
+        )
         for s in forbidden:
             if any(line in shown for line in raw_texts(s)):
                 problems.append(f"{where} the output holds one of the texts of {s}")

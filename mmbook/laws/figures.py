@@ -38,7 +38,9 @@ def _html_alt(tag: str) -> str | None:
 
 def markdown_alts(source: str) -> list[tuple[int, str | None]]:
     """Return (line, alternative text or None) of each picture that a markdown text shows."""
-    found: list[tuple[int, str | None]] = [(m.start(), m.group(1)) for m in MARKDOWN_IMAGE.finditer(source)]
+    found: list[tuple[int, str | None]] = [
+        (m.start(), m.group(1)) for m in MARKDOWN_IMAGE.finditer(source)
+    ]
     found += [(match.start(), _html_alt(match.group())) for match in HTML_IMAGE.finditer(source)]
     for match in DIRECTIVE.finditer(source):
         stated = DIRECTIVE_ALT.search(match.group(2))
@@ -49,8 +51,8 @@ def markdown_alts(source: str) -> list[tuple[int, str | None]]:
 def alt_findings(nb: NotebookNode) -> list[Finding]:
     """Every picture has an alternative text of at least five words that is not a file name.
 
-    For a picture that a cell outputs it stands in the cell's metadata, mystnb.image.alt. That is one text for the
-    whole cell, so a cell outputs one picture.
+    For a picture that a cell outputs it stands in the cell's metadata, mystnb.image.alt. That is
+    one text for the whole cell, so a cell outputs one picture.
     """
     found: list[Finding] = []
     for place, cell in enumerate(nb.cells):
@@ -58,13 +60,26 @@ def alt_findings(nb: NotebookNode) -> list[Finding]:
         if cell.cell_type == "markdown":
             alts = markdown_alts(cell.source)
         elif cell.cell_type == "code":
-            alts = [(0, _html_alt(tag)) for o in cell.outputs for t in texts(o) for tag in HTML_IMAGE.findall(t)]
+            alts = [
+                (0, _html_alt(tag))
+                for o in cell.outputs
+                for t in texts(o)
+                for tag in HTML_IMAGE.findall(t)
+            ]
             pictures = images(cell)
             if pictures:
                 alts.append((0, cell.metadata.get("mystnb", {}).get("image", {}).get("alt")))
             if len(pictures) > 1:
-                found.append(Finding(place, 0, f"{len(pictures)} pictures share one alternative text: split it"))
-        found += [Finding(place, line, f"a picture {wrong}") for line, alt in alts if (wrong := alt_problem(alt))]
+                found.append(
+                    Finding(
+                        place, 0, f"{len(pictures)} pictures share one alternative text: split it"
+                    )
+                )
+        found += [
+            Finding(place, line, f"a picture {wrong}")
+            for line, alt in alts
+            if (wrong := alt_problem(alt))
+        ]
     return found
 
 
@@ -74,7 +89,8 @@ def alternative_text(nb: NotebookNode, name: str) -> list[str]:
 
 
 def asserts(cell: NotebookNode) -> bool:
-    """Return whether a code cell asserts something that can fail: `assert` on more than a constant, or assert_…()."""
+    """Return whether a code cell asserts something that can fail: `assert` on more than a constant,
+    or assert_…()."""
     return any(
         (isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant))
         or called_name(node).startswith("assert_")
@@ -85,12 +101,15 @@ def asserts(cell: NotebookNode) -> bool:
 def data_asserted(nb: NotebookNode, name: str) -> list[str]:
     """A cell that outputs a picture asserts the data it draws, itself or in the next code cell.
 
-    Pictures are not compared between runs; the assertion is what notices that a figure shows something else.
+    Pictures are not compared between runs; the assertion is what notices that a figure shows
+    something else.
     """
     code = list(numbered(nb, "code"))
     problems = []
     for index, (place, cell) in enumerate(code):
         following = [c for _, c in code[index : index + 2]]
         if images(cell) and not any(asserts(c) for c in following):
-            problems.append(f"{name}: cell {place}: draws a picture, but no assertion checks the data it shows")
+            problems.append(
+                f"{name}: cell {place}: draws a picture, but no assertion checks the data it shows"
+            )
     return problems

@@ -16,7 +16,8 @@ DIRECTIVE = re.compile(r"^ {0,3}(?:`{3,}|:{3,})\{glue(?::\w+)?\}\s*(\S+)", re.MU
 
 
 def stored_names(nb: NotebookNode) -> list[str]:
-    """Return the name of each glued value among the stored outputs, repeated where it is glued twice."""
+    """Return the name of each glued value among the stored outputs, repeated where it is glued
+    twice."""
     return [
         output.metadata["scrapbook"]["name"]
         for _, cell in numbered(nb, "code")
@@ -26,15 +27,19 @@ def stored_names(nb: NotebookNode) -> list[str]:
 
 
 def cited_names(source: str) -> list[str]:
-    """Return the names that the glue roles and directives of a markdown text refer to, formats (`name:.2f`) cut off."""
+    """Return the names that the glue roles and directives of a markdown text refer to, formats
+    (`name:.2f`) cut off."""
     found = ROLE.findall(without_code(source, keep_roles=True)) + DIRECTIVE.findall(source)
     return [name.split("<")[-1].rstrip(">").split(":")[0].strip() for name in found]
 
 
 def glue_names(nb: NotebookNode, name: str) -> list[str]:
-    """Every glue role names a value stored here, no value is glued twice, and each glue() call left its value."""
+    """Every glue role names a value stored here, no value is glued twice, and each glue() call left
+    its value."""
     stored = Counter(stored_names(nb))
-    problems = [f"{name}: {value!r} is glued {times} times" for value, times in stored.items() if times > 1]
+    problems = [
+        f"{name}: {value!r} is glued {times} times" for value, times in stored.items() if times > 1
+    ]
     for place, cell in numbered(nb, "markdown"):
         problems += [
             f"{name}: cell {place}: cites {cited!r}, which this notebook does not glue"
@@ -46,5 +51,7 @@ def glue_names(nb: NotebookNode, name: str) -> list[str]:
             call = statement.value if isinstance(statement, ast.Expr) else None
             first = call.args[0] if called_name(call) == "glue" and call.args else None
             if isinstance(first, ast.Constant) and first.value not in stored:
-                problems.append(f"{name}: cell {place}: glues {first.value!r}, but no such value is stored")
+                problems.append(
+                    f"{name}: cell {place}: glues {first.value!r}, but no such value is stored"
+                )
     return problems

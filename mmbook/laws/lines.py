@@ -1,4 +1,5 @@
-"""Where a line of a cell stands in the notebook's file, so that a problem can be opened with a click."""
+"""Where a line of a cell stands in the notebook's file, so that a problem can be opened with a
+click."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Path = tuple[str | int | None, ...]
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, and where: the place of the cell in the notebook and of the line in the cell, both from 0."""
+    """What is wrong, and where: the place of the cell in the notebook and of the line in the cell,
+    both from 0."""
 
     cell: int
     line: int
@@ -21,11 +23,14 @@ class Finding:
 
 
 def values(text: str) -> Iterator[tuple[Path, int, str]]:
-    """Yield (path, row, token) of each opening brace and each plain value of a JSON text; rows count from 1.
+    """Yield (path, row, token) of each opening brace and each plain value of a JSON text; rows
+    count from 1.
 
     The path of the second cell's first line of source is ("cells", 1, "source", 0).
     """
-    stack: list[list[str | int | None]] = []  # of each open container: its kind, and the key or index reached
+    stack: list[
+        list[str | int | None]
+    ] = []  # of each open container: its kind, and the key or index reached
     row, seen = 1, 0
     for match in TOKEN.finditer(text):
         token = match.group()
@@ -47,8 +52,8 @@ def values(text: str) -> Iterator[tuple[Path, int, str]]:
 def source_rows(text: str) -> list[list[int]]:
     """Return, for each cell of a notebook's file, the row in the file of each line of its source.
 
-    It does not matter whether the source is stored line by line or as one string. An empty cell has the one row at
-    which it opens.
+    It does not matter whether the source is stored line by line or as one string. An empty cell has
+    the one row at which it opens.
     """
     opened: list[int] = []
     rows: list[list[int]] = []
@@ -67,7 +72,8 @@ def source_rows(text: str) -> list[list[int]]:
 
 
 def line_of(text: str, cell: int, row: int = 0) -> int:
-    """Return the row in a notebook's file, from 1, of line `row` of cell number `cell`; both count from 0.
+    """Return the row in a notebook's file, from 1, of line `row` of cell number `cell`; both count
+    from 0.
 
     Where cell or row does not exist, the last one before it that does is named.
     """
@@ -77,5 +83,6 @@ def line_of(text: str, cell: int, row: int = 0) -> int:
 
 
 def located(findings: Iterable[Finding], text: str, name: str) -> list[str]:
-    """Return each finding as a line "file:row: cell n: what", given the text of the notebook's file."""
+    """Return each finding as a line "file:row: cell n: what", given the text of the notebook's
+    file."""
     return [f"{name}:{line_of(text, f.cell, f.line)}: cell {f.cell}: {f.text}" for f in findings]

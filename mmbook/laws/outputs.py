@@ -1,4 +1,5 @@
-"""Laws about stored outputs: there, in order, quiet, compared in full, readable without a kernel."""
+"""Laws about stored outputs: there, in order, quiet, compared in full, readable without a
+kernel."""
 
 from __future__ import annotations
 
@@ -12,9 +13,16 @@ from mmbook.compare import Tolerance, numbers, parse_tolerance
 from mmbook.laws.cells import GLUE_MIME, called_name, numbered, tags, texts, tree
 
 WARNING = re.compile(r"\b\w*Warning\b:?|\bwarning:", re.MULTILINE)
-# nbval's switches, as tags (any case, - or _) and as comments. Only the first pair may ever be used.
+# nbval's switches, as tags (any case, - or _) and as comments. Only the first pair may ever be
+# used.
 IGNORE = {"nbval-ignore-output", "pytest-validate-ignore-output"}
-FORBIDDEN = {"nbval-skip", "nbval-raises-exception", "raises-exception", "nbval-check-output", "skip-execution"}
+FORBIDDEN = {
+    "nbval-skip",
+    "nbval-raises-exception",
+    "raises-exception",
+    "nbval-check-output",
+    "skip-execution",
+}
 EXCUSES = {
     "prints-time": re.compile(r"time|perf_counter|seconds|elapsed|duration|clock", re.IGNORECASE),
     "prints-path": re.compile(r"path|folder|file|dir|cwd|root", re.IGNORECASE),
@@ -22,7 +30,15 @@ EXCUSES = {
 MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr|mnt|private|workspace|content)/\w|\b[A-Za-z]:\\+(?:Users|\w+\\)|file://"
 )
-STATIC_MIMES = ("text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml")
+STATIC_MIMES = (
+    "text/plain",
+    "text/html",
+    "text/markdown",
+    "text/latex",
+    "image/png",
+    "image/jpeg",
+    "image/svg+xml",
+)
 LIVE_HTML = re.compile(
     r"<\s*(?:script|iframe|object|embed|link)\b|<[^>]*\s(?:on\w+\s*=|src(?:set)?\s*=\s*[\"']?\s*(?:https?:)?//)",
     re.IGNORECASE,
@@ -31,7 +47,8 @@ ABSOLUTE_FREE, ABSOLUTE_SHARE, RELATIVE_LIMIT = 0.05, 0.2, 0.2
 
 
 def never_run(nb: NotebookNode) -> bool:
-    """Return whether a notebook has code and none of it was executed, so that looking at outputs is vain."""
+    """Return whether a notebook has code and none of it was executed, so that looking at outputs is
+    vain."""
     counts = [cell.execution_count for _, cell in numbered(nb, "code")]
     return bool(counts) and not any(counts)
 
@@ -43,18 +60,30 @@ def executed_in_order(nb: NotebookNode, name: str) -> list[str]:
     problems = []
     for expected, (place, cell) in enumerate(numbered(nb, "code"), start=1):
         if cell.execution_count != expected:
-            found = "not executed" if cell.execution_count is None else f"executed as number {cell.execution_count}"
-            problems.append(f"{name}: cell {place}: {found}, expected number {expected} of a run from a fresh kernel")
+            found = (
+                "not executed"
+                if cell.execution_count is None
+                else f"executed as number {cell.execution_count}"
+            )
+            problems.append(
+                f"{name}: cell {place}: {found}, expected number {expected} of a run from a fresh"
+                " kernel"
+            )
         if not cell.source.strip():
             problems.append(f"{name}: cell {place}: an empty code cell")
     return problems
 
 
 def prints_are_stored(nb: NotebookNode, name: str) -> list[str]:
-    """A cell that prints without condition has stored what it printed: outputs were not cleared or cut out."""
+    """A cell that prints without condition has stored what it printed: outputs were not cleared or
+    cut out."""
     problems = []
     for place, cell in numbered(nb, "code"):
-        calls = [s.value for s in tree(cell).body if isinstance(s, ast.Expr) and called_name(s.value) == "print"]
+        calls = [
+            s.value
+            for s in tree(cell).body
+            if isinstance(s, ast.Expr) and called_name(s.value) == "print"
+        ]
         to_stdout = [c for c in calls if not any(k.arg == "file" for k in c.keywords)]
         stored = any(o.output_type == "stream" and o.name == "stdout" for o in cell.outputs)
         if to_stdout and not stored:
@@ -75,22 +104,34 @@ def quiet(nb: NotebookNode, name: str) -> list[str]:
             if output.output_type == "error":
                 problems.append(f"{name}: cell {place}: ended in {output.ename}")
             elif output.output_type == "stream" and output.name == "stderr":
-                problems.append(f"{name}: cell {place}: wrote to stderr: {output.text.strip()[:80]!r}")
+                problems.append(
+                    f"{name}: cell {place}: wrote to stderr: {output.text.strip()[:80]!r}"
+                )
             elif any(WARNING.search(text) for text in texts(output)):
                 problems.append(f"{name}: cell {place}: its output holds a warning")
     return problems
 
 
 def nothing_ignored(nb: NotebookNode, name: str) -> list[str]:
-    """No output escapes comparison, except where a tag says that it prints a time or a path, and the code does."""
+    """No output escapes comparison, except where a tag says that it prints a time or a path, and
+    the code does."""
     problems = []
     for place, cell in numbered(nb, "code"):
-        comments = {line.strip().lstrip("#").strip() for line in cell.source.splitlines() if line.strip()[:1] == "#"}
+        comments = {
+            line.strip().lstrip("#").strip()
+            for line in cell.source.splitlines()
+            if line.strip()[:1] == "#"
+        }
         marks = {mark.lower().replace("_", "-") for mark in comments | set(tags(cell))}
         excuses = set(EXCUSES) & set(tags(cell))
-        problems += [f"{name}: cell {place}: {mark} is not allowed" for mark in sorted(marks & FORBIDDEN)]
+        problems += [
+            f"{name}: cell {place}: {mark} is not allowed" for mark in sorted(marks & FORBIDDEN)
+        ]
         if marks & IGNORE and not excuses:
-            problems.append(f"{name}: cell {place}: ignores its output without the tag prints-time or prints-path")
+            problems.append(
+                f"{name}: cell {place}: ignores its output without the tag prints-time or"
+                " prints-path"
+            )
         problems += [
             f"{name}: cell {place}: tagged {excuse}, but its code names no such thing"
             for excuse in sorted(excuses)
@@ -102,7 +143,8 @@ def nothing_ignored(nb: NotebookNode, name: str) -> list[str]:
 def tolerances(nb: NotebookNode, name: str) -> list[str]:
     """A tolerance tag is well formed, has a number to apply to, and is small beside it.
 
-    Allowed: rtol up to 0.2; tol, and a glued value's own tolerance, up to 0.05 or to 0.2 of the typical number shown.
+    Allowed: rtol up to 0.2; tol, and a glued value's own tolerance, up to 0.05 or to 0.2 of the
+    typical number shown.
     """
     problems = []
     for place, cell in numbered(nb, "code"):
@@ -124,10 +166,15 @@ def tolerances(nb: NotebookNode, name: str) -> list[str]:
 
 
 def _printed(output: NotebookNode) -> list[float]:
-    """Return the numbers of an output that a cell's tolerance applies to: not glued, no infinities or nan."""
+    """Return the numbers of an output that a cell's tolerance applies to: not glued, no infinities
+    or nan."""
     if GLUE_MIME + "text/plain" in output.get("data", {}):
         return []
-    text = output.text if output.output_type == "stream" else output.get("data", {}).get("text/plain", "")
+    text = (
+        output.text
+        if output.output_type == "stream"
+        else output.get("data", {}).get("text/plain", "")
+    )
     return [abs(n) for n in numbers(text) if 0 < abs(n) < float("inf")]
 
 
@@ -138,9 +185,14 @@ def _excess(stated: Tolerance, shown: list[float]) -> list[str]:
     problems = []
     limit = max(ABSOLUTE_FREE, ABSOLUTE_SHARE * median(abs(n) for n in shown))
     if stated.absolute > limit:
-        problems.append(f"tolerance {stated.absolute:g} is too wide: at most {limit:.2g} beside the numbers shown")
+        problems.append(
+            f"tolerance {stated.absolute:g} is too wide: at most {limit:.2g} beside the numbers"
+            " shown"
+        )
     if stated.relative > RELATIVE_LIMIT:
-        problems.append(f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}")
+        problems.append(
+            f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}"
+        )
     return problems
 
 
@@ -151,9 +203,13 @@ def static(nb: NotebookNode, name: str) -> list[str]:
         for output in cell.outputs:
             for mime, content in output.get("data", {}).items():
                 if mime.removeprefix(GLUE_MIME) not in STATIC_MIMES:
-                    problems.append(f"{name}: cell {place}: an output of type {mime} needs a kernel or a script")
+                    problems.append(
+                        f"{name}: cell {place}: an output of type {mime} needs a kernel or a script"
+                    )
                 elif mime in ("text/html", "image/svg+xml") and LIVE_HTML.search(str(content)):
-                    problems.append(f"{name}: cell {place}: HTML that runs a script or asks another host")
+                    problems.append(
+                        f"{name}: cell {place}: HTML that runs a script or asks another host"
+                    )
     return problems
 
 
@@ -161,7 +217,11 @@ def no_machine_paths(nb: NotebookNode, name: str) -> list[str]:
     """No output shows where the author's files lie, unless the cell is tagged prints-path."""
     problems = []
     for place, cell in numbered(nb, "code"):
-        found = [m.group() for o in cell.outputs for text in texts(o) if (m := MACHINE_PATH.search(text))]
+        found = [
+            m.group() for o in cell.outputs for text in texts(o) if (m := MACHINE_PATH.search(text))
+        ]
         if found and "prints-path" not in tags(cell):
-            problems.append(f"{name}: cell {place}: shows a path of the author's machine ({found[0]}…)")
+            problems.append(
+                f"{name}: cell {place}: shows a path of the author's machine ({found[0]}…)"
+            )
     return problems

@@ -1,8 +1,10 @@
-"""The law about prose: a result is never typed by hand, it comes from the run through a {glue} role.
+"""The law about prose: a result is never typed by hand, it comes from the run through a {glue}
+role.
 
-Banned in markdown cells and in alternative texts: decimals, percentages, and whole numbers of three digits or more.
-Not looked at: code, maths, link targets, raw HTML tags, roles ({cite}, {glue}, {ref}, …), numbers in headings' front.
-Allowed, because they are names, settings or references rather than results:
+Banned in markdown cells and in alternative texts: decimals, percentages, and whole numbers of three
+digits or more. Not looked at: code, maths, link targets, raw HTML tags, roles ({cite}, {glue},
+{ref}, …), numbers in headings' front. Allowed, because they are names, settings or references
+rather than results:
 
 - years 1900 to 2099 after a name, a bracket, a comma or a word such as in, since, from;
 - page, chapter, section, figure and equation numbers; arXiv identifiers and DOIs;
@@ -11,7 +13,8 @@ Allowed, because they are names, settings or references rather than results:
 - the level of an interval: 95 % interval, 95% confidence;
 - under the headings "Further reading" and "References": whole numbers (volumes, pages).
 
-Any other number that is no result (a learning rate, a definition) goes into a code span or a formula.
+Any other number that is no result (a learning rate, a definition) goes into a code span or a
+formula.
 """
 
 from __future__ import annotations
@@ -22,8 +25,23 @@ from nbformat import NotebookNode
 
 from mmbook.laws.cells import tags
 
-CODE_DIRECTIVES = {"code", "code-block", "code-cell", "sourcecode", "literalinclude", "math", "mermaid", "raw"}
-NAMING_DIRECTIVES = {"figure", "image", "glue", "glue:figure", "bibliography"}  # what follows is a file or a name
+CODE_DIRECTIVES = {
+    "code",
+    "code-block",
+    "code-cell",
+    "sourcecode",
+    "literalinclude",
+    "math",
+    "mermaid",
+    "raw",
+}
+NAMING_DIRECTIVES = {
+    "figure",
+    "image",
+    "glue",
+    "glue:figure",
+    "bibliography",
+}  # what follows is a file or a name
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})\s*(.*?)\s*$")
 DIRECTIVE = re.compile(r"\{([\w:-]+)\}(.*)")
 OPTION = re.compile(r"\s*:(?!alt:)[\w-]+:")
@@ -56,11 +74,15 @@ ALLOWED = (
     ),
     re.compile(r"(?<![\w.])\d+(?: *[×x] *\d+)+(?!\.?\d)(?: *(?:px|pixels?)\b)?"),
     re.compile(r"\b\d+(?:\.\d+)?[\s-]?(?:px|pixels?|k?Hz|d|dimensional|dimensions|bits?)\b"),
-    re.compile(r"\b(?:Python|PyTorch|CUDA|JupyterLab|CC(?:0| BY(?:-[A-Z]{2})*))\s*[≥>=]*\s*\d+(?:\.\d+)*"),
+    re.compile(
+        r"\b(?:Python|PyTorch|CUDA|JupyterLab|CC(?:0| BY(?:-[A-Z]{2})*))\s*[≥>=]*\s*\d+(?:\.\d+)*"
+    ),
     re.compile(r"\b95\s?%(?=\s+(?:\w+\s+)?(?:intervals?|confidence))"),
     re.compile(
-        r"(?:(?<=[(,–©-])\s?|(?<=\b[Ii]n )|(?<=\bby )|(?<=\bof )|(?<=\bsince )|(?<=\bfrom )|(?<=\buntil )"
-        r"|(?<=\bbefore )|(?<=\bafter )|(?<=\bal\. )|\b(?!The|All|These|Those|Over|About|Only|With)[A-Z]\w{2,} \(?)"
+        r"(?:(?<=[(,–©-])\s?|(?<=\b[Ii]n )|(?<=\bby )|(?<=\bof )|(?<=\bsince )|(?<=\bfrom"
+        r" )|(?<=\buntil )"
+        r"|(?<=\bbefore )|(?<=\bafter )|(?<=\bal\."
+        r" )|\b(?!The|All|These|Those|Over|About|Only|With)[A-Z]\w{2,} \(?)"
         r"(?:19|20)\d\d[a-z]?(?![\w%]|\s%|[.,]\d)"
     ),
     re.compile(r"\b[A-Za-z]\w*-\d+\b(?!\s?%)(?!\.\d)|\b[A-Za-z_]+\d[\w.]*"),
@@ -75,7 +97,8 @@ BARE_INTEGER = re.compile(r"(?<![\w.,])\d+(?:[-–]\d+)?(?![\w%]|[.,]\d|\s%)")
 
 
 def without_blocks(source: str) -> str:
-    """Return a markdown text without its code blocks; of MyST directives the prose inside stays, options go."""
+    """Return a markdown text without its code blocks; of MyST directives the prose inside stays,
+    options go."""
     kept: list[str] = []
     fences: list[tuple[str, bool]] = []  # those open around this line: (marks, holds code)
     for line in source.splitlines():
@@ -97,7 +120,8 @@ def without_blocks(source: str) -> str:
 
 
 def without_code(source: str, keep_roles: bool = False) -> str:
-    """Return a markdown text with code blocks, code spans, maths and, unless kept, MyST roles taken out."""
+    """Return a markdown text with code blocks, code spans, maths and, unless kept, MyST roles taken
+    out."""
     kept: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -110,7 +134,8 @@ def without_code(source: str, keep_roles: bool = False) -> str:
 
 
 def code_blanked(source: str) -> str:
-    """Return a markdown text whose code blocks and code spans hold only the letter x; each line stays where it was."""
+    """Return a markdown text whose code blocks and code spans hold only the letter x; each line
+    stays where it was."""
     lines: list[str] = []
     marks = ""  # what closes the block open around this line
     for line in source.split("\n"):
@@ -118,7 +143,12 @@ def code_blanked(source: str) -> str:
         inside = bool(marks)
         if fence and inside and not fence.group(2) and fence.group(1).startswith(marks):
             marks = ""
-        elif fence and not inside and fence.group(1)[0] != ":" and not DIRECTIVE.match(fence.group(2)):
+        elif (
+            fence
+            and not inside
+            and fence.group(1)[0] != ":"
+            and not DIRECTIVE.match(fence.group(2))
+        ):
             marks = fence.group(1)
         lines.append("x" if (inside or marks) and line.strip() else line)
     return CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", "x", span.group()), "\n".join(lines))
@@ -137,15 +167,20 @@ def typed_numbers(source: str) -> list[str]:
 
 
 def numbers_from_glue(nb: NotebookNode, name: str) -> list[str]:
-    """No markdown cell and no alternative text holds a typed result. The cell tagged "cost" has a law of its own."""
+    """No markdown cell and no alternative text holds a typed result. The cell tagged "cost" has a
+    law of its own."""
     problems = []
     for place, cell in enumerate(nb.cells):
         if cell.cell_type == "markdown" and "cost" not in tags(cell):
             source, what = cell.source, "prose"
         else:
-            source, what = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""), "alternative text"
+            source, what = (
+                cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""),
+                "alternative text",
+            )
         problems += [
-            f"{name}: cell {place}: the {what} holds the typed number {number!r}: glue it, or set it as code or maths"
+            f"{name}: cell {place}: the {what} holds the typed number {number!r}: glue it, or set"
+            " it as code or maths"
             for number in typed_numbers(str(source or ""))
         ]
     return problems

@@ -1,4 +1,5 @@
-"""Laws about quizzes: questions in bold, each with choices that fold open to what is to be said about them.
+"""Laws about quizzes: questions in bold, each with choices that fold open to what is to be said
+about them.
 
     **1. Why does …?**
 
@@ -8,9 +9,10 @@
 
     </details>
 
-That works on a page, in Jupyter and in Colab, without a script, by keyboard and by screen reader; but nothing in it
-keeps an author from a choice without feedback or a question with two right answers. These laws do. The items under
-"Predict first" are folds of the same form; they have no right answer yet.
+That works on a page, in Jupyter and in Colab, without a script, by keyboard and by screen reader;
+but nothing in it keeps an author from a choice without feedback or a question with two right
+answers. These laws do. The items under "Predict first" are folds of the same form; they have no
+right answer yet.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Section:
 
 
 def section_lines(nb: NotebookNode) -> Iterator[tuple[int, int, str, str]]:
-    """Yield (cell, line, section, text) of each markdown line, the section being its # or ## heading, case folded."""
+    """Yield (cell, line, section, text) of each markdown line, the section being its # or ##
+    heading, case folded."""
     section = ""
     for place, cell in numbered(nb, "markdown"):
         fenced = False
@@ -85,14 +88,17 @@ def section_lines(nb: NotebookNode) -> Iterator[tuple[int, int, str, str]]:
 
 
 def read(nb: NotebookNode) -> tuple[list[Section], list[Finding]]:
-    """Return the quiz and the predictions of a notebook, and what about their form kept them from being read."""
+    """Return the quiz and the predictions of a notebook, and what about their form kept them from
+    being read."""
     sections: list[Section] = []
     findings: list[Finding] = []
     choice: Choice | None = None
 
     def unclosed() -> None:
         if choice:
-            findings.append(Finding(choice.cell, choice.line, "this choice is not closed by </details>"))
+            findings.append(
+                Finding(choice.cell, choice.line, "this choice is not closed by </details>")
+            )
 
     for place, row, section, line in section_lines(nb):
         if section not in (QUIZ, PREDICT):
@@ -114,16 +120,22 @@ def read(nb: NotebookNode) -> tuple[list[Section], list[Finding]]:
             if quiz.questions:
                 quiz.questions[-1].choices.append(choice)
             else:
-                findings.append(Finding(place, row, "a choice stands before the first question (**1. …?**)"))
+                findings.append(
+                    Finding(place, row, "a choice stands before the first question (**1. …?**)")
+                )
         elif line.strip() == "</details>" and choice:
             choice = None
         elif tags:
             findings.append(Finding(place, row, tag_problem(line, tags, choice is not None)))
         elif quiz.kind == QUIZ and BOLD_LINE.match(line) and not choice:
             if question:
-                quiz.questions.append(Question(place, row, int(question.group(1)), question.group(2)))
+                quiz.questions.append(
+                    Question(place, row, int(question.group(1)), question.group(2))
+                )
             else:
-                findings.append(Finding(place, row, "a question has no number in front: write **1. …?**"))
+                findings.append(
+                    Finding(place, row, "a question has no number in front: write **1. …?**")
+                )
         elif choice:
             choice.feedback.append(line)
     unclosed()
@@ -136,7 +148,10 @@ def tag_problem(line: str, tags: list[str], inside: bool) -> str:
         return "</details> closes no choice"
     if tags == ["</details>"] and inside:
         return "</details> stands on a line of its own"
-    return "a choice opens with <details><summary>choice</summary> on one line, which holds no other tag of a fold"
+    return (
+        "a choice opens with <details><summary>choice</summary> on one line, which holds no other"
+        " tag of a fold"
+    )
 
 
 def question_findings(question: Question, what: str) -> Iterator[Finding]:
@@ -147,36 +162,55 @@ def question_findings(question: Question, what: str) -> Iterator[Finding]:
     texts: set[str] = set()
     feedbacks: set[str] = set()
     for choice in question.choices:
-        text, said = " ".join(choice.text.split()).casefold(), " ".join(choice.said().split()).casefold()
+        text, said = (
+            " ".join(choice.text.split()).casefold(),
+            " ".join(choice.said().split()).casefold(),
+        )
         if not text:
             yield Finding(choice.cell, choice.line, f"{what} has a choice without a text")
         elif text in texts:
             yield Finding(choice.cell, choice.line, f"{what} has the choice {choice.text!r} twice")
         if not said:
-            yield Finding(choice.cell, choice.line, f"the choice {choice.text!r} of {what} has no feedback")
+            yield Finding(
+                choice.cell, choice.line, f"the choice {choice.text!r} of {what} has no feedback"
+            )
         elif said in feedbacks:
             said_twice = f"{what} says the same about two choices: say what is wrong with each"
             yield Finding(choice.cell, choice.line, said_twice)
         elif said.rstrip(".:,") == "right":
-            yield Finding(choice.cell, choice.line, f"{what} says of the right choice that it is right, and not why")
+            yield Finding(
+                choice.cell,
+                choice.line,
+                f"{what} says of the right choice that it is right, and not why",
+            )
         if mark := MARKS.search(choice.text):
-            raw = f"the choice {choice.text!r} of {what} holds {mark.group()!r}: a page shows it as it stands"
-            yield Finding(choice.cell, choice.line, f"{raw}, use words or HTML such as <code> and <i>")
+            raw = (
+                f"the choice {choice.text!r} of {what} holds {mark.group()!r}: a page shows it as"
+                " it stands"
+            )
+            yield Finding(
+                choice.cell, choice.line, f"{raw}, use words or HTML such as <code> and <i>"
+            )
         texts.add(text)
         feedbacks.add(said)
 
 
 def right_findings(question: Question, what: str) -> Iterator[Finding]:
-    """Exactly one choice is right: its feedback begins with "Right" and a mark, and no other sounds as if it were."""
+    """Exactly one choice is right: its feedback begins with "Right" and a mark, and no other sounds
+    as if it were."""
     right = [choice for choice in question.choices if RIGHT.match(choice.said())]
     if len(right) != 1 and question.choices:
-        text = f'{what} has {len(right)} choices whose feedback begins with "Right." (or "Right:"), expected one'
+        text = (
+            f'{what} has {len(right)} choices whose feedback begins with "Right." (or "Right:"),'
+            " expected one"
+        )
         yield Finding(question.cell, question.line, text)
     for choice in question.choices:
         first = ALSO_RIGHT.match(choice.said())
         if first and choice not in right:
             text = (
-                f"the feedback on {choice.text!r} begins with {first.group()!r}: only the right choice may sound right"
+                f"the feedback on {choice.text!r} begins with {first.group()!r}: only the right"
+                " choice may sound right"
             )
             yield Finding(choice.cell, choice.line, f'{text}, and it begins with "Right."')
 
@@ -199,17 +233,22 @@ def section_findings(section: Section) -> Iterator[Finding]:
         yield from question_findings(question, "the prediction")
         for letter, choice in zip("ABCDEFGH", question.choices, strict=False):
             if not choice.text.startswith(f"{letter}. "):
-                text = f"the choice {choice.text!r} of the prediction does not begin with {letter + '.'!r}"
+                text = (
+                    f"the choice {choice.text!r} of the prediction does not begin with"
+                    f" {letter + '.'!r}"
+                )
                 yield Finding(choice.cell, choice.line, text)
 
 
 def findings(nb: NotebookNode) -> list[Finding]:
-    """Return everything that is wrong with a notebook's quiz and predictions, from top to bottom."""
+    """Return everything that is wrong with a notebook's quiz and predictions, from top to
+    bottom."""
     sections, found = read(nb)
     found += [finding for section in sections for finding in section_findings(section)]
     return sorted(found, key=lambda f: (f.cell, f.line))
 
 
 def sound(nb: NotebookNode, name: str) -> list[str]:
-    """A quiz has three to five numbered questions, each with choices, feedback on each, and one that is right."""
+    """A quiz has three to five numbered questions, each with choices, feedback on each, and one
+    that is right."""
     return located(findings(nb), nbformat.writes(nb), name)

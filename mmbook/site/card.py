@@ -1,4 +1,5 @@
-"""Draw the picture that a shared link shows: `python -m mmbook.site.card`, which writes `book/_static/card.png`.
+"""Draw the picture that a shared link shows: `python -m mmbook.site.card`, which writes
+`book/_static/card.png`.
 
 The picture is committed; draw it again when the logo or the title changes.
 """

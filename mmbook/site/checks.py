@@ -1,8 +1,9 @@
-"""The laws of the built site, as functions that return one line per breach and an empty list when all is well.
+"""The laws of the built site, as functions that return one line per breach and an empty list when
+all is well.
 
-A line names the built page and, where it can be found, the line of the source or the cell of the notebook to mend.
-`mmbook/site` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that keep and on pages
-that break it.
+A line names the built page and, where it can be found, the line of the source or the cell of the
+notebook to mend. `mmbook/site` runs them at the end of each build, `tests/book/test_site.py` runs
+each on pages that keep and on pages that break it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 def css_other_hosts(css: str) -> list[str]:
     """A style sheet asks no other host."""
-    return [f"style sheet asks {address}" for address in css_addresses(css) if ELSEWHERE.match(address)]
+    return [
+        f"style sheet asks {address}" for address in css_addresses(css) if ELSEWHERE.match(address)
+    ]
 
 
 def script_other_hosts(script: str) -> list[str]:
@@ -41,9 +44,12 @@ def script_other_hosts(script: str) -> list[str]:
 
 
 def page_other_hosts(page: BeautifulSoup) -> list[str]:
-    """A page loads nothing from another host: no script, style, font, picture, frame, preconnect."""
+    """A page loads nothing from another host: no script, style, font, picture, frame,
+    preconnect."""
     found: list[str] = [
-        Breach(f"<{tag}> asks {address}", address) for tag, address in resources(page) if ELSEWHERE.match(address)
+        Breach(f"<{tag}> asks {address}", address)
+        for tag, address in resources(page)
+        if ELSEWHERE.match(address)
     ]
     for style in page.find_all("style"):
         found += css_other_hosts(style.get_text())
@@ -57,7 +63,9 @@ def page_other_hosts(page: BeautifulSoup) -> list[str]:
 def unwanted_scripts(page: BeautifulSoup) -> list[str]:
     """No icon script, no live-kernel script, no script twice."""
     sources = [str(script["src"]) for script in page.find_all("script", src=True)]
-    unwanted = [s for s in sources if re.search(r"fontawesome|thebe|mathjax|require", s, re.IGNORECASE)]
+    unwanted = [
+        s for s in sources if re.search(r"fontawesome|thebe|mathjax|require", s, re.IGNORECASE)
+    ]
     return [f"unwanted script {s}" for s in unwanted] + [
         f"script twice: {s}" for s in set(sources) if sources.count(s) > 1
     ]
@@ -67,9 +75,15 @@ def missing_alternative_text(page: BeautifulSoup) -> list[str]:
     """Each picture has an alternative text that is not its file name."""
     found = []
     for image in page.find_all("img"):
-        text, name = str(image.get("alt") or "").strip(), Path(urlsplit(str(image.get("src", ""))).path).name
+        text, name = (
+            str(image.get("alt") or "").strip(),
+            Path(urlsplit(str(image.get("src", ""))).path).name,
+        )
         if not text or FILE_NAME.match(text) or text in (name, Path(name).stem):
-            line = f"picture {name or '(inline)'} has the alternative text {text!r}; say in words what it shows"
+            line = (
+                f"picture {name or '(inline)'} has the alternative text {text!r}; say in words what"
+                " it shows"
+            )
             found.append(Breach(line, name))
     return found
 
@@ -82,20 +96,33 @@ def unnamed_summaries(page: BeautifulSoup) -> list[str]:
         if not (summary.get_text(strip=True) or summary.get("aria-label"))
     ]
     return found + [
-        f"frame without title: {frame.get('src')}" for frame in page.find_all("iframe") if not frame.get("title")
+        f"frame without title: {frame.get('src')}"
+        for frame in page.find_all("iframe")
+        if not frame.get("title")
     ]
 
 
 def headless_tables(page: BeautifulSoup) -> list[str]:
     """Each table has header cells, unless it says that it is only a layout."""
-    tables = [table for table in page.find_all("table") if table.get("role") not in ("presentation", "none")]
-    return [f"table without header cells: {t.get_text(' ', strip=True)[:60]!r}" for t in tables if not t.find("th")]
+    tables = [
+        table
+        for table in page.find_all("table")
+        if table.get("role") not in ("presentation", "none")
+    ]
+    return [
+        f"table without header cells: {t.get_text(' ', strip=True)[:60]!r}"
+        for t in tables
+        if not t.find("th")
+    ]
 
 
 def unmarked_language(page: BeautifulSoup) -> list[str]:
-    """The page states its language, and Chinese text in its article stands in an element that says so."""
+    """The page states its language, and Chinese text in its article stands in an element that says
+    so."""
     found = [] if page.html and page.html.get("lang") else ["the page does not state its language"]
-    for text in page.select_one("article").find_all(string=CHINESE) if page.select_one("article") else []:
+    for text in (
+        page.select_one("article").find_all(string=CHINESE) if page.select_one("article") else []
+    ):
         if not any(str(parent.get("lang", "")).startswith("zh") for parent in text.parents):
             found.append(f"Chinese text not marked: {text.strip()[:30]!r}")
     return found
@@ -104,7 +131,9 @@ def unmarked_language(page: BeautifulSoup) -> list[str]:
 def missing_head(page: BeautifulSoup) -> list[str]:
     """The page has a title and a favicon (a missing one is asked for, and logged as an error)."""
     title = page.title.get_text(strip=True) if page.title else ""
-    return ([] if title else ["no title"]) + ([] if page.select_one('link[rel~="icon"]') else ["no favicon"])
+    return ([] if title else ["no title"]) + (
+        [] if page.select_one('link[rel~="icon"]') else ["no favicon"]
+    )
 
 
 def broken_formulas(page: BeautifulSoup) -> list[str]:
@@ -112,7 +141,9 @@ def broken_formulas(page: BeautifulSoup) -> list[str]:
     found = [f"formula not understood: {f.get_text()[:60]!r}" for f in page.select(".katex-error")]
     found += ["formula without MathML" for f in page.select(".katex") if not f.find("math")]
     return found + [
-        "formula left as source" for f in page.select("span.math, div.math") if not f.select_one(".katex, .katex-error")
+        "formula left as source"
+        for f in page.select("span.math, div.math")
+        if not f.select_one(".katex, .katex-error")
     ]
 
 
@@ -133,11 +164,14 @@ PAGE_LAWS: tuple[Callable[[BeautifulSoup], list[str]], ...] = (
 def identifiers(path: Path) -> frozenset[str]:
     """Return the ids and anchor names of a page."""
     page = read_page(path)
-    return frozenset(str(tag.get(key)) for key in ("id", "name") for tag in page.find_all(attrs={key: True}))
+    return frozenset(
+        str(tag.get(key)) for key in ("id", "name") for tag in page.find_all(attrs={key: True})
+    )
 
 
 def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
-    """Each address on this site that a page names exists: files, and the places in pages that links lead to."""
+    """Each address on this site that a page names exists: files, and the places in pages that links
+    lead to."""
     found = []
     links = [("a", str(a["href"])) for a in page.find_all("a", href=True)]
     for tag, address in [*resources(page), *links]:
@@ -148,7 +182,11 @@ def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
         target = target / "index.html" if target.is_dir() else target
         if not target.is_file() or not target.is_relative_to(site.resolve()):
             found.append(Breach(f"<{tag}> leads nowhere: {address}", address))
-        elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in identifiers(target):
+        elif (
+            parts.fragment
+            and target.suffix == ".html"
+            and unquote(parts.fragment) not in identifiers(target)
+        ):
             line = f"<{tag}> leads to no place in {target.name}: #{parts.fragment}"
             found.append(Breach(line, address))
     return found
@@ -160,7 +198,9 @@ def toc_pages(toc: Path) -> list[str]:
     def walk(entry: object) -> Iterator[str]:
         if isinstance(entry, dict):
             yield from (str(entry[key]) for key in ("root", "file") if key in entry)
-            yield from (page for key in ("parts", "chapters", "sections") for page in walk(entry.get(key)))
+            yield from (
+                page for key in ("parts", "chapters", "sections") for page in walk(entry.get(key))
+            )
         elif isinstance(entry, list):
             yield from (page for item in entry for page in walk(item))
 
@@ -170,15 +210,25 @@ def toc_pages(toc: Path) -> list[str]:
 def unbuilt_pages(site: Path, toc: Path) -> list[str]:
     """Each page in the table of contents was built."""
     return [
-        f"{page} is in {toc.name} but was not built" for page in toc_pages(toc) if not (site / f"{page}.html").is_file()
+        f"{page} is in {toc.name} but was not built"
+        for page in toc_pages(toc)
+        if not (site / f"{page}.html").is_file()
     ]
 
 
 def style_sheet_breaches(path: Path) -> list[str]:
     """A style sheet asks no other host, and each file that it names is there."""
     css = path.read_text(encoding="utf-8")
-    local = [re.split("[?#]", address)[0] for address in css_addresses(css) if not address.startswith("data:")]
-    missing = [name for name in local if name and not ELSEWHERE.match(name) and not (path.parent / name).is_file()]
+    local = [
+        re.split("[?#]", address)[0]
+        for address in css_addresses(css)
+        if not address.startswith("data:")
+    ]
+    missing = [
+        name
+        for name in local
+        if name and not ELSEWHERE.match(name) and not (path.parent / name).is_file()
+    ]
     return css_other_hosts(css) + [f"names a missing {name}" for name in missing]
 
 
@@ -190,14 +240,16 @@ def page_breaches(path: Path, site: Path) -> list[str]:
 
 
 def located(breach: str, page: Path, root: Path) -> str:
-    """Return the line of a breach, and behind it its place in the source of `page` where there is one."""
+    """Return the line of a breach, and behind it its place in the source of `page` where there is
+    one."""
     clue = getattr(breach, "clue", "")
     place = find(page.with_suffix("").as_posix(), clue, root) if page.suffix == ".html" else None
     return f"{page.as_posix()}: {breach}" + (f" (source: {place})" if place else "")
 
 
 def check_site(site: Path, toc: Path) -> list[str]:
-    """Return every breach on every page, style sheet and script of a built site, the file's name before each.
+    """Return every breach on every page, style sheet and script of a built site, the file's name
+    before each.
 
     The sources are looked for beside `toc`.
     """

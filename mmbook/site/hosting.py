@@ -26,10 +26,15 @@ class CompressedHandler(SimpleHTTPRequestHandler):
     extensions_map = SimpleHTTPRequestHandler.extensions_map | KINDS
 
     def do_GET(self) -> None:
-        """Answer with the compressed file, or leave folders, other types and errors to the parent."""
+        """Answer with the compressed file, or leave folders, other types and errors to the
+        parent."""
         path = Path(self.translate_path(self.path))
         path = path / "index.html" if self.path.split("?")[0].endswith("/") else path
-        if path.suffix not in TEXT or not path.is_file() or "gzip" not in self.headers.get("Accept-Encoding", ""):
+        if (
+            path.suffix not in TEXT
+            or not path.is_file()
+            or "gzip" not in self.headers.get("Accept-Encoding", "")
+        ):
             super().do_GET()
             return
         content = gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)
@@ -51,5 +56,8 @@ class CompressedHandler(SimpleHTTPRequestHandler):
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Return a server of `folder` on 127.0.0.1 only; port 0 takes any free one. The caller runs and closes it."""
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(CompressedHandler, directory=str(folder)))
+    """Return a server of `folder` on 127.0.0.1 only; port 0 takes any free one. The caller runs and
+    closes it."""
+    return ThreadingHTTPServer(
+        ("127.0.0.1", port), partial(CompressedHandler, directory=str(folder))
+    )

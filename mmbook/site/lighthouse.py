@@ -1,9 +1,12 @@
-"""Measure the built site with Lighthouse: `python -m mmbook.site.lighthouse [--runs 3] [--pages 5] [PAGE ...]`.
+"""Measure the built site with Lighthouse: `python -m mmbook.site.lighthouse [--runs 3] [--pages 5]
+[PAGE ...]`.
 
-Every page named, or the heaviest ones, is loaded from the server of `make serve` (which compresses, as web hosts do) on
-a simulated phone and as a desktop, several times each; shown are the medians of the scores. Performance depends on what
-else the machine does; accessibility and best practices do not. Lighthouse comes from npm at the versions and sha512
-sums of `npm/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a score is below its goal.
+Every page named, or the heaviest ones, is loaded from the server of `make serve` (which compresses,
+as web hosts do) on a simulated phone and as a desktop, several times each; shown are the medians of
+the scores. Performance depends on what else the machine does; accessibility and best practices do
+not. Lighthouse comes from npm at the versions and sha512 sums of
+`npm/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a score is below
+its goal.
 """
 
 from __future__ import annotations
@@ -31,46 +34,68 @@ PRESETS = {"desktop": ["--preset=desktop"], "mobile": []}  # without a preset it
 
 
 def heaviest(folder: Path, count: int) -> list[str]:
-    """Return the names of the `count` heaviest pages of the book, with their pictures, heaviest first."""
-    pages = [path for path in folder.rglob("*.html") if site.pages.is_article(site.pages.read_page(path))]
+    """Return the names of the `count` heaviest pages of the book, with their pictures, heaviest
+    first."""
+    pages = [
+        path for path in folder.rglob("*.html") if site.pages.is_article(site.pages.read_page(path))
+    ]
 
     def bytes_of(path: Path) -> int:
         return sum(size for kind, size in site.weight.page_parts(path).items() if kind != "font")
 
-    return [path.relative_to(folder).as_posix() for path in sorted(pages, key=bytes_of, reverse=True)[:count]]
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(pages, key=bytes_of, reverse=True)[:count]
+    ]
 
 
 def command(url: str, form: str, report: Path, chromium: str) -> tuple[list[str], dict[str, str]]:
     """Return the command line and environment of one run of Lighthouse over `url`."""
     flags = " ".join(["--headless=new", *browser.QUIET])
     words = [site.node(), str(HOME / "node_modules" / "lighthouse" / "cli" / "index.js"), url]
-    words += [f"--chrome-flags={flags}", "--output=json", f"--output-path={report}", "--quiet", *PRESETS[form]]
+    words += [
+        f"--chrome-flags={flags}",
+        "--output=json",
+        f"--output-path={report}",
+        "--quiet",
+        *PRESETS[form],
+    ]
     words += [f"--only-categories={','.join(CATEGORIES)}", "--no-enable-error-reporting"]
     return words, site.environment() | {"CHROME_PATH": chromium}
 
 
 def run(url: str, form: str, chromium: str) -> dict[str, Any]:
-    """Return Lighthouse's result for one load of `url`; raises SiteError with what it said when it fails."""
+    """Return Lighthouse's result for one load of `url`; raises SiteError with what it said when it
+    fails."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         words, variables = command(url, form, report, chromium)
         done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
         if done.returncode or not report.is_file():
-            raise site.SiteError(f"Lighthouse failed on {url} (exit code {done.returncode}):\n{done.stderr.strip()}")
+            raise site.SiteError(
+                f"Lighthouse failed on {url} (exit code {done.returncode}):\n{done.stderr.strip()}"
+            )
         result = json.loads(report.read_text(encoding="utf-8"))
     if result.get("runtimeError"):
-        raise site.SiteError(f"Lighthouse could not load {url}: {result['runtimeError'].get('message')}")
+        raise site.SiteError(
+            f"Lighthouse could not load {url}: {result['runtimeError'].get('message')}"
+        )
     return result
 
 
 def scores(results: list[dict[str, Any]]) -> dict[str, int]:
     """Return the median score, 0 to 100, of each category."""
-    return {name: round(100 * median(r["categories"][name]["score"] for r in results)) for name in CATEGORIES}
+    return {
+        name: round(100 * median(r["categories"][name]["score"] for r in results))
+        for name in CATEGORIES
+    }
 
 
 def below(found: dict[str, int], form: str) -> list[str]:
     """Return the categories whose score is below the goal."""
-    return [f"{name} {found[name]} < {goal}" for name, goal in GOALS[form].items() if found[name] < goal]
+    return [
+        f"{name} {found[name]} < {goal}" for name, goal in GOALS[form].items() if found[name] < goal
+    ]
 
 
 def losses(results: list[dict[str, Any]]) -> list[str]:
@@ -98,8 +123,13 @@ def measure(pages: list[str], runs: int) -> list[str]:
                     url = f"http://127.0.0.1:{server.server_port}/{page}"
                     results = [run(url, form, chromium) for _ in range(runs)]
                     found, all_runs = scores(results), [scores([r])["performance"] for r in results]
-                    line = f"{page:45} {form:8}" + "".join(f" {name} {value:3}" for name, value in found.items())
-                    print(f"{line}  (performance of each run: {', '.join(map(str, all_runs))})", flush=True)
+                    line = f"{page:45} {form:8}" + "".join(
+                        f" {name} {value:3}" for name, value in found.items()
+                    )
+                    print(
+                        f"{line}  (performance of each run: {', '.join(map(str, all_runs))})",
+                        flush=True,
+                    )
                     missed = below(found, form)
                     short += [f"{page}, {form}: {text}" for text in missed]
                     if missed:
@@ -111,11 +141,18 @@ def measure(pages: list[str], runs: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return 0, or 1 when a score is below its goal or nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="python -m mmbook.site.lighthouse", description="Measure the built site.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.site.lighthouse", description="Measure the built site."
+    )
     parser.add_argument("page", nargs="*", help="such as book/intro.html; default: the heaviest")
-    parser.add_argument("--pages", type=int, default=5, help="how many of the heaviest pages (default: 5)")
     parser.add_argument(
-        "--runs", type=int, default=3, help="loads of each page, of which the median counts (default: 3)"
+        "--pages", type=int, default=5, help="how many of the heaviest pages (default: 5)"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=3,
+        help="loads of each page, of which the median counts (default: 3)",
     )
     options = parser.parse_args(arguments)
     if options.runs < 1 or options.pages < 1:
@@ -125,8 +162,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise site.SiteError("there is no built site yet: run `make book` first")
         pages = options.page or heaviest(site.SITE, options.pages)
         if unknown := [page for page in pages if not (site.SITE / page).is_file()]:
-            raise site.SiteError(f"the built site has no {', '.join(unknown)}: name pages such as book/intro.html")
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "", flush=True)
+            raise site.SiteError(
+                f"the built site has no {', '.join(unknown)}: name pages such as book/intro.html"
+            )
+        print(
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+            if hasattr(os, "getloadavg")
+            else "",
+            flush=True,
+        )
         short = measure(pages, options.runs)
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,12 +10,29 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 
 CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", re.IGNORECASE)
-ATTRIBUTES = ("src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href", "manifest")
-PLAIN_LINKS = {"canonical", "license", "author", "alternate", "me"}  # <link> relations that a browser does not fetch
+ATTRIBUTES = (
+    "src",
+    "srcset",
+    "poster",
+    "data",
+    "background",
+    "action",
+    "formaction",
+    "xlink:href",
+    "manifest",
+)
+PLAIN_LINKS = {
+    "canonical",
+    "license",
+    "author",
+    "alternate",
+    "me",
+}  # <link> relations that a browser does not fetch
 
 
 def read_page(path: Path) -> BeautifulSoup:
-    """Return the parsed page at `path`; the few read last are remembered, so nobody may change what this returns."""
+    """Return the parsed page at `path`; the few read last are remembered, so nobody may change what
+    this returns."""
     return parsed(path, path.stat().st_mtime_ns)
 
 
@@ -36,13 +53,16 @@ def css_addresses(css: str) -> list[str]:
 
 
 def resources(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
-    """Yield (tag, address) of everything that a browser loads for a page by itself; links to follow are left out."""
+    """Yield (tag, address) of everything that a browser loads for a page by itself; links to follow
+    are left out."""
     for tag in page.find_all(True):
         for attribute in ATTRIBUTES:
             if value := tag.get(attribute):
                 parts = str(value).split(",") if attribute == "srcset" else [str(value)]
                 yield from (
-                    (tag.name, part.split()[0] if attribute == "srcset" else part) for part in parts if part.strip()
+                    (tag.name, part.split()[0] if attribute == "srcset" else part)
+                    for part in parts
+                    if part.strip()
                 )
         if tag.name in ("use", "image", "feImage") and tag.get("href"):
             yield tag.name, str(tag["href"])

@@ -1,8 +1,9 @@
 """Print the built book as one PDF: `python -m mmbook.site.pdf`, which writes `_build/mmtutor.pdf`.
 
-The pages of `_toc.yml` become one document, which Chromium prints twice: the first print tells on which page each
-section falls, the second has these numbers in its table of contents. Quiz answers and solutions, folded on the site,
-stand at the end of the book, each linked with its question; the code that only draws figures is left to the site.
+The pages of `_toc.yml` become one document, which Chromium prints twice: the first print tells on
+which page each section falls, the second has these numbers in its table of contents. Quiz answers
+and solutions, folded on the site, stand at the end of the book, each linked with its question; the
+code that only draws figures is left to the site.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def anchor(page: str, place: str = "") -> str:
 
 
 def move_addresses(article: Tag, page: str, pages: set[str], folder: Path) -> None:
-    """Let links into the book lead into the document, links to the site's other files nowhere, and load pictures."""
+    """Let links into the book lead into the document, links to the site's other files nowhere, and
+    load pictures."""
     path = folder / f"{page}.html"
     for tag in article.find_all(id=True):
         tag["id"] = anchor(page, str(tag["id"]))
@@ -83,24 +85,34 @@ def move_addresses(article: Tag, page: str, pages: set[str], folder: Path) -> No
         if parts.scheme or parts.netloc:
             continue
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
-        name = target.relative_to(folder).with_suffix("").as_posix() if target.is_relative_to(folder) else ""
+        name = (
+            target.relative_to(folder).with_suffix("").as_posix()
+            if target.is_relative_to(folder)
+            else ""
+        )
         if name in pages and target.suffix == ".html":
             link["href"] = f"#{anchor(name, unquote(parts.fragment))}"
         else:
             del link["href"]
     for picture in article.find_all("img", src=True):
         if not urlsplit(str(picture["src"])).scheme:
-            picture["src"] = (path.parent / unquote(urlsplit(str(picture["src"])).path)).resolve().as_uri()
+            picture["src"] = (
+                (path.parent / unquote(urlsplit(str(picture["src"])).path)).resolve().as_uri()
+            )
 
 
 def is_question(tag: Tag) -> bool:
-    """Tell whether what follows belongs under this tag: a heading, or a paragraph that is bold from end to end."""
+    """Tell whether what follows belongs under this tag: a heading, or a paragraph that is bold from
+    end to end."""
     bold = tag.strong if tag.name == "p" else None
-    return tag.name in ("h2", "h3", "h4") or (bold is not None and bold.get_text().strip() == tag.get_text().strip())
+    return tag.name in ("h2", "h3", "h4") or (
+        bold is not None and bold.get_text().strip() == tag.get_text().strip()
+    )
 
 
 def unfold(article: Tag, page: str, title: str, book: Book) -> None:
-    """Move what is folded to the book's answers, with links both ways; leave out folded code that draws figures."""
+    """Move what is folded to the book's answers, with links both ways; leave out folded code that
+    draws figures."""
     soup = BeautifulSoup("", "html.parser")
     moved, about = 0, None
     for fold in article.find_all("details"):
@@ -122,9 +134,13 @@ def unfold(article: Tag, page: str, title: str, book: Book) -> None:
         asked = fold.find_previous(is_question)
         if asked is not None and asked is not about:  # on paper no link leads back to it
             about = asked
-            book.answers.append(f"<h3>{(asked.strong if asked.name == 'p' else asked).decode_contents()}</h3>")
+            book.answers.append(
+                f"<h3>{(asked.strong if asked.name == 'p' else asked).decode_contents()}</h3>"
+            )
         back = f'<p class="question"><a href="#{here}">{html.escape(question)}</a></p>'
-        book.answers.append(f'<div class="pdf-answer" id="{there}">{back}{fold.decode_contents()}</div>')
+        book.answers.append(
+            f'<div class="pdf-answer" id="{there}">{back}{fold.decode_contents()}</div>'
+        )
         line = soup.new_tag("p", id=here)
         link = soup.new_tag("a", href=f"#{there}")
         link.string = "Solution: at the end of the book" if solution else words
@@ -167,7 +183,10 @@ def gather(folder: Path, toc: Path) -> Book:
         book.entries.append(Entry(0, "Answers"))
         book.entries.append(Entry(1, "Answers and solutions", "answers"))
         body = "".join(book.answers)
-        book.articles.append(f'<article class="bd-article" id="answers"><h1>Answers and solutions</h1>{body}</article>')
+        book.articles.append(
+            '<article class="bd-article" id="answers"><h1>Answers and'
+            f" solutions</h1>{body}</article>"
+        )
     return book
 
 
@@ -181,8 +200,13 @@ def contents(book: Book, numbers: dict[str, int]) -> str:
         number = numbers.get(entry.anchor, 0) + 1 if entry.anchor in numbers else "000"
         kind = "section" if entry.level == 2 else "chapter"
         link = f'<a href="#{entry.anchor}">{html.escape(entry.title)}</a>'
-        lines.append(f'<li class="{kind}">{link}<span class="dots"></span><span>{number}</span></li>')
-    return f'<article class="bd-article pdf-contents"><h1>Contents</h1><ul>{"".join(lines)}</ul></article>'
+        lines.append(
+            f'<li class="{kind}">{link}<span class="dots"></span><span>{number}</span></li>'
+        )
+    return (
+        '<article class="bd-article'
+        f' pdf-contents"><h1>Contents</h1><ul>{"".join(lines)}</ul></article>'
+    )
 
 
 def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> str:
@@ -197,10 +221,13 @@ def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> st
     mark = f'<img src="{logo.as_uri()}" alt="">' if logo.is_file() else ""
     css = PRINT_CSS % {"title": title.replace("\\", "").replace('"', "'")}
     return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
+        f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta'
+        f' charset="utf-8">'
         f"<title>{html.escape(title)}</title>{links}<style>{css}</style></head><body>"
-        f'<div class="pdf-cover">{mark}<h1>{html.escape(title)}</h1><p>{html.escape(author)}</p></div>'
-        f'<main class="bd-main"><div class="bd-content"><div class="bd-article-container">{contents(book, numbers)}'
+        "<div"
+        f' class="pdf-cover">{mark}<h1>{html.escape(title)}</h1><p>{html.escape(author)}</p></div>'
+        '<main class="bd-main"><div class="bd-content"><div'
+        f' class="bd-article-container">{contents(book, numbers)}'
         f"{''.join(book.articles)}</div></div></main></body></html>"
     )
 
@@ -225,7 +252,11 @@ def page_numbers(pdf: bytes, book: Book) -> dict[str, int]:
 
     reader = PdfReader(io.BytesIO(pdf))
     places = {name.lstrip("/"): place for name, place in reader.named_destinations.items()}
-    return {e.anchor: reader.get_destination_page_number(places[e.anchor]) for e in book.entries if e.anchor in places}
+    return {
+        e.anchor: reader.get_destination_page_number(places[e.anchor])
+        for e in book.entries
+        if e.anchor in places
+    }
 
 
 def finish(pdf: bytes, book: Book, title: str, author: str, target: Path) -> int:
@@ -235,7 +266,8 @@ def finish(pdf: bytes, book: Book, title: str, author: str, target: Path) -> int
     numbers = page_numbers(pdf, book)
     if missing := [e.title for e in book.entries if e.anchor and e.anchor not in numbers]:
         raise site.SiteError(
-            f"the PDF has no place for {', '.join(missing)}: has Chromium changed how it names places?"
+            f"the PDF has no place for {', '.join(missing)}: has Chromium changed how it names"
+            " places?"
         )
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf)))
     parents: dict[int, object] = {}
@@ -259,7 +291,9 @@ def make(folder: Path, toc: Path, config: Path, target: Path) -> int:
         import playwright  # noqa: F401
         import pypdf  # noqa: F401
     except ImportError as error:
-        raise site.SiteError(f'{error.name} is missing: run `make pdf`, or pip install -e ".[book,pdf]"') from error
+        raise site.SiteError(
+            f'{error.name} is missing: run `make pdf`, or pip install -e ".[book,pdf]"'
+        ) from error
     chromium = browser.chromium()
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     title, author = settings["title"], settings.get("author", "")
@@ -279,7 +313,9 @@ def make(folder: Path, toc: Path, config: Path, target: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the PDF; return 0, or 1 after printing what went wrong."""
-    argparse.ArgumentParser(prog="python -m mmbook.site.pdf", description="Print the built book.").parse_args(arguments)
+    argparse.ArgumentParser(
+        prog="python -m mmbook.site.pdf", description="Print the built book."
+    ).parse_args(arguments)
     try:
         count = make(site.SITE, site.ROOT / "_toc.yml", site.ROOT / "_config.yml", TARGET)
     except (RuntimeError, OSError) as error:

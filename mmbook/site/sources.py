@@ -1,4 +1,5 @@
-"""Where a fault of a built page stands in its source: the line of a Markdown file, the cell and line of a notebook."""
+"""Where a fault of a built page stands in its source: the line of a Markdown file, the cell and
+line of a notebook."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ NOTEBOOK_LINE = re.compile(r"(?P<path>\S+\.ipynb):(?P<line>\d{5,})\b")
 
 
 class Breach(str):
-    """One line about a broken law. `clue` is what to look for in the source: an address, or the name of a picture."""
+    """One line about a broken law. `clue` is what to look for in the source: an address, or the
+    name of a picture."""
 
     clue: str
 
@@ -45,7 +47,8 @@ def cells(path: Path) -> Iterator[tuple[int, str, dict]]:
 
 
 def spellings(clue: str) -> list[str]:
-    """Return how an address of the built page may be written in its source, the most telling spelling first."""
+    """Return how an address of the built page may be written in its source, the most telling
+    spelling first."""
     parts = urlsplit(unquote(clue))
     path = parts.path
     stem = path.removesuffix(".html")
@@ -67,7 +70,8 @@ def line_of(text: str, words: list[str]) -> int | None:
 
 
 def draws(cell: dict, picture: str) -> bool:
-    """Tell whether an output of a cell is the picture that MyST-NB stored as `picture`: it is named by its sha256."""
+    """Tell whether an output of a cell is the picture that MyST-NB stored as `picture`: it is named
+    by its sha256."""
     for output in cell.get("outputs", []):
         for kind, content in output.get("data", {}).items():
             if not kind.startswith("image/"):
@@ -80,11 +84,16 @@ def draws(cell: dict, picture: str) -> bool:
 
 
 def find(page: str, clue: str, root: Path) -> str | None:
-    """Return where `clue` stands in the source of `page` (a name without ending): "book/a.ipynb, cell 2, line 1".
+    """Return where `clue` stands in the source of `page` (a name without ending): "book/a.ipynb,
+    cell 2, line 1".
 
-    Only the file's name where the clue cannot be found in it; None where the page has no source of its own.
+    Only the file's name where the clue cannot be found in it; None where the page has no source of
+    its own.
     """
-    source = next((root / f"{page}{suffix}" for suffix in SUFFIXES if (root / f"{page}{suffix}").is_file()), None)
+    source = next(
+        (root / f"{page}{suffix}" for suffix in SUFFIXES if (root / f"{page}{suffix}").is_file()),
+        None,
+    )
     if source is None:
         return None
     name = source.relative_to(root).as_posix()

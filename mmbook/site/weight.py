@@ -1,7 +1,7 @@
 """What a page of the built site weighs, and the laws about it.
 
-Text is counted as gzip level 6, as web hosts send it; pictures and fonts as they are. Fonts are counted apart: a
-browser loads only those whose letters occur, once for the whole site.
+Text is counted as gzip level 6, as web hosts send it; pictures and fonts as they are. Fonts are
+counted apart: a browser loads only those whose letters occur, once for the whole site.
 """
 
 from __future__ import annotations
@@ -18,29 +18,48 @@ from mmbook.site.pages import css_addresses, is_article, read_page, resources
 
 KB = 1024
 TEXT_PAGE_LIMIT = 120 * KB  # without formulas and pictures
-FORMULA_PAGE_LIMIT = 170 * KB  # with formulas, pictures not counted; also the search page, which carries the index
+FORMULA_PAGE_LIMIT = (
+    170 * KB
+)  # with formulas, pictures not counted; also the search page, which carries the index
 WHOLE_PAGE_LIMIT = 1536 * KB  # with its pictures
-INLINE_PICTURE_LIMIT = 4 * KB  # a larger picture belongs into a file: a browser fetches it beside the text, and later
-PARTS = {"script": "script", "link stylesheet": "style", "img": "picture", "source": "picture", "link icon": "picture"}
+INLINE_PICTURE_LIMIT = (
+    4 * KB
+)  # a larger picture belongs into a file: a browser fetches it beside the text, and later
+PARTS = {
+    "script": "script",
+    "link stylesheet": "style",
+    "img": "picture",
+    "source": "picture",
+    "link icon": "picture",
+}
 
 
 @cache
 def weight(path: Path, changed: float) -> int:
-    """Return the bytes of a file on its way to a browser. `changed` is its time stamp: a key for the cache."""
+    """Return the bytes of a file on its way to a browser. `changed` is its time stamp: a key for
+    the cache."""
     content = path.read_bytes()
     packed = path.suffix in (".html", ".css", ".js", ".svg")
     return len(gzip.compress(content, 6, mtime=0)) if packed else len(content)
 
 
 def sent(path: Path) -> int:
-    """Return `weight` of a file as it is now, 0 where there is none (which is another law's breach)."""
+    """Return `weight` of a file as it is now, 0 where there is none (which is another law's
+    breach)."""
     return weight(path, path.stat().st_mtime) if path.is_file() else 0
 
 
 def page_parts(path: Path, page: BeautifulSoup | None = None) -> dict[str, int]:
-    """Return the bytes of a page by kind: document, style, script, picture, and every font that it could ask for."""
+    """Return the bytes of a page by kind: document, style, script, picture, and every font that it
+    could ask for."""
     page = page or read_page(path)
-    files: dict[str, set[Path]] = {"document": {path}, "style": set(), "script": set(), "picture": set(), "font": set()}
+    files: dict[str, set[Path]] = {
+        "document": {path},
+        "style": set(),
+        "script": set(),
+        "picture": set(),
+        "font": set(),
+    }
     for tag, address in resources(page):
         parts = urlsplit(address)
         if tag in PARTS and parts.path and not parts.scheme and not parts.netloc:
@@ -48,12 +67,15 @@ def page_parts(path: Path, page: BeautifulSoup | None = None) -> dict[str, int]:
     for sheet in files["style"]:
         addresses = css_addresses(sheet.read_text(encoding="utf-8")) if sheet.is_file() else []
         names = [re.split("[?#]", address)[0] for address in addresses]
-        files["font"] |= {(sheet.parent / name).resolve() for name in names if name.endswith((".woff2", ".woff"))}
+        files["font"] |= {
+            (sheet.parent / name).resolve() for name in names if name.endswith((".woff2", ".woff"))
+        }
     return {kind: sum(map(sent, paths)) for kind, paths in files.items()}
 
 
 def heavy_page(path: Path, page: BeautifulSoup) -> list[str]:
-    """A page of text, a page with formulas, and a page with its pictures stay below their limits."""
+    """A page of text, a page with formulas, and a page with its pictures stay below their
+    limits."""
     if not (is_article(page) or path.name == "search.html"):
         return []
     parts = page_parts(path, page)
@@ -62,19 +84,27 @@ def heavy_page(path: Path, page: BeautifulSoup) -> list[str]:
     kind, limit = ("with formulas", FORMULA_PAGE_LIMIT) if rich else ("of text", TEXT_PAGE_LIMIT)
     found = []
     if bare > limit:
-        found.append(f"this page {kind} weighs {bare // KB} KB without pictures and fonts, limit {limit // KB} KB")
+        found.append(
+            f"this page {kind} weighs {bare // KB} KB without pictures and fonts, limit"
+            f" {limit // KB} KB"
+        )
     whole = bare + parts["picture"]
     if whole > WHOLE_PAGE_LIMIT:
-        found.append(f"weighs {whole // KB} KB with its pictures, limit {WHOLE_PAGE_LIMIT // KB} KB")
+        found.append(
+            f"weighs {whole // KB} KB with its pictures, limit {WHOLE_PAGE_LIMIT // KB} KB"
+        )
     return found
 
 
 def inline_pictures(page: BeautifulSoup) -> list[str]:
     """Each picture of more than a few KB is a file of its own, not base64 in the text."""
     return [
-        f"a picture of {len(address) // KB} KB stands inside the page ({address[:30]}…): store it as a file"
+        f"a picture of {len(address) // KB} KB stands inside the page ({address[:30]}…): store it"
+        " as a file"
         for tag, address in resources(page)
-        if tag in ("img", "source", "image") and address.startswith("data:") and len(address) > INLINE_PICTURE_LIMIT
+        if tag in ("img", "source", "image")
+        and address.startswith("data:")
+        and len(address) > INLINE_PICTURE_LIMIT
     ]
 
 
@@ -92,7 +122,12 @@ def report(site: Path) -> list[str]:
 
     text, all_in = max(pages, key=bare), max(pages, key=whole)
     return [
-        f"heaviest page: {bare(text) / KB:.0f} KB as gzip ({text.relative_to(site)}); "
-        f"with pictures: {whole(all_in) / KB:.0f} KB ({all_in.relative_to(site)})",
-        f"fonts come on top, only those whose letters occur: at most {pages[text]['font'] / KB:.0f} KB there",
+        (
+            f"heaviest page: {bare(text) / KB:.0f} KB as gzip ({text.relative_to(site)}); "
+            f"with pictures: {whole(all_in) / KB:.0f} KB ({all_in.relative_to(site)})"
+        ),
+        (
+            "fonts come on top, only those whose letters occur: at most"
+            f" {pages[text]['font'] / KB:.0f} KB there"
+        ),
     ]

@@ -1,9 +1,11 @@
-"""Make slides from the chapters: `python -m mmbook.slides [CHAPTER ...]` writes `_build/slides/<chapter>.html`.
+"""Make slides from the chapters: `python -m mmbook.slides [CHAPTER ...]` writes
+`_build/slides/<chapter>.html`.
 
-Each chapter's `lesson.ipynb` becomes a reveal.js presentation that needs no network: a `##` section is a column of
-slides, a `###` finding begins a new slide below. Slides show first sentences, figures, tables and short code; the whole
-prose is in the speaker's notes (key S). Nothing is run: all results are the stored outputs. reveal.js and KaTeX come
-from npm at the versions and sha512 sums of `mmbook/site/npm/web/package-lock.json` (see `mmbook/site`).
+Each chapter's `lesson.ipynb` becomes a reveal.js presentation that needs no network: a `##` section
+is a column of slides, a `###` finding begins a new slide below. Slides show first sentences,
+figures, tables and short code; the whole prose is in the speaker's notes (key S). Nothing is run:
+all results are the stored outputs. reveal.js and KaTeX come from npm at the versions and sha512
+sums of `mmbook/site/npm/web/package-lock.json` (see `mmbook/site`).
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Slide:
 
     def room(self) -> int:
         """Return how many px are left."""
-        used = sum(FIGURE[0] + 14 if block.kind == "figure" else block.height for block in self.blocks)
+        used = sum(
+            FIGURE[0] + 14 if block.kind == "figure" else block.height for block in self.blocks
+        )
         return ROOM - text_height(self.title, *HEADING) - used
 
     def markup(self) -> str:
@@ -68,7 +72,9 @@ class Slide:
             block.html.replace("HEIGHTpx", f"{height}px") if block.kind == "figure" else block.html
             for block in self.blocks
         )
-        body = re.sub(r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body)  # items one after the other are one list
+        body = re.sub(
+            r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body
+        )  # items one after the other are one list
         return f'<div class="slide {self.css}"><{level}>{self.title}</{level}>\n{body}\n</div>'
 
 
@@ -85,7 +91,8 @@ class Deck:
         return self.slides[-1]
 
     def add(self, block: Block) -> None:
-        """Put a block on the last slide, or on a new one of the same title where it does not fit."""
+        """Put a block on the last slide, or on a new one of the same title where it does not
+        fit."""
         slide = self.slides[-1]
         need = FIGURE[0] + 14 if block.kind == "figure" else block.height
         if slide.blocks and need > slide.room():
@@ -104,7 +111,8 @@ class Deck:
                         slide.notes.remove(block.notes)
 
     def ask(self, choices: list[Block]) -> None:
-        """Turn the last slide into a question with these choices; it is shown in full, whoever answers has to read it.
+        """Turn the last slide into a question with these choices; it is shown in full, whoever
+        answers has to read it.
 
         The feedback follows on slides of its own, so that nobody reads it too early.
         """
@@ -113,14 +121,20 @@ class Deck:
         for block in asked.blocks:
             shown = block.full or block.html
             height = text_height(shown) if block.kind == "text" and block.notes else block.height
-            self.add(Block(block.kind, shown, height, shown, block.notes if block.kind == "figure" else ""))
+            self.add(
+                Block(
+                    block.kind, shown, height, shown, block.notes if block.kind == "figure" else ""
+                )
+            )
         answers = [(re.sub(r"^[A-Z]\.\s+", "", choice.html), choice.feedback) for choice in choices]
         items = "".join(f"<li>{answer}</li>" for answer, _ in answers)
         height = sum(text_height(answer, gap=8) for answer, _ in answers) + 14
         self.add(Block("choices", f'<ol class="choices" type="A">{items}</ol>', height))
         self.begin(f"{asked.title}: what each answer says")
         for letter, (answer, feedback) in zip("ABCDEFGHIJ", answers, strict=False):
-            shown = f'<div class="feedback"><p><strong>{letter}. {answer}</strong></p>{feedback}</div>'
+            shown = (
+                f'<div class="feedback"><p><strong>{letter}. {answer}</strong></p>{feedback}</div>'
+            )
             self.add(Block("feedback", shown, text_height(answer) + text_height(feedback)))
 
 
@@ -130,14 +144,18 @@ def make_deck(reader: Reader, cells: list[nbformat.NotebookNode]) -> Deck:
     scratch = answered = False  # within "From scratch"; just behind the feedback to a question
     for cell in cells:
         if not deck.slides and cell.cell_type != "markdown":
-            raise SlidesError(f"{reader.path}: the first cell must be Markdown with the chapter's title (# ...)")
+            raise SlidesError(
+                f"{reader.path}: the first cell must be Markdown with the chapter's title (# ...)"
+            )
         for block in reader.blocks(cell, scratch):
             if choices and block.kind != "choice":
                 deck.ask(choices)
                 choices, answered = [], True
             if not deck.slides:
                 if block.kind != "heading" or block.level != 1:
-                    raise SlidesError(f"{reader.path}: the lesson does not begin with a title (# ...)")
+                    raise SlidesError(
+                        f"{reader.path}: the lesson does not begin with a title (# ...)"
+                    )
                 deck.begin(block.html, True, "title")
             elif block.kind == "heading":
                 if block.level == 2:
@@ -154,20 +172,27 @@ def make_deck(reader: Reader, cells: list[nbformat.NotebookNode]) -> Deck:
                     answered = False
                 deck.add(block)
     if not deck.slides:
-        raise SlidesError(f"{reader.path}: the notebook is empty. Restore it, or take it out of _toc.yml")
+        raise SlidesError(
+            f"{reader.path}: the notebook is empty. Restore it, or take it out of _toc.yml"
+        )
     if choices:
         deck.ask(choices)
     deck.fill()
     for slide in deck.slides[1:]:
         if not slide.blocks:
             slide.blocks.append(
-                Block("text", '<p class="kicker">See the chapter for the code and the details.</p>', 36)
+                Block(
+                    "text",
+                    '<p class="kicker">See the chapter for the code and the details.</p>',
+                    36,
+                )
             )
     return deck
 
 
 def export(deck: Deck, markup: list[str], title: str) -> str:
-    """Return the page: one raw cell for each slide and one for its notes, through nbconvert's SlidesExporter."""
+    """Return the page: one raw cell for each slide and one for its notes, through nbconvert's
+    SlidesExporter."""
     cells = []
     for slide, shown, notes in zip(deck.slides, markup[::2], markup[1::2], strict=True):
         kind = "slide" if slide.column else "subslide"
@@ -175,7 +200,9 @@ def export(deck: Deck, markup: list[str], title: str) -> str:
         if notes:
             cells.append(new_raw_cell(notes, metadata={"slideshow": {"slide_type": "notes"}}))
     exporter = SlidesExporter(
-        template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], reveal_url_prefix=REVEAL
+        template_name=TEMPLATE.name,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        reveal_url_prefix=REVEAL,
     )
     return exporter.from_notebook_node(new_notebook(cells=cells, metadata={"title": title}))[0]
 
@@ -189,15 +216,22 @@ def lessons(root: Path = ROOT) -> list[Path]:
 def read(path: Path) -> nbformat.NotebookNode:
     """Read a notebook. Raises SlidesError where there is none, or none that can be read."""
     if not path.is_file():
-        raise SlidesError(f"there is no lesson {path}: name a folder of book/ that holds lesson.ipynb")
+        raise SlidesError(
+            f"there is no lesson {path}: name a folder of book/ that holds lesson.ipynb"
+        )
     try:
         return nbformat.read(path, 4)
     except Exception as error:  # nbformat raises whatever json, jsonschema and its converters raise
-        raise SlidesError(f"{path} is no notebook that can be read ({error}): restore it, or save it again") from error
+        raise SlidesError(
+            f"{path} is no notebook that can be read ({error}): restore it, or save it again"
+        ) from error
 
 
-def convert(path: Path, web: Path, bibliography: Path = ROOT / "book" / "references.bib") -> tuple[str, str]:
-    """Return the title and the HTML of one lesson's slides. web: the folder with KaTeX (`site.fetch`)."""
+def convert(
+    path: Path, web: Path, bibliography: Path = ROOT / "book" / "references.bib"
+) -> tuple[str, str]:
+    """Return the title and the HTML of one lesson's slides. web: the folder with KaTeX
+    (`site.fetch`)."""
     nb = read(path)
     reader = Reader(nb, path, bibliography)
     deck = make_deck(reader, nb.cells)
@@ -209,11 +243,18 @@ def convert(path: Path, web: Path, bibliography: Path = ROOT / "book" / "referen
 
 
 def lay_out_reveal(web: Path, target: Path) -> None:
-    """Copy what the slides load: reveal.js with its style sheet, notes plugin and licence, and our own files."""
+    """Copy what the slides load: reveal.js with its style sheet, notes plugin and licence, and our
+    own files."""
     source = web / "node_modules" / "reveal.js"
-    files = [source / name for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE")]
+    files = [
+        source / name
+        for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE")
+    ]
     if missing := [str(path) for path in files if not path.is_file()]:
-        raise SlidesError(f"reveal.js is not whole: {missing[0]} is missing. Remove {web} and run `make slides` again")
+        raise SlidesError(
+            f"reveal.js is not whole: {missing[0]} is missing. Remove {web} and run `make slides`"
+            " again"
+        )
     target.mkdir(parents=True)
     for path in [*files, TEMPLATE / "slides.css", TEMPLATE / "start.js"]:
         shutil.copy(path, target)
@@ -228,7 +269,8 @@ def build(chosen: list[str], output: Path = SLIDES) -> Path:
         web = site.fetch()
     except site.PackagesMissing as error:
         raise SlidesError(
-            f"reveal.js and KaTeX cannot be had. Go online once and run `make slides` again. {error}"
+            "reveal.js and KaTeX cannot be had. Go online once and run `make slides` again."
+            f" {error}"
         ) from error
     staging = output.with_name(output.name + "-staging")
     shutil.rmtree(staging, ignore_errors=True)
@@ -237,7 +279,9 @@ def build(chosen: list[str], output: Path = SLIDES) -> Path:
     for name in chosen or every:
         title, page = convert(every[name], web)
         (staging / f"{name}.html").write_text(page, encoding="utf-8")
-        items.append(f'<li value="{int(name[:2])}"><a href="{name}.html">{html.escape(title)}</a></li>')
+        items.append(
+            f'<li value="{int(name[:2])}"><a href="{name}.html">{html.escape(title)}</a></li>'
+        )
     (staging / "index.html").write_text(INDEX.format(items="\n".join(items)), encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     staging.rename(output)
@@ -246,8 +290,12 @@ def build(chosen: list[str], output: Path = SLIDES) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the slides; return 0, or 1 after printing what went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m mmbook.slides", description="Make slides from the chapters.")
-    parser.add_argument("chapters", nargs="*", help="folders of book/, such as 03_feature_fusion (default: all)")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmbook.slides", description="Make slides from the chapters."
+    )
+    parser.add_argument(
+        "chapters", nargs="*", help="folders of book/, such as 03_feature_fusion (default: all)"
+    )
     try:
         output = build(parser.parse_args(arguments).chapters)
     except (SlidesError, site.SiteError, OSError) as error:

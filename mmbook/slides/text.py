@@ -1,7 +1,9 @@
-"""From a notebook's cells to the pieces that stand on slides: roles become text, prose becomes its first sentences.
+"""From a notebook's cells to the pieces that stand on slides: roles become text, prose becomes its
+first sentences.
 
-`Reader.blocks(cell)` yields Blocks in reading order. A block knows its HTML, roughly how high it is on a slide
-(`mmbook/slides/template/slides.css` sets the sizes), and what the speaker says beside it.
+`Reader.blocks(cell)` yields Blocks in reading order. A block knows its HTML, roughly how high it is
+on a slide (`mmbook/slides/template/slides.css` sets the sizes), and what the speaker says beside
+it.
 """
 
 from __future__ import annotations
@@ -38,8 +40,14 @@ MONO, MONO_WIDTH = (
 )  # px: letters of code (smallest, in many lines, largest); letters times px in a line
 CODE, PRINTED = 24, 16  # lines that a slide shows of code and of output
 TOGETHER = 560  # px: code and what it prints stay on one slide up to this height
-SAID, MORE = 200, 420  # characters of a paragraph that a slide shows at most: on a full slide, on one with room
-TABLE_HEIGHT, SMALL = 500, 16  # px: a table and its letters; one that would need smaller ones is cut in two
+SAID, MORE = (
+    200,
+    420,
+)  # characters of a paragraph that a slide shows at most: on a full slide, on one with room
+TABLE_HEIGHT, SMALL = (
+    500,
+    16,
+)  # px: a table and its letters; one that would need smaller ones is cut in two
 RECORD = "application/papermill.record/text/plain"
 SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s+[^a-z\s]|\s*$)")
 TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
@@ -56,9 +64,10 @@ class SlidesError(RuntimeError):
 class Block:
     """One piece of a slide.
 
-    kind: heading (with `level`), text, table, figure, code, or choice (`html` is the choice, `feedback` its answer).
-    html: what the slide shows; more: what it shows where there is room; full: the same with nothing cut; notes: what
-    only the speaker sees.
+    kind: heading (with `level`), text, table, figure, code, or choice (`html` is the choice,
+    `feedback` its answer).
+    html: what the slide shows; more: what it shows where there is room; full: the same with nothing
+    cut; notes: what only the speaker sees.
     """
 
     kind: str
@@ -89,7 +98,10 @@ def references(path: Path) -> dict[str, Entry]:
 
 def cited(entry: Entry) -> tuple[str, str]:
     """Return who wrote an entry (at most two names) and when."""
-    names = [str(Text.from_latex(" ".join(p.prelast_names + p.last_names))) for p in entry.persons.get("author", [])]
+    names = [
+        str(Text.from_latex(" ".join(p.prelast_names + p.last_names)))
+        for p in entry.persons.get("author", [])
+    ]
     who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
     return who or entry.key, entry.fields.get("year", "no year")
 
@@ -123,35 +135,52 @@ def first_heading(path: Path) -> str:
 
 
 def styled(match: re.Match[str]) -> str:
-    """Return an <mi> with the letter itself: browsers draw ℝ, and not an R that an attribute calls double-struck."""
+    """Return an <mi> with the letter itself: browsers draw ℝ, and not an R that an attribute calls
+    double-struck."""
     variant, letter = match["variant"].upper(), match["letter"]
     case = "CAPITAL" if letter.isupper() else "SMALL"
-    for name in (f"MATHEMATICAL {variant} {case} {letter.upper()}", f"{variant} {case} {letter.upper()}"):
+    for name in (
+        f"MATHEMATICAL {variant} {case} {letter.upper()}",
+        f"{variant} {case} {letter.upper()}",
+    ):
         with contextlib.suppress(KeyError):
             return f"<mi>{unicodedata.lookup(name.replace('-ITALIC', ' ITALIC'))}</mi>"
     return match[0]
 
 
-def draw_formulas(markup: list[str], formulas: list[tuple[str, bool]], node: str, web: Path, name: str) -> list[str]:
+def draw_formulas(
+    markup: list[str], formulas: list[tuple[str, bool]], node: str, web: Path, name: str
+) -> list[str]:
     """Put MathML, drawn by KaTeX in node, where `Reader` left the formulas' places."""
     script = Path(__file__).with_name("template") / "maths.cjs"
     done = subprocess.run(
-        [node, str(script), str(web)], input=json.dumps(formulas), capture_output=True, text=True, encoding="utf-8"
+        [node, str(script), str(web)],
+        input=json.dumps(formulas),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     if done.returncode:
-        raise SlidesError(f"{name}: KaTeX cannot draw a formula: {done.stderr.strip()}. Mend it in the notebook")
+        raise SlidesError(
+            f"{name}: KaTeX cannot draw a formula: {done.stderr.strip()}. Mend it in the notebook"
+        )
     drawn = [VARIANT.sub(styled, markup) for markup in json.loads(done.stdout)]
     return [FORMULA.sub(lambda place: drawn[int(place[1])], piece) for piece in markup]
 
 
 def table_size(table: Tag) -> tuple[int, int]:
-    """Return the largest letters with which a table is not higher than TABLE_HEIGHT, and how high it is then, in px."""
+    """Return the largest letters with which a table is not higher than TABLE_HEIGHT, and how high
+    it is then, in px."""
     rows = table.find_all("tr")
     letters = [len(text_of(str(row))) + 4 * len(row.find_all(["td", "th"])) for row in rows]
-    formulas = sum(bool(FORMULA.search(str(row))) for row in rows)  # a row with a formula is a little higher
+    formulas = sum(
+        bool(FORMULA.search(str(row))) for row in rows
+    )  # a row with a formula is a little higher
     for size in range(22, 11, -1):
         lines = sum(-(-n // int(2150 / size)) for n in letters)
-        height = int(1.35 * size * lines + (0.3 * size + 1) * len(rows) + 0.4 * size * formulas) + GAP
+        height = (
+            int(1.35 * size * lines + (0.3 * size + 1) * len(rows) + 0.4 * size * formulas) + GAP
+        )
         if height <= TABLE_HEIGHT:
             break
     return size, height
@@ -161,7 +190,8 @@ class Reader:
     """Reads the cells of one lesson. `formulas` collects what `draw_formulas` has to draw."""
 
     def __init__(self, nb: NotebookNode, path: Path, bibliography: Path) -> None:
-        """nb: the notebook; path: where it stands, for messages and for links; bibliography: a BibTeX file."""
+        """nb: the notebook; path: where it stands, for messages and for links; bibliography: a
+        BibTeX file."""
         self.path, self.bibliography = path, bibliography
         self.glued = glued_values(nb)
         self.formulas: list[tuple[str, bool]] = []
@@ -175,9 +205,14 @@ class Reader:
             .use(colon_fence_plugin)
         )
         rules = self.parser.renderer.rules
-        for rule in ("link_open", "link_close"):  # slides lead nowhere: the text of a link is enough
+        for rule in (
+            "link_open",
+            "link_close",
+        ):  # slides lead nowhere: the text of a link is enough
             rules[rule] = lambda *_: ""
-        rules["myst_role"] = lambda tokens, i, *_: html.escape(self.role(tokens[i].meta["name"], tokens[i].content))
+        rules["myst_role"] = lambda tokens, i, *_: html.escape(
+            self.role(tokens[i].meta["name"], tokens[i].content)
+        )
         rules["math_inline"] = lambda tokens, i, *_: self.formula(tokens[i].content, False)
         rules["math_inline_double"] = lambda tokens, i, *_: self.formula(tokens[i].content, True)
 
@@ -253,7 +288,8 @@ class Reader:
             yield from self.code(cell, scratch)
 
     def markdown(self, source: str) -> Iterator[Block]:
-        """Yield the pieces of a Markdown text; a fold (`<details>`) is a choice, its inside the feedback."""
+        """Yield the pieces of a Markdown text; a fold (`<details>`) is a choice, its inside the
+        feedback."""
         tokens, groups, start, depth = self.parser.parse(source), [], 0, 0
         for i, token in enumerate(tokens):
             depth += token.nesting
@@ -267,9 +303,13 @@ class Reader:
                 match = SUMMARY.search(first.content)
                 if match is None or choice is not None:
                     raise self.error(
-                        "a fold needs <details><summary>...</summary> in one line, and an end before the next"
+                        "a fold needs <details><summary>...</summary> in one line, and an end"
+                        " before the next"
                     )
-                choice = (self.inline(match[1]), [self.inline(match[2].replace("</details>", "").strip())])
+                choice = (
+                    self.inline(match[1]),
+                    [self.inline(match[2].replace("</details>", "").strip())],
+                )
                 if "</details>" not in match[2]:
                     continue
             elif first.type == "html_block" and "</details>" in first.content:
@@ -295,7 +335,9 @@ class Reader:
             shown, cut = self.said(tokens[1])
             full = self.render(tokens)
             more = f"<p>{self.said(tokens[1], MORE)[0]}</p>" if cut else ""
-            yield Block("text", f"<p>{shown}</p>", text_height(shown), full, full if cut else "", more=more)
+            yield Block(
+                "text", f"<p>{shown}</p>", text_height(shown), full, full if cut else "", more=more
+            )
         elif first.type in ("bullet_list_open", "ordered_list_open"):
             yield from self.list(tokens)
         elif first.type == "table_open":
@@ -328,10 +370,17 @@ class Reader:
             number += 1
             wrap = f"<{tag}{start}><li>{{}}</li></{tag}>"
             height = text_height(shown, LETTERS - 4, gap=8)
-            yield Block("text", wrap.format(shown), height, wrap.format(full), f"<p>{full}</p>" if cut else "")
+            yield Block(
+                "text",
+                wrap.format(shown),
+                height,
+                wrap.format(full),
+                f"<p>{full}</p>" if cut else "",
+            )
 
     def table(self, markup: str) -> Iterator[Block]:
-        """Yield a table, its own styles dropped, in letters that let it fit on a slide; a long one in two halves."""
+        """Yield a table, its own styles dropped, in letters that let it fit on a slide; a long one
+        in two halves."""
         table = BeautifulSoup(markup, "html.parser").find("table")
         for tag in [table, *table.find_all(True)]:
             tag.attrs = {k: v for k, v in tag.attrs.items() if k in ("rowspan", "colspan", "scope")}
@@ -343,7 +392,9 @@ class Reader:
             return
         for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
             body = "".join(map(str, part))
-            yield from self.table(f"<table>{table.find('thead') or ''}<tbody>{body}</tbody></table>")
+            yield from self.table(
+                f"<table>{table.find('thead') or ''}<tbody>{body}</tbody></table>"
+            )
 
     def preformatted(self, text: str, limit: int = PRINTED) -> Block:
         """Return code or printed output; what is longer than `limit` lines ends in an ellipsis."""
@@ -351,7 +402,9 @@ class Reader:
         if len(lines) > limit:
             lines = [*lines[:limit], "…"]
         widest = max(map(len, lines))
-        size = max(MONO[0], min(MONO[1] if len(lines) > 12 else MONO[2], MONO_WIDTH // max(widest, 1)))
+        size = max(
+            MONO[0], min(MONO[1] if len(lines) > 12 else MONO[2], MONO_WIDTH // max(widest, 1))
+        )
         letters = MONO_WIDTH // size
         height = sum(max(1, -(-len(line) // letters)) for line in lines) * (size + 6) + 20 + GAP
         style = f"font-size: {size}px; line-height: {size + 6}px"
@@ -359,7 +412,8 @@ class Reader:
         return Block("code", shown, height, shown)
 
     def code(self, cell: NotebookNode, scratch: bool) -> Iterator[Block]:
-        """Yield the outputs of a code cell; with `scratch`, before them its code where that is short and not hidden."""
+        """Yield the outputs of a code cell; with `scratch`, before them its code where that is
+        short and not hidden."""
         tags = cell.metadata.get("tags", [])
         if "remove-cell" in tags:
             return
@@ -371,16 +425,22 @@ class Reader:
             result = [self.preformatted(output.text) for output in printed]
             if shown.height + sum(block.height for block in result) <= TOGETHER:
                 both = "\n".join(block.html for block in [shown, *result])
-                yield Block("code", both, shown.height + sum(block.height for block in result), both)
+                yield Block(
+                    "code", both, shown.height + sum(block.height for block in result), both
+                )
                 return
             yield shown
         if "remove-output" in tags:
             return
         for output in outputs:
             data = output.get("data", {})
-            mime = next((m for m in ("image/png", "image/jpeg", "image/svg+xml") if m in data), None)
+            mime = next(
+                (m for m in ("image/png", "image/jpeg", "image/svg+xml") if m in data), None
+            )
             if output.output_type == "error":
-                raise self.error("its stored output is an error. Mend the cell and run the notebook")
+                raise self.error(
+                    "its stored output is an error. Mend the cell and run the notebook"
+                )
             if mime:
                 yield self.figure(cell, mime, data[mime])
             elif "text/html" in data and "<table" in data["text/html"]:
@@ -391,7 +451,8 @@ class Reader:
                     yield self.preformatted(text)
 
     def figure(self, cell: NotebookNode, mime: str, content: str) -> Block:
-        """Return a picture within the page, with the alternative text of the cell; {height} is filled in later."""
+        """Return a picture within the page, with the alternative text of the cell; {height} is
+        filled in later."""
         alt = html.escape(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""))
         if mime == "image/svg+xml":
             raise self.error("its picture is SVG, which slides do not show yet: store it as PNG")

@@ -1,7 +1,9 @@
-"""Onto one clock, into one space: which moment of one modality belongs to which moment, or sample, of another.
+"""Onto one clock, into one space: which moment of one modality belongs to which moment, or sample,
+of another.
 
-`clock` brings streams of any rate onto one grid, `space` points into a picture, `warping` follows two recordings of
-one thing, `forced` finds tokens in a recording, `contrastive` brings two modalities into one space.
+`clock` brings streams of any rate onto one grid, `space` points into a picture, `warping` follows
+two recordings of one thing, `forced` finds tokens in a recording, `contrastive` brings two
+modalities into one space.
 """
 
 from mmtutor.alignment.clock import (

@@ -1,4 +1,5 @@
-"""One space for two modalities: pairs drawn together, how well a partner is found, and the best linear answer."""
+"""One space for two modalities: pairs drawn together, how well a partner is found, and the best
+linear answer."""
 
 from __future__ import annotations
 
@@ -12,17 +13,20 @@ from torch import Tensor
 ROWS_AT_ONCE = 1024
 """Queries compared with all partners at one time: memory grows with N, not with N²."""
 TIE = 1e-12
-"""Cosines closer than this are equal: the same row, multiplied in another block, may differ in the last bit."""
+"""Cosines closer than this are equal: the same row, multiplied in another block, may differ in the
+last bit."""
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float | Tensor) -> Tensor:
-    """-½ mean_i [ln softmax_j(s_ij / τ)_i + ln softmax_j(s_ji / τ)_i], s_ij = cos(a_i, b_j): a's partner among all b.
+    """-½ mean_i [ln softmax_j(s_ij / τ)_i + ln softmax_j(s_ji / τ)_i], s_ij = cos(a_i, b_j): a's
+    partner among all b.
 
-    a, b: (N, D) floats, row i of a belongs to row i of b, N ≥ 2; temperature: τ > 0, a number or a learnable scalar →
-    scalar, in nats, differentiable. ln N where the rows say nothing of each other, 0 where each partner stands out;
-    ln N - loss is a lower bound on the mutual information. Two samples that mean the same are pushed apart like any
-    others. Raises ValueError for unequal shapes, N < 2, NaN, a row of zeros (it has no direction), τ that is not
-    positive. van den Oord et al., CPC (arXiv 1807.03748); symmetric form: Radford et al., CLIP, ICML 2021.
+    a, b: (N, D) floats, row i of a belongs to row i of b, N ≥ 2; temperature: τ > 0, a number or a
+    learnable scalar → scalar, in nats, differentiable. ln N where the rows say nothing of each
+    other, 0 where each partner stands out; ln N - loss is a lower bound on the mutual information.
+    Two samples that mean the same are pushed apart like any others. Raises ValueError for unequal
+    shapes, N < 2, NaN, a row of zeros (it has no direction), τ that is not positive. van den Oord
+    et al., CPC (arXiv 1807.03748); symmetric form: Radford et al., CLIP, ICML 2021.
     """
     _paired(a, b)
     scale = float(temperature.detach() if isinstance(temperature, Tensor) else temperature)
@@ -35,43 +39,53 @@ def info_nce(a: Tensor, b: Tensor, temperature: float | Tensor) -> Tensor:
 
 @torch.no_grad()
 def recall_at_k(a: Tensor, b: Tensor, ks: Iterable[int]) -> dict[int, float]:
-    """Share of the rows of a whose partner, the same row of b, is among the k rows of b with the highest cosine.
+    """Share of the rows of a whose partner, the same row of b, is among the k rows of b with the
+    highest cosine.
 
-    a, b: (N, D) floats, N ≥ 2; ks: whole numbers 1..N → {k: share in [0, 1]}. Chance is k / N. A tie counts against
-    the partner, so a collapsed encoder, to which all is alike, finds nothing: b equal to it in cosine (within 1e-12)
-    stand before it. One direction, a asks b; swap them for the other. Computed in float64. Raises ValueError as
-    `info_nce`, and for k outside of 1..N.
+    a, b: (N, D) floats, N ≥ 2; ks: whole numbers 1..N → {k: share in [0, 1]}. Chance is k / N. A
+    tie counts against the partner, so a collapsed encoder, to which all is alike, finds nothing: b
+    equal to it in cosine (within 1e-12) stand before it. One direction, a asks b; swap them for the
+    other. Computed in float64. Raises ValueError as `info_nce`, and for k outside of 1..N.
     """
     _paired(a, b)
     wanted = list(ks)
-    if not wanted or any(isinstance(k, bool) or k != int(k) or not 1 <= k <= len(a) for k in wanted):
+    if not wanted or any(
+        isinstance(k, bool) or k != int(k) or not 1 <= k <= len(a) for k in wanted
+    ):
         raise ValueError(f"ks must be whole numbers from 1 to N = {len(a)}, not {wanted}")
     queries, keys = _unit("a", a.double()), _unit("b", b.double())
     ahead = []
     for start in range(0, len(a), ROWS_AT_ONCE):
         similar = queries[start : start + ROWS_AT_ONCE] @ keys.T  # (rows, N)
         own = similar.diagonal(start)[:, None]
-        ahead.append((similar >= own - TIE).sum(1) - 1)  # the partner itself does not stand before itself
+        ahead.append(
+            (similar >= own - TIE).sum(1) - 1
+        )  # the partner itself does not stand before itself
     rank = torch.cat(ahead)
     return {int(k): float((rank < k).double().mean()) for k in wanted}
 
 
 @torch.no_grad()
 def cca(a: Tensor, b: Tensor, dims: int, shrinkage: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """U, ρ, V = SVD(A^-½ C B^-½), maps A^-½ U and B^-½ V: directions in which a and b vary together, best first.
+    """U, ρ, V = SVD(A^-½ C B^-½), maps A^-½ U and B^-½ V: directions in which a and b vary
+    together, best first.
 
-    a: (N, Da), b: (N, Db) floats, paired rows; dims ≤ min(Da, Db); A, B, C: covariances of a, of b, of a with b
-    → map_a (Da, dims), map_b (Db, dims), correlations (dims,) in [0, 1], falling. Subtract the column means of these a
-    and b: then (a - mean) @ map_a has variance 1 and correlates with (b - mean) @ map_b by ρ, column by column and
-    with no other column. With as many columns as samples some direction always correlates by 1: shrink, and judge on
-    new samples. shrinkage s: (1 - s) A + s · (mean variance of a) · identity, B alike, (1 - s) C; what was said of
-    variance and ρ then holds for these. Each column of map_a has its largest entry positive. Raises ValueError for
-    unequal lengths, NaN, dims out of range, s outside of [0, 1), and covariances without an inverse.
-    Hotelling, Relations between two sets of variates, 1936; shrinkage: Vinod, Canonical ridge, 1976.
+    a: (N, Da), b: (N, Db) floats, paired rows; dims ≤ min(Da, Db); A, B, C: covariances of a, of b,
+    of a with b → map_a (Da, dims), map_b (Db, dims), correlations (dims,) in [0, 1], falling.
+    Subtract the column means of these a and b: then (a - mean) @ map_a has variance 1 and
+    correlates with (b - mean) @ map_b by ρ, column by column and with no other column. With as many
+    columns as samples some direction always correlates by 1: shrink, and judge on new samples.
+    shrinkage s: (1 - s) A + s · (mean variance of a) · identity, B alike, (1 - s) C; what was said
+    of variance and ρ then holds for these. Each column of map_a has its largest entry positive.
+    Raises ValueError for unequal lengths, NaN, dims out of range, s outside of [0, 1), and
+    covariances without an inverse. Hotelling, Relations between two sets of variates, 1936;
+    shrinkage: Vinod, Canonical ridge, 1976.
     """
     _paired(a, b, same_width=False)
     if isinstance(dims, bool) or dims != int(dims) or not 1 <= dims <= min(a.shape[1], b.shape[1]):
-        raise ValueError(f"dims must be a whole number from 1 to {min(a.shape[1], b.shape[1])}, not {dims!r}")
+        raise ValueError(
+            f"dims must be a whole number from 1 to {min(a.shape[1], b.shape[1])}, not {dims!r}"
+        )
     if not 0 <= shrinkage < 1:
         raise ValueError(f"shrinkage must be from 0 to less than 1, not {shrinkage!r}")
     x, y = (v.double() - v.double().mean(0) for v in (a, b))
@@ -80,19 +94,26 @@ def cca(a: Tensor, b: Tensor, dims: int, shrinkage: float = 0.0) -> tuple[Tensor
     u, rho, vt = torch.linalg.svd(whiten_a @ shared @ whiten_b, full_matrices=False)
     map_a, map_b = whiten_a @ u[:, :dims], whiten_b @ vt[:dims].T
     sign = map_a.gather(0, map_a.abs().argmax(0, keepdim=True)).sign()
-    return (map_a * sign).to(a.dtype), (map_b * sign).to(b.dtype), rho[:dims].clamp(max=1.0).to(a.dtype)
+    return (
+        (map_a * sign).to(a.dtype),
+        (map_b * sign).to(b.dtype),
+        rho[:dims].clamp(max=1.0).to(a.dtype),
+    )
 
 
 def _whitening(name: str, centred: Tensor, shrinkage: float) -> Tensor:
     """Return the symmetric root of the inverse of the shrunk covariance, (D, D)."""
     covariance = centred.T @ centred / (len(centred) - 1)
     mean = covariance.diagonal().mean()
-    covariance = (1 - shrinkage) * covariance + shrinkage * mean * torch.eye(len(covariance)).to(covariance)
+    covariance = (1 - shrinkage) * covariance + shrinkage * mean * torch.eye(len(covariance)).to(
+        covariance
+    )
     values, vectors = torch.linalg.eigh(covariance)
     if not bool(values[0] > len(values) * torch.finfo(values.dtype).eps * values[-1]):
         raise ValueError(
-            f"the covariance of {name}, {len(values)} columns from {len(centred)} samples, has no inverse: "
-            "some columns are constant or follow from others; drop them, or give shrinkage > 0"
+            f"the covariance of {name}, {len(values)} columns from {len(centred)} samples, has no"
+            " inverse: some columns are constant or follow from others; drop them, or give"
+            " shrinkage > 0"
         )
     return vectors * values.rsqrt() @ vectors.T
 
@@ -101,17 +122,27 @@ def _paired(a: Tensor, b: Tensor, same_width: bool = True) -> None:
     """Raise ValueError unless a and b are finite floats with as many rows, two at least."""
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or (same_width and a.shape[1] != b.shape[1]):
         width = "both (N, D)" if same_width else "(N, Da) and (N, Db)"
-        raise ValueError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected {width}: row i of a belongs to b's")
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected {width}: row i of a belongs"
+            " to b's"
+        )
     if len(a) < 2 or a.shape[1] == 0 or b.shape[1] == 0:
-        raise ValueError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected 2 pairs and 1 column at least")
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected 2 pairs and 1 column at least"
+        )
     for name, rows in (("a", a), ("b", b)):
         if not rows.is_floating_point() or not bool(torch.isfinite(rows.detach()).all()):
-            raise ValueError(f"{name} must hold finite floats: it is {rows.dtype}, or has NaN or infinity")
+            raise ValueError(
+                f"{name} must hold finite floats: it is {rows.dtype}, or has NaN or infinity"
+            )
 
 
 def _unit(name: str, rows: Tensor) -> Tensor:
     """Return the rows with length 1; ValueError for one of zeros."""
     empty = (rows == 0).all(1).nonzero()[:, 0].tolist()
     if empty:
-        raise ValueError(f"row {empty[0]} of {name} is zero and has no direction: mask missing samples, drop them")
+        raise ValueError(
+            f"row {empty[0]} of {name} is zero and has no direction: mask missing samples, drop"
+            " them"
+        )
     return F.normalize(rows, dim=1, eps=0.0)

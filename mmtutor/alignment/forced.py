@@ -1,7 +1,8 @@
-"""Forced alignment: what was said is known, when each token was said is not. The best path through a CTC network.
+"""Forced alignment: what was said is known, when each token was said is not. The best path through
+a CTC network.
 
-Log-probabilities (T, C) come from any recogniser, the targets from the transcript. All states are taken a step further
-at once, so the loops run over frames only.
+Log-probabilities (T, C) come from any recogniser, the targets from the transcript. All states are
+taken a step further at once, so the loops run over frames only.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import numpy as np
 from mmtutor.checks import Array, as_numpy, whole_labels
 
 TOLERANCE = 1e-2
-"""By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight bits."""
+"""By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
+bits."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Frames start ≤ t < end of one target token; score: mean log-probability that those frames give to it."""
+    """Frames start ≤ t < end of one target token; score: mean log-probability that those frames
+    give to it."""
 
     start: int
     end: int
@@ -26,17 +29,20 @@ class Span:
 
 
 def forced_align(log_probs: Array, targets: Array, blank: int | None = 0) -> list[Span]:
-    """argmax over labelings π that read `targets` of Σ_t log_probs[t, π_t]: CTC Viterbi, one span per target, in order.
+    """argmax over labelings π that read `targets` of Σ_t log_probs[t, π_t]: CTC Viterbi, one span
+    per target, in order.
 
-    log_probs: (T, C) log-softmax, -inf for an impossible token; targets: (L,) tokens. A labeling reads as the targets
-    once repeats are merged and blanks dropped: 2L + 1 states, a blank before, between and after. A span holds the
-    frames that emit its token; those of blanks lie between spans. A blank must stand between equal neighbours in
-    targets, elsewhere it may. A network trained with CTC emits a token in few frames, late in its sound.
-    blank=None: no blank state; each frame belongs to one target, in order, so spans touch. log_probs are then any
-    scores, such as posterior / prior in logarithms, and where equal neighbours part is arbitrary.
-    Of equally good labelings: read from the end, the one that stays in its state. Computed in float64.
-    Raises ValueError for NaN, +inf, rows that are no log-softmax, unknown tokens, blank among the targets, targets
-    that do not fit into T frames or have probability 0. Graves et al., CTC, ICML 2006; states as Rabiner 1989.
+    log_probs: (T, C) log-softmax, -inf for an impossible token; targets: (L,) tokens. A labeling
+    reads as the targets once repeats are merged and blanks dropped: 2L + 1 states, a blank before,
+    between and after. A span holds the frames that emit its token; those of blanks lie between
+    spans. A blank must stand between equal neighbours in targets, elsewhere it may. A network
+    trained with CTC emits a token in few frames, late in its sound. blank=None: no blank state;
+    each frame belongs to one target, in order, so spans touch. log_probs are then any scores, such
+    as posterior / prior in logarithms, and where equal neighbours part is arbitrary. Of equally
+    good labelings: read from the end, the one that stays in its state. Computed in float64.
+    Raises ValueError for NaN, +inf, rows that are no log-softmax, unknown tokens, blank among the
+    targets, targets that do not fit into T frames or have probability 0. Graves et al., CTC, ICML
+    2006; states as Rabiner 1989.
     """
     emit, states, skip = _network(log_probs, targets, blank)
     score, moves = _start(emit, states, blank), np.zeros((len(emit), len(states)), np.int8)
@@ -50,22 +56,34 @@ def forced_align(log_probs: Array, targets: Array, blank: int | None = 0) -> lis
     if blank is not None and score[last - 1] > score[last]:
         last -= 1
     if score[last] == -np.inf:
-        raise ValueError("log_probs give the targets probability 0: each labeling meets -inf; check the token numbers")
+        raise ValueError(
+            "log_probs give the targets probability 0: each labeling meets -inf; check the token"
+            " numbers"
+        )
     visited = np.empty(len(emit), np.int64)
     for t in range(len(emit) - 1, -1, -1):
         visited[t] = last
         last -= int(moves[t, last])
-    return _spans(emit, states, visited, range(0 if blank is None else 1, len(states), 1 if blank is None else 2))
+    return _spans(
+        emit,
+        states,
+        visited,
+        range(0 if blank is None else 1, len(states), 1 if blank is None else 2),
+    )
 
 
 def ctc_score(log_probs: Array, targets: Array, blank: int = 0) -> float:
-    """ln Σ_π Π_t exp(log_probs[t, π_t]) over all labelings π that read `targets`: minus the CTC loss of one sentence.
+    """ln Σ_π Π_t exp(log_probs[t, π_t]) over all labelings π that read `targets`: minus the CTC
+    loss of one sentence.
 
     Arguments and errors as `forced_align` with a blank; targets of probability 0 give -inf.
     Graves et al., CTC, ICML 2006, the forward algorithm.
     """
     if blank is None:
-        raise ValueError("ctc_score needs the number of the blank token; without a blank only `forced_align` works")
+        raise ValueError(
+            "ctc_score needs the number of the blank token; without a blank only `forced_align`"
+            " works"
+        )
     emit, states, skip = _network(log_probs, targets, blank)
     score = _start(emit, states, blank)
     for t in range(1, len(emit)):
@@ -73,23 +91,30 @@ def ctc_score(log_probs: Array, targets: Array, blank: int = 0) -> float:
     return float(np.logaddexp(score[-1], score[-2]))
 
 
-def _network(log_probs: Array, targets: Array, blank: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return emissions (T, C), the token of each state (S,), and what a jump over the state before it costs (S,)."""
+def _network(
+    log_probs: Array, targets: Array, blank: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return emissions (T, C), the token of each state (S,), and what a jump over the state before
+    it costs (S,)."""
     emit = _emissions(log_probs, normalised=blank is not None)
     frames, classes = emit.shape
     tokens = whole_labels("targets", targets, classes=classes)
     repeats = 0 if blank is None else int((tokens[1:] == tokens[:-1]).sum())
     if len(tokens) + repeats > frames:
         raise ValueError(
-            f"{len(tokens)} targets and {repeats} blanks between repeated ones need {len(tokens) + repeats} frames, "
-            f"log_probs has {frames}: check that both are of the same sentence, or use a shorter hop"
+            f"{len(tokens)} targets and {repeats} blanks between repeated ones need"
+            f" {len(tokens) + repeats} frames, log_probs has {frames}: check that both are of the"
+            " same sentence, or use a shorter hop"
         )
     if blank is None:
         return emit, tokens, np.full(len(tokens), -np.inf)
     if not 0 <= blank < classes:
         raise ValueError(f"blank is token {blank}, expected one of 0..{classes - 1}")
     if (tokens == blank).any():
-        raise ValueError(f"targets hold the blank, {blank}, at {int(np.argmax(tokens == blank))}: drop blanks first")
+        raise ValueError(
+            f"targets hold the blank, {blank}, at {int(np.argmax(tokens == blank))}: drop blanks"
+            " first"
+        )
     states = np.full(2 * len(tokens) + 1, blank)
     states[1::2] = tokens
     skip = np.full(len(states), -np.inf)
@@ -100,22 +125,29 @@ def _network(log_probs: Array, targets: Array, blank: int | None) -> tuple[np.nd
 def _emissions(log_probs: Array, normalised: bool) -> np.ndarray:
     emit = as_numpy(log_probs)
     if emit.ndim != 2 or emit.size == 0 or emit.dtype.kind != "f":
-        raise ValueError(f"log_probs must be non-empty floats (T, C), not {emit.dtype} {emit.shape}")
+        raise ValueError(
+            f"log_probs must be non-empty floats (T, C), not {emit.dtype} {emit.shape}"
+        )
     if np.isnan(emit).any() or (emit == np.inf).any():
-        raise ValueError("log_probs hold NaN or +inf: expected logarithms of probabilities, -inf for an impossible one")
+        raise ValueError(
+            "log_probs hold NaN or +inf: expected logarithms of probabilities, -inf for an"
+            " impossible one"
+        )
     if normalised:
         sums = np.logaddexp.reduce(emit, axis=1)
         worst = int(np.abs(sums).argmax())
         if abs(sums[worst]) > TOLERANCE:
             raise ValueError(
-                f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0. "
-                "Take log_softmax over the tokens first, or blank=None for scores that need not sum to 1"
+                f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0."
+                " Take log_softmax over the tokens first, or blank=None for scores that need not"
+                " sum to 1"
             )
     return emit
 
 
 def _start(emit: np.ndarray, states: np.ndarray, blank: int | None) -> np.ndarray:
-    """Return the scores of the states after the first frame: a labeling begins with the first blank or token."""
+    """Return the scores of the states after the first frame: a labeling begins with the first blank
+    or token."""
     score = np.full(len(states), -np.inf)
     first = 1 if blank is None else 2
     score[:first] = emit[0, states[:first]]
@@ -123,15 +155,19 @@ def _start(emit: np.ndarray, states: np.ndarray, blank: int | None) -> np.ndarra
 
 
 def _ways(score: np.ndarray, skip: np.ndarray) -> np.ndarray:
-    """Return (3, S): what each state gets by staying, from the state before, and from the one before that."""
+    """Return (3, S): what each state gets by staying, from the state before, and from the one
+    before that."""
     ways = np.full((3, len(score)), -np.inf)
     ways[0], ways[1, 1:] = score, score[:-1]
     ways[2, 2:] = score[:-2] + skip[2:]
     return ways
 
 
-def _spans(emit: np.ndarray, states: np.ndarray, visited: np.ndarray, emitting: range) -> list[Span]:
-    """Return the frames of each emitting state; a path never returns to a state, so they are one run."""
+def _spans(
+    emit: np.ndarray, states: np.ndarray, visited: np.ndarray, emitting: range
+) -> list[Span]:
+    """Return the frames of each emitting state; a path never returns to a state, so they are one
+    run."""
     starts = np.searchsorted(visited, emitting, side="left")
     ends = np.searchsorted(visited, emitting, side="right")
     own = emit[np.arange(len(visited)), states[visited]]

@@ -1,7 +1,9 @@
-"""Dynamic time warping: which frame of one recording belongs to which frame of another, the order kept.
+"""Dynamic time warping: which frame of one recording belongs to which frame of another, the order
+kept.
 
-A path goes from (0, 0) to (T-1, S-1) by steps (1, 0), (0, 1) and (1, 1); its cost is the sum over the cells it visits.
-All cells of an anti-diagonal depend on the two before only, so they are computed at once: T + S steps, not T · S.
+A path goes from (0, 0) to (T-1, S-1) by steps (1, 0), (0, 1) and (1, 1); its cost is the sum over
+the cells it visits. All cells of an anti-diagonal depend on the two before only, so they are
+computed at once: T + S steps, not T · S.
 """
 
 from __future__ import annotations
@@ -19,45 +21,65 @@ from mmtutor.checks import Array, as_numpy, finite
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 EXACT = "donot_use_mm_for_euclid_dist"
 REACH = 10
-"""Mean frame distances by which a point may lie outside of the frames' times: frames are stamped at their middle."""
+"""Mean frame distances by which a point may lie outside of the frames' times: frames are stamped at
+their middle."""
 
 
 def distance_matrix(a: Tensor, b: Tensor, metric: str = "euclidean") -> Tensor:
-    """d(a_t, b_s) for all pairs of frames: |a - b|, |a - b|² ("sqeuclidean") or 1 - cos(a, b) ("cosine", 0 to 2).
+    """d(a_t, b_s) for all pairs of frames: |a - b|, |a - b|² ("sqeuclidean") or 1 - cos(a, b)
+    ("cosine", 0 to 2).
 
-    a: (T, D), b: (S, D), or (B, T, D) and (B, S, D), finite floats of one dtype → (T, S) or (B, T, S), differentiable.
-    The differences themselves are squared, since |a|² - 2ab + |b|² loses digits where frames are alike. Raises
-    ValueError for other shapes, NaN, an unknown metric, and for a frame of zeros with "cosine", which has no direction.
+    a: (T, D), b: (S, D), or (B, T, D) and (B, S, D), finite floats of one dtype → (T, S) or (B, T,
+    S), differentiable. The differences themselves are squared, since |a|² - 2ab + |b|² loses digits
+    where frames are alike. Raises ValueError for other shapes, NaN, an unknown metric, and for a
+    frame of zeros with "cosine", which has no direction.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}, expected one of {list(METRICS)}")
-    if a.ndim not in (2, 3) or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:
+    if (
+        a.ndim not in (2, 3)
+        or a.ndim != b.ndim
+        or a.shape[:-2] != b.shape[:-2]
+        or a.shape[-1] != b.shape[-1]
+    ):
         raise ValueError(
-            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected (T, D) and (S, D), or (B, T, D) and (B, S, D)"
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected (T, D) and (S, D), or (B, T,"
+            " D) and (B, S, D)"
         )
     for name, frames in (("a", a), ("b", b)):
         if frames.numel() == 0 or not bool(torch.isfinite(frames).all()):
-            raise ValueError(f"{name} is empty, or holds NaN or infinity: a frame needs finite features")
+            raise ValueError(
+                f"{name} is empty, or holds NaN or infinity: a frame needs finite features"
+            )
         if metric == "cosine" and not bool((frames != 0).any(-1).all()):
-            raise ValueError(f"{name} holds a frame of zeros, which has no direction: leave it out, or use 'euclidean'")
+            raise ValueError(
+                f"{name} holds a frame of zeros, which has no direction: leave it out, or use"
+                " 'euclidean'"
+            )
     if metric == "cosine":
-        return (1 - F.normalize(a, dim=-1, eps=0.0) @ F.normalize(b, dim=-1, eps=0.0).mT).clamp(0, 2)
+        return (1 - F.normalize(a, dim=-1, eps=0.0) @ F.normalize(b, dim=-1, eps=0.0).mT).clamp(
+            0, 2
+        )
     if metric == "sqeuclidean":
         return torch.cdist(a, b, compute_mode=EXACT).square()
     return torch.cdist(a, b, compute_mode=EXACT)
 
 
 def dtw(cost: Array) -> tuple[np.ndarray, float]:
-    """R[i, j] = cost[i, j] + min(R[i-1, j], R[i, j-1], R[i-1, j-1]): the cheapest path and its total R[T-1, S-1].
+    """R[i, j] = cost[i, j] + min(R[i-1, j], R[i, j-1], R[i-1, j-1]): the cheapest path and its
+    total R[T-1, S-1].
 
-    cost: (T, S) numbers of any sign; +inf forbids a cell → path (L, 2) int64 with max(T, S) ≤ L ≤ T + S - 1, total.
-    Of equally cheap paths: read from the end, the one that steps (1, 1) where it can, else (1, 0), else (0, 1).
-    Computed in float64. Raises ValueError for an empty matrix, NaN, -inf, and where forbidden cells leave no path.
-    Sakoe and Chiba, Dynamic Programming Algorithm Optimization for Spoken Word Recognition, IEEE TASSP 26, 1978.
+    cost: (T, S) numbers of any sign; +inf forbids a cell → path (L, 2) int64 with max(T, S) ≤ L ≤ T
+    + S - 1, total. Of equally cheap paths: read from the end, the one that steps (1, 1) where it
+    can, else (1, 0), else (0, 1). Computed in float64. Raises ValueError for an empty matrix, NaN,
+    -inf, and where forbidden cells leave no path. Sakoe and Chiba, Dynamic Programming Algorithm
+    Optimization for Spoken Word Recognition, IEEE TASSP 26, 1978.
     """
     c = cost if isinstance(cost, np.ndarray) else as_numpy(cost)
     if c.ndim != 2 or c.size == 0 or c.dtype.kind not in "biuf":
-        raise ValueError(f"cost must be a non-empty matrix (T, S) of numbers, not {c.dtype} {c.shape}")
+        raise ValueError(
+            f"cost must be a non-empty matrix (T, S) of numbers, not {c.dtype} {c.shape}"
+        )
     if np.isnan(c).any() or (c == -np.inf).any():
         raise ValueError("cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell")
     width = _width(c.shape[1])
@@ -69,43 +91,58 @@ def dtw(cost: Array) -> tuple[np.ndarray, float]:
         np.minimum(best, flat[_moved(here, -width - 1)], out=best)
         flat[here] += best
     if not np.isfinite(total[c.shape]):
-        raise ValueError("every path from (0, 0) to the last cell meets a forbidden cell (+inf): forbid fewer")
+        raise ValueError(
+            "every path from (0, 0) to the last cell meets a forbidden cell (+inf): forbid fewer"
+        )
     return _trace(total, *c.shape), float(total[c.shape])
 
 
 def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
-    """-γ ln Σ_paths exp(-cost(path) / γ): `dtw` with a soft minimum, hence differentiable in every cell.
+    """-γ ln Σ_paths exp(-cost(path) / γ): `dtw` with a soft minimum, hence differentiable in every
+    cell.
 
-    cost: (T, S) or (B, T, S) float; +inf forbids a cell; gamma: γ > 0, in the units of cost → scalar or (B,).
-    Lies below the total of `dtw` and tends to it as γ → 0; negative where many paths cost little. Its gradient is, in
-    each cell, the probability that a path drawn with weight exp(-cost / γ) visits it: a soft alignment. Computed in
-    float64, returned in the dtype of cost. Raises ValueError as `dtw`, and for γ that is not positive; RuntimeError
-    for a second derivative (create_graph=True). Cuturi and Blondel, Soft-DTW, ICML 2017 (arXiv 1703.01541).
+    cost: (T, S) or (B, T, S) float; +inf forbids a cell; gamma: γ > 0, in the units of cost →
+    scalar or (B,). Lies below the total of `dtw` and tends to it as γ → 0; negative where many
+    paths cost little. Its gradient is, in each cell, the probability that a path drawn with weight
+    exp(-cost / γ) visits it: a soft alignment. Computed in float64, returned in the dtype of cost.
+    Raises ValueError as `dtw`, and for γ that is not positive; RuntimeError for a second derivative
+    (create_graph=True). Cuturi and Blondel, Soft-DTW, ICML 2017 (arXiv 1703.01541).
     """
     if cost.ndim not in (2, 3) or cost.numel() == 0 or not cost.is_floating_point():
         raise ValueError(
-            f"cost must be non-empty floats of shape (T, S) or (B, T, S), not {cost.dtype} {tuple(cost.shape)}"
+            f"cost must be non-empty floats of shape (T, S) or (B, T, S), not {cost.dtype}"
+            f" {tuple(cost.shape)}"
         )
     if bool(cost.isnan().any()) or bool((cost == -torch.inf).any()):
         raise ValueError("cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell")
     if not 0 < gamma < math.inf:
-        raise ValueError(f"gamma must be a positive number, not {gamma!r}; use `dtw` for the limit 0")
+        raise ValueError(
+            f"gamma must be a positive number, not {gamma!r}; use `dtw` for the limit 0"
+        )
     total = _SoftDtw.apply(cost if cost.ndim == 3 else cost[None], float(gamma))
     if bad := (~total.detach().isfinite()).nonzero()[:, 0].tolist():
-        raise ValueError(f"every path meets a forbidden cell (+inf) in matrix {bad[0]} of {len(total)}: forbid fewer")
+        raise ValueError(
+            f"every path meets a forbidden cell (+inf) in matrix {bad[0]} of {len(total)}: forbid"
+            " fewer"
+        )
     return (total if cost.ndim == 3 else total[0]).to(cost.dtype)
 
 
-def warp_times(path: Array, times_a: Array, times_b: Array, points: Array, ahead: float = 0.0) -> np.ndarray:
-    """Carry times of recording a to recording b: f(point + ahead) - ahead, f linear through the path.
+def warp_times(
+    path: Array, times_a: Array, times_b: Array, points: Array, ahead: float = 0.0
+) -> np.ndarray:
+    """Carry times of recording a to recording b: f(point + ahead) - ahead, f linear through the
+    path.
 
-    f takes the time of a frame of a to the mean time of the frames of b that the path joins with it. path: (L, 2) from
-    `dtw`; times_a: (T,), times_b: (S,), seconds, strictly increasing; points: (N,) seconds of a → (N,) seconds of b.
-    Before the first and after the last frame a point keeps its distance to it. A pause that only b has is joined with
-    the frame of a where a word begins, so the word lands inside the pause or before it. With `ahead`, some frames long
-    and shorter than the word (0.03), the path is read where both speak again; where b speaks r times as slowly, that
-    shifts all points by (r - 1) · ahead. Raises ValueError for a path that does not lead from (0, 0) to (T-1, S-1) by
-    steps of 0 or 1, for unsorted times, NaN, and a point more than ten mean frame distances outside of times_a.
+    f takes the time of a frame of a to the mean time of the frames of b that the path joins with
+    it. path: (L, 2) from `dtw`; times_a: (T,), times_b: (S,), seconds, strictly increasing; points:
+    (N,) seconds of a → (N,) seconds of b. Before the first and after the last frame a point keeps
+    its distance to it. A pause that only b has is joined with the frame of a where a word begins,
+    so the word lands inside the pause or before it. With `ahead`, some frames long and shorter than
+    the word (0.03), the path is read where both speak again; where b speaks r times as slowly, that
+    shifts all points by (r - 1) · ahead. Raises ValueError for a path that does not lead from (0,
+    0) to (T-1, S-1) by steps of 0 or 1, for unsorted times, NaN, and a point more than ten mean
+    frame distances outside of times_a.
     """
     a, b = _increasing("times_a", times_a), _increasing("times_b", times_b)
     pairs, at = _checked(path, len(a), len(b)), finite("points", points, 1)
@@ -114,8 +151,8 @@ def warp_times(path: Array, times_a: Array, times_b: Array, points: Array, ahead
     reach = REACH * (a[-1] - a[0]) / max(len(a) - 1, 1)
     if at.min() < a[0] - reach or at.max() > a[-1] + reach:
         raise ValueError(
-            f"points run from {at.min():g} to {at.max():g} s, the frames of a from {a[0]:g} to {a[-1]:g} s: "
-            "expected points among the frames, in seconds"
+            f"points run from {at.min():g} to {at.max():g} s, the frames of a from {a[0]:g} to"
+            f" {a[-1]:g} s: expected points among the frames, in seconds"
         )
     joined = np.bincount(pairs[:, 0], weights=b[pairs[:, 1]]) / np.bincount(pairs[:, 0])  # (T,)
     read = at + ahead
@@ -124,7 +161,8 @@ def warp_times(path: Array, times_a: Array, times_b: Array, points: Array, ahead
 
 
 class _SoftDtw(torch.autograd.Function):
-    """Forward and backward over anti-diagonals; V = -R / γ in the padded grid, so that the soft minimum is a sum."""
+    """Forward and backward over anti-diagonals; V = -R / γ in the padded grid, so that the soft
+    minimum is a sum."""
 
     @staticmethod
     def forward(ctx, cost: Tensor, gamma: float) -> Tensor:
@@ -145,14 +183,20 @@ class _SoftDtw(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
-        # `once_differentiable` lets a constant upstream pass, though the visits depend on the costs as well
+        # `once_differentiable` lets a constant upstream pass, though the visits depend on the costs
+        # as well
         if torch.is_grad_enabled():
-            raise RuntimeError("soft_dtw has no second derivative: call backward or grad without create_graph=True")
+            raise RuntimeError(
+                "soft_dtw has no second derivative: call backward or grad without create_graph=True"
+            )
         value, before = ctx.saved_tensors
         batch, rows, columns = ctx.shape
         width = _width(columns)
-        before = before.masked_fill(before == -torch.inf, torch.inf)  # out of reach: nobody comes from anywhere
-        # exp(V - before of the successor): the share of the successor's paths that come from here, 0 to 1
+        before = before.masked_fill(
+            before == -torch.inf, torch.inf
+        )  # out of reach: nobody comes from anywhere
+        # exp(V - before of the successor): the share of the successor's paths that come from here,
+        # 0 to 1
         down, right, both = ((value[:-by] - before[by:]).exp_() for by in (width, 1, width + 1))
         visits = torch.zeros_like(value)
         visits[rows * width + columns] = upstream
@@ -164,15 +208,18 @@ class _SoftDtw(torch.autograd.Function):
 
 
 def _width(columns: int) -> int:
-    """Return the row length of a grid with a border on each side, even, so that the step of a diagonal is odd.
+    """Return the row length of a grid with a border on each side, even, so that the step of a
+    diagonal is odd.
 
-    Rows of 1024 numbers would put all cells of a diagonal into the same few places of the processor's cache.
+    Rows of 1024 numbers would put all cells of a diagonal into the same few places of the
+    processor's cache.
     """
     return columns + 2 + columns % 2
 
 
 def _diagonals(rows: int, columns: int) -> Iterator[slice]:
-    """Yield where each anti-diagonal lies in the flattened grid: inner cell (i, j), from (1, 1), is i · width + j."""
+    """Yield where each anti-diagonal lies in the flattened grid: inner cell (i, j), from (1, 1), is
+    i · width + j."""
     step = _width(columns) - 1
     for k in range(2, rows + columns + 1):  # i + j
         first, last = max(1, k - columns), min(rows, k - 1)
@@ -206,15 +253,18 @@ def _increasing(name: str, times: Array) -> np.ndarray:
 
 
 def _checked(path: Array, rows: int, columns: int) -> np.ndarray:
-    """Return the path as (L, 2) integers; ValueError unless it warps `rows` frames onto `columns` frames."""
+    """Return the path as (L, 2) integers; ValueError unless it warps `rows` frames onto `columns`
+    frames."""
     p = as_numpy(path)
     if p.ndim != 2 or p.shape[1] != 2 or p.dtype.kind not in "iu" or len(p) == 0:
-        raise ValueError(f"path must be whole numbers (L, 2) as `dtw` returns, not {p.dtype} {p.shape}")
+        raise ValueError(
+            f"path must be whole numbers (L, 2) as `dtw` returns, not {p.dtype} {p.shape}"
+        )
     ends = (rows - 1, columns - 1)
     if tuple(p[0]) != (0, 0) or tuple(p[-1]) != ends:
         raise ValueError(
-            f"path leads from {tuple(p[0].tolist())} to {tuple(p[-1].tolist())}, expected from (0, 0) to {ends}, "
-            "the last of times_a and times_b"
+            f"path leads from {tuple(p[0].tolist())} to {tuple(p[-1].tolist())}, expected from (0,"
+            f" 0) to {ends}, the last of times_a and times_b"
         )
     steps = np.diff(p, axis=0)
     if not (np.isin(steps, (0, 1)).all() and steps.any(1).all()):

@@ -1,4 +1,5 @@
-"""From a table of posts to a model of their sentiment: train, evaluate, predict, and a page to try it on.
+"""From a table of posts to a model of their sentiment: train, evaluate, predict, and a page to try
+it on.
 
     from mmtutor.apps import Options, train
     train("posts.csv", "model", Options(images="pictures"))
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
     from mmtutor.apps.posts import Columns
 
 _HOME = {
-    "Columns": "posts", "ModelUnusable": "folder", "Options": "commands", "PostsUnusable": "faults",
-    "evaluate": "commands", "load": "folder", "predict": "commands", "predict_one": "commands", "train": "commands",
-}  # fmt: skip
+    "Columns": "posts",
+    "ModelUnusable": "folder",
+    "Options": "commands",
+    "PostsUnusable": "faults",
+    "evaluate": "commands",
+    "load": "folder",
+    "predict": "commands",
+    "predict_one": "commands",
+    "train": "commands",
+}
 
 __all__ = [
     "Columns",
@@ -38,5 +46,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the module that holds `name` when it is asked for."""
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME))}"
+        )
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,5 @@
-"""Answers on their way to a file: row by row, under a temporary name until the last one is written."""
+"""Answers on their way to a file: row by row, under a temporary name until the last one is
+written."""
 
 from __future__ import annotations
 
@@ -28,15 +29,19 @@ def check_target(out: Path | str) -> Path:
 
 
 def write_answers(answers: Iterator[dict], out: Path | str, classes: tuple[str, ...]) -> int:
-    """Write answers to a .jsonl or .csv file and return how many; after an error or Ctrl-C no file is left.
+    """Write answers to a .jsonl or .csv file and return how many; after an error or Ctrl-C no file
+    is left.
 
-    In a CSV file the probabilities stand in columns "p(class)", contributions in "from text" and "from image".
+    In a CSV file the probabilities stand in columns "p(class)", contributions in "from text" and
+    "from image".
     """
     out = check_target(out)
     partial, count = out.with_name(f".{out.name}.{uuid.uuid4().hex}"), 0
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            write = _csv_writer(file, classes) if out.suffix.lower() == ".csv" else _json_writer(file)
+            write = (
+                _csv_writer(file, classes) if out.suffix.lower() == ".csv" else _json_writer(file)
+            )
             for answer in answers:
                 write(answer)
                 count += 1
@@ -53,7 +58,9 @@ def _json_writer(file):
 def _csv_writer(file, classes: tuple[str, ...]):
     names = [f"p({c})" for c in classes]
     sources = [f"from {m}" for m in MODALITIES]
-    table = csv.DictWriter(file, ["row", "id", "label", *names, *sources, "answered_by", "problem"], restval="")
+    table = csv.DictWriter(
+        file, ["row", "id", "label", *names, *sources, "answered_by", "problem"], restval=""
+    )
     table.writeheader()
 
     def write(answer: dict) -> None:

@@ -1,4 +1,5 @@
-"""train, evaluate, predict: what `mmtutor sentiment` does, each callable from Python with the same arguments."""
+"""train, evaluate, predict: what `mmtutor sentiment` does, each callable from Python with the same
+arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from mmtutor.device import make_accelerator, one_thread
 
 @dataclass(frozen=True)
 class Options:
-    """What the three commands share. images: the folder of pictures, None for the table's own folder.
+    """What the three commands share. images: the folder of pictures, None for the table's own
+    folder.
 
     strict: stop at the first faulty post. cache: True for the usual feature cache, or a folder.
     """
@@ -60,22 +62,39 @@ def train(
     decision: str = "balanced",
     overwrite: bool = False,
 ) -> dict:
-    """Choose among text, image, early and late fusion, train the choice, write the model folder; return the report.
+    """Choose among text, image, early and late fusion, train the choice, write the model folder;
+    return the report.
 
-    Under several processes (torchrun) all take part and the first one writes. The same call on the same machine gives
-    the same bytes; where features were encoded in other batches, as after an interruption, the last digits may differ.
+    Under several processes (torchrun) all take part and the first one writes. The same call on the
+    same machine gives the same bytes; where features were encoded in other batches, as after an
+    interruption, the last digits may differ.
     Raises PostsUnusable, FileExistsError or what the encoders raise; then nothing was written.
     """
     options = options or Options()
-    accelerator = make_accelerator(options.device, mixed=False)  # first: it says which GPU this process has
-    table, encoder, faults = options.table(posts, "label"), options.encoder(posts), Faults(options.strict)
+    accelerator = make_accelerator(
+        options.device, mixed=False
+    )  # first: it says which GPU this process has
+    table, encoder, faults = (
+        options.table(posts, "label"),
+        options.encoder(posts),
+        Faults(options.strict),
+    )
     out = folder.check_free(out, overwrite)
     data = read_table(table, encoder, faults, options.progress)
     with one_thread():
-        choice = choose(data, splits=splits, repeats=repeats, seed=seed, decision=decision, device=options.device,
-                        progress=options.progress)  # fmt: skip
+        choice = choose(
+            data,
+            splits=splits,
+            repeats=repeats,
+            seed=seed,
+            decision=decision,
+            device=options.device,
+            progress=options.progress,
+        )
         model = train_final(data, choice, decision, options.device)
-    report = training_report(data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed)
+    report = training_report(
+        data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed
+    )
     if accelerator.is_main_process:
         folder.save(model, encoder, report, page(report), out)
     accelerator.wait_for_everyone()
@@ -83,15 +102,23 @@ def train(
 
 
 def evaluate(model_folder: Path | str, posts: Path | str, options: Options | None = None) -> dict:
-    """Return the model's scores on labelled posts, with intervals; see `scores.figures`, and "problems", "answered_by".
+    """Return the model's scores on labelled posts, with intervals; see `scores.figures`, and
+    "problems", "answered_by".
 
-    Raises PostsUnusable where no post is left to judge on, ModelUnusable for a folder that is no whole model.
+    Raises PostsUnusable where no post is left to judge on, ModelUnusable for a folder that is no
+    whole model.
     """
     options = options or Options()
-    table, encoder, faults = options.table(posts, "label"), options.encoder(posts), Faults(options.strict)
+    table, encoder, faults = (
+        options.table(posts, "label"),
+        options.encoder(posts),
+        Faults(options.strict),
+    )
     model, _ = folder.load(model_folder, encoder)
     y, guess, probs, grouping, counts = [], [], [], Grouping(), {"text": 0, "image": 0, "both": 0}
-    for chunk, answer in _answers(_with_label(table, model.classes), encoder, model, faults, options, "evaluate"):
+    for chunk, answer in _answers(
+        _with_label(table, model.classes), encoder, model, faults, options, "evaluate"
+    ):
         pictures = dict(zip(chunk.where["image"], chunk.keys["image"], strict=True))
         for k, post in enumerate(chunk.kept):
             y.append(model.classes.index(post.label))
@@ -101,15 +128,31 @@ def evaluate(model_folder: Path | str, posts: Path | str, options: Options | Non
             guess.append(answer.label.numpy())
             probs.append(answer.probabilities.numpy())
     if not y:
-        raise PostsUnusable(f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}")
-    result = figures(np.concatenate(guess), np.concatenate(probs), np.array(y), grouping.numbers(), len(model.classes))
-    return result | {"classes": list(model.classes), "posts_with": counts, "problems": faults.as_json()}
+        raise PostsUnusable(
+            f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}"
+        )
+    result = figures(
+        np.concatenate(guess),
+        np.concatenate(probs),
+        np.array(y),
+        grouping.numbers(),
+        len(model.classes),
+    )
+    return result | {
+        "classes": list(model.classes),
+        "posts_with": counts,
+        "problems": faults.as_json(),
+    }
 
 
 def predict(
-    model_folder: Path | str, posts: Path | str, options: Options | None = None, faults: Faults | None = None
+    model_folder: Path | str,
+    posts: Path | str,
+    options: Options | None = None,
+    faults: Faults | None = None,
 ) -> Iterator[dict]:
-    """Yield one answer per row of the table, in order; a faulty row's answer holds its problem instead.
+    """Yield one answer per row of the table, in order; a faulty row's answer holds its problem
+    instead.
 
     The first row is answered before the second part of the table is read: memory stays flat.
     """
@@ -127,10 +170,15 @@ def predict(
                 yield record(model, each, answer, next(rows))
 
 
-def predict_one(model_folder: Path | str, text: str, image: Path | str | None, options: Options | None = None) -> dict:
-    """Return the answer about one post given by its text ("" for none) and the path of its picture (None for none)."""
+def predict_one(
+    model_folder: Path | str, text: str, image: Path | str | None, options: Options | None = None
+) -> dict:
+    """Return the answer about one post given by its text ("" for none) and the path of its picture
+    (None for none)."""
     options = options or Options()
-    image = Path(image).resolve() if image else None  # where a link leads, which may be another folder
+    image = (
+        Path(image).resolve() if image else None
+    )  # where a link leads, which may be another folder
     if image is not None:
         options = replace(options, images=image.parent)
     encoder = options.encoder(None)
@@ -141,7 +189,9 @@ def predict_one(model_folder: Path | str, text: str, image: Path | str | None, o
     chunk, answer = answer_chunk(chunk, model, encoder)
     if isinstance(problem := chunk.outcome[0], Problem):
         raise PostsUnusable(f"{problem.kind}: {problem.detail}")
-    return {k: v for k, v in record(model, chunk.kept[0], answer, 0).items() if k not in ("row", "id")}
+    return {
+        k: v for k, v in record(model, chunk.kept[0], answer, 0).items() if k not in ("row", "id")
+    }
 
 
 def record(model: SentimentModel, post: Post, answer: Answer, k: int) -> dict:
@@ -150,14 +200,26 @@ def record(model: SentimentModel, post: Post, answer: Answer, k: int) -> dict:
         "row": post.row,
         "id": post.id,
         "label": model.classes[int(answer.label[k])],
-        "probabilities": {c: round(float(p), 6) for c, p in zip(model.classes, answer.probabilities[k], strict=True)},
+        "probabilities": {
+            c: round(float(p), 6)
+            for c, p in zip(model.classes, answer.probabilities[k], strict=True)
+        },
         "contributions": {m: round(float(v[k]), 6) for m, v in answer.contributions.items()},
-        "answered_by": model.method if post.text and post.image else "text" if post.text else "image",
+        "answered_by": model.method
+        if post.text and post.image
+        else "text"
+        if post.text
+        else "image",
     }
 
 
 def _answers(
-    posts: object, encoder: PostEncoder, model: SentimentModel, faults: Faults, options: Options, name: str
+    posts: object,
+    encoder: PostEncoder,
+    model: SentimentModel,
+    faults: Faults,
+    options: Options,
+    name: str,
 ) -> Iterator[tuple[Chunk, Answer]]:
     chunks = encoder.chunks(posts, options.columns.image, name if options.progress else "")
     for chunk in chunks:
@@ -171,17 +233,19 @@ def _answers(
 def answer_chunk(
     chunk: Chunk, model: SentimentModel, encoder: PostEncoder, columns: Columns | None = None
 ) -> tuple[Chunk, Answer | None]:
-    """Return the chunk, less the posts of which the model can read nothing, and the answer about the rest."""
+    """Return the chunk, less the posts of which the model can read nothing, and the answer about
+    the rest."""
     columns = columns or Columns()
     if unreadable := [m for m in MODALITIES if m not in model.modalities]:
         (odd,) = unreadable
         detail = f"the model was trained without any {odd}, and this post has nothing else"
         able = {chunk.kept[k].row for m in model.modalities for k in chunk.where[m]}
         outcome = [
-            each if isinstance(each, Problem) or each.row in able
+            each
+            if isinstance(each, Problem) or each.row in able
             else Problem(each.row, getattr(columns, odd), "unknown modality", detail)
             for each in chunk.outcome
-        ]  # fmt: skip
+        ]
         chunk = encoder.encode(outcome, columns.image)
     n = len(chunk.kept)
     features = {m: torch.zeros(n, encoder.dims[m]) for m in MODALITIES}
@@ -197,9 +261,16 @@ def _with_label(table: PostTable, classes: tuple[str, ...]) -> Iterator[Post | P
         if isinstance(post, Problem):
             yield post
         elif post.label is None:
-            yield Problem(post.row, table.columns.label, "missing label", "the label is empty or NaN")
+            yield Problem(
+                post.row, table.columns.label, "missing label", "the label is empty or NaN"
+            )
         elif post.label not in classes:
             known = ", ".join(classes)
-            yield Problem(post.row, table.columns.label, "unknown label", f"{post.label!r}; the model knows {known}")
+            yield Problem(
+                post.row,
+                table.columns.label,
+                "unknown label",
+                f"{post.label!r}; the model knows {known}",
+            )
         else:
             yield post

@@ -1,4 +1,5 @@
-"""`mmtutor demo`: a page of this machine on which a model is tried. No other machine can reach it, nothing is kept."""
+"""`mmtutor demo`: a page of this machine on which a model is tried. No other machine can reach it,
+nothing is kept."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ NAME = "the picture"
 
 @dataclass
 class Demo:
-    """A loaded model that answers about one post at a time and keeps nothing of it. pictures: a private folder."""
+    """A loaded model that answers about one post at a time and keeps nothing of it. pictures: a
+    private folder."""
 
     name: str
     model: SentimentModel
@@ -50,7 +52,8 @@ class Demo:
         }
 
     def answer(self, text: str, picture: bytes | None) -> dict[str, object]:
-        """Return label, probabilities, contributions and answered_by, as `predict_one`; Refused says what is wrong."""
+        """Return label, probabilities, contributions and answered_by, as `predict_one`; Refused
+        says what is wrong."""
         text = text.strip()
         if not text and picture is None:
             raise Refused("There is neither a text nor a picture: give one of them, or both.")
@@ -88,7 +91,8 @@ class Demo:
 
 @contextmanager
 def opened(model_folder: Path | str, device: str | None = None) -> Iterator[Demo]:
-    """Give a Demo of a model folder; whatever it writes lies in a folder that only this user can open, and goes.
+    """Give a Demo of a model folder; whatever it writes lies in a folder that only this user can
+    open, and goes.
 
     Raises ModelUnusable, and what the encoders raise.
     """
@@ -106,11 +110,14 @@ def opened(model_folder: Path | str, device: str | None = None) -> Iterator[Demo
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Make the end of the terminal, and `kill`, end the demo as Ctrl-C does, so that its private folder goes."""
+    """Make the end of the terminal, and `kill`, end the demo as Ctrl-C does, so that its private
+    folder goes."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         names = []  # only the main thread may say what signals do
-    before = {name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names}
+    before = {
+        name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names
+    }
     try:
         yield
     finally:
@@ -119,9 +126,11 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def serve(model_folder: Path | str, *, port: int = 7860, device: str | None = None) -> int:
-    """Serve the page until Ctrl-C; return 0 then. Port 0 takes a free one; the address is printed once all is loaded.
+    """Serve the page until Ctrl-C; return 0 then. Port 0 takes a free one; the address is printed
+    once all is loaded.
 
-    Raises OSError where the port cannot be taken, ModelUnusable for a folder that is no whole model.
+    Raises OSError where the port cannot be taken, ModelUnusable for a folder that is no whole
+    model.
     """
     with _ended_by_signals(), opened(model_folder, device) as demo, Server(demo, port) as server:
         demo.warm_up()

@@ -1,4 +1,5 @@
-"""The web server of the demo: what it answers to whom, and what it refuses. Standard library only."""
+"""The web server of the demo: what it answers to whom, and what it refuses. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from mmtutor.apps.demo import Demo
 
 ADDRESS = "127.0.0.1"
-"""Where the page is served: this machine. No option changes it, since the page asks nobody who they are."""
+"""Where the page is served: this machine. No option changes it, since the page asks nobody who they
+are."""
 MAX_BODY = 30_000_000
 MAX_PICTURE = 22_000_000
 """Bytes of a picture's file: in base64, with the longest text, it stays below MAX_BODY."""
@@ -30,8 +32,10 @@ PAGES = {
 }
 JSON = "application/json; charset=utf-8"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -40,7 +44,8 @@ HEADERS = {
 
 
 class Refused(ValueError):
-    """A request that is not answered; the message is for the person who made it, status is HTTP's."""
+    """A request that is not answered; the message is for the person who made it, status is
+    HTTP's."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         """Keep the status beside the message."""
@@ -49,9 +54,11 @@ class Refused(ValueError):
 
 
 class Server(ThreadingHTTPServer):
-    """The page of one Demo, on 127.0.0.1 only; port 0 takes a free one, OSError says why a port cannot be had."""
+    """The page of one Demo, on 127.0.0.1 only; port 0 takes a free one, OSError says why a port
+    cannot be had."""
 
-    # Windows would let two demos share a port; elsewhere the option only spares waiting after an earlier demo's end
+    # Windows would let two demos share a port; elsewhere the option only spares waiting after an
+    # earlier demo's end
     allow_reuse_address = os.name != "nt"
 
     def __init__(self, demo: Demo, port: int) -> None:
@@ -59,7 +66,9 @@ class Server(ThreadingHTTPServer):
         if not 0 <= port <= 65535:
             raise ValueError(f"the port is {port}, expected 1 to 65535, or 0 for a free one")
         self.demo = demo
-        self.files = {path: (kind, (HERE / name).read_bytes()) for path, (name, kind) in PAGES.items()}
+        self.files = {
+            path: (kind, (HERE / name).read_bytes()) for path, (name, kind) in PAGES.items()
+        }
         try:
             super().__init__((ADDRESS, port), Handler)
         except OSError as error:
@@ -115,7 +124,11 @@ class Handler(BaseHTTPRequestHandler):
             status, kind, content = refusal.status, JSON, _json({"error": str(refusal)})
         except Exception as error:  # the server goes on, whatever one post has met
             print(f"mmtutor: {type(error).__name__}: {error}", file=sys.stderr)
-            status, kind, content = 500, JSON, _json({"error": f"It failed: {type(error).__name__}: {error}"})
+            status, kind, content = (
+                500,
+                JSON,
+                _json({"error": f"It failed: {type(error).__name__}: {error}"}),
+            )
         self._send(status, kind, content)
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
@@ -126,11 +139,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _check_sender(self) -> None:
-        """Refuse pages of other sites: those whose name was pointed at this machine, and those that post from afar."""
+        """Refuse pages of other sites: those whose name was pointed at this machine, and those that
+        post from afar."""
         hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not re.fullmatch(r"(localhost|127\.0\.0\.1)(:\d{1,5})?", hosts[0].lower()):
+        if len(hosts) != 1 or not re.fullmatch(
+            r"(localhost|127\.0\.0\.1)(:\d{1,5})?", hosts[0].lower()
+        ):
             raise Refused("This page answers to localhost and 127.0.0.1 only.", 403)
-        if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in self.headers.get_all("Origin", [])):
+        if any(
+            origin.lower() != f"http://{hosts[0].lower()}"
+            for origin in self.headers.get_all("Origin", [])
+        ):
             raise Refused("This request comes from a page of another site.", 403)
 
     def _get(self) -> tuple[str, bytes]:
@@ -144,12 +163,15 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> tuple[str, bytes]:
         if self.path != "/predict":
             raise Refused("There is no such address: posts go to /predict.", 404)
-        if self.headers.get_content_type() != "application/json":  # what a form of another site cannot send
+        if (
+            self.headers.get_content_type() != "application/json"
+        ):  # what a form of another site cannot send
             raise Refused("Expected Content-Type: application/json.", 415)
         return JSON, _json(self.server.demo.answer(*_read_post(self.body)))
 
     def _read(self) -> bytes:
-        """Return the body. One that is too large is read and dropped: who still sends would not hear the refusal."""
+        """Return the body. One that is too large is read and dropped: who still sends would not
+        hear the refusal."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,15}", length):
             raise Refused("Expected Content-Length: the size of the body.", 411)
@@ -158,7 +180,10 @@ class Handler(BaseHTTPRequestHandler):
             left = min(left, 10 * MAX_BODY)
             while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
                 left -= len(part)
-            raise Refused(f"The post is too large: at most {MAX_PICTURE // 1_000_000} MB for the picture.", 413)
+            raise Refused(
+                f"The post is too large: at most {MAX_PICTURE // 1_000_000} MB for the picture.",
+                413,
+            )
         return self.rfile.read(left)
 
 
@@ -182,7 +207,9 @@ def _read_post(body: bytes) -> tuple[str, bytes | None]:
     try:
         return text, _checked(base64.b64decode(picture, validate=True))
     except ValueError as error:
-        raise error if isinstance(error, Refused) else Refused(f"The picture is no base64: {error}") from error
+        raise (
+            error if isinstance(error, Refused) else Refused(f"The picture is no base64: {error}")
+        ) from error
 
 
 def _checked(picture: bytes) -> bytes:

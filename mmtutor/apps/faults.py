@@ -1,4 +1,5 @@
-"""What is wrong with a post: named by row and column, counted by kind, and never in the way of the other posts."""
+"""What is wrong with a post: named by row and column, counted by kind, and never in the way of the
+other posts."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 KEPT = 1000
-"""Problems kept in full; beyond them only the counts grow, so that a table of nothing but faults fits in memory."""
+"""Problems kept in full; beyond them only the counts grow, so that a table of nothing but faults
+fits in memory."""
 
 
 class PostsUnusable(ValueError):
@@ -15,7 +17,8 @@ class PostsUnusable(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault. row: as a spreadsheet counts them (a header is row 1); kind: what faults are counted by."""
+    """One fault. row: as a spreadsheet counts them (a header is row 1); kind: what faults are
+    counted by."""
 
     row: int
     column: str
@@ -38,7 +41,9 @@ class Faults:
     def add(self, problem: Problem) -> None:
         """Count a problem; raise PostsUnusable naming it where strict."""
         if self.strict:
-            raise PostsUnusable(f"{problem} (--strict stops at the first fault; nothing was written)")
+            raise PostsUnusable(
+                f"{problem} (--strict stops at the first fault; nothing was written)"
+            )
         self.counts[problem.kind] += 1
         if len(self.first) < KEPT:
             self.first.append(problem)
@@ -49,7 +54,8 @@ class Faults:
         return sum(self.counts.values())
 
     def summary(self, most: int = 5) -> str:
-        """Return the counts and the first few problems of each kind, for a person; "" where there are none."""
+        """Return the counts and the first few problems of each kind, for a person; "" where there
+        are none."""
         lines = []
         for kind, count in self.counts.most_common():
             lines.append(f"{count} × {kind}")
@@ -64,5 +70,8 @@ class Faults:
         return {
             "total": self.total,
             "counts": dict(sorted(self.counts.items())),
-            "first": [{"row": p.row, "column": p.column, "kind": p.kind, "detail": p.detail} for p in self.first],
+            "first": [
+                {"row": p.row, "column": p.column, "kind": p.kind, "detail": p.detail}
+                for p in self.first
+            ],
         }

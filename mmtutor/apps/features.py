@@ -1,4 +1,5 @@
-"""From posts to frozen features: chunk by chunk, through the encoders' cache, faulty pictures named and left out."""
+"""From posts to frozen features: chunk by chunk, through the encoders' cache, faulty pictures named
+and left out."""
 
 from __future__ import annotations
 
@@ -25,17 +26,21 @@ MODALITIES = ("text", "image")
 CHUNK = 512
 """Posts in memory at a time, and the most whose features an interruption can cost twice."""
 SPILL_BYTES, SPILL_ROWS = 64_000_000, 4096
-"""Features of a table above this size are gathered in a file, so many rows at a time, and not in memory."""
+"""Features of a table above this size are gathered in a file, so many rows at a time, and not in
+memory."""
 MAX_MEGABYTES = 50.0
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
-"""Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a warning."""
+"""Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a
+warning."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some posts, encoded. outcome: for each post itself, or the problem it has; kept: the posts without one.
+    """Some posts, encoded. outcome: for each post itself, or the problem it has; kept: the posts
+    without one.
 
-    features[m]: (N_m, D) float32 of the kept posts that have modality m; where[m]: their positions among the kept.
+    features[m]: (N_m, D) float32 of the kept posts that have modality m; where[m]: their positions
+    among the kept.
     keys[m]: N_m content hashes, under which the features are cached.
     """
 
@@ -49,7 +54,8 @@ class Chunk:
 class PostEncoder:
     """Encodes posts whose pictures lie in one folder, with the packaged encoders.
 
-    images: the folder; a post's picture is a path in it, and one that leaves it is refused. device: as the encoders'.
+    images: the folder; a post's picture is a path in it, and one that leaves it is refused. device:
+    as the encoders'.
     cache: True for the usual cache folder, or a path. max_megabytes: largest picture file.
     Raises PostsUnusable where images is no folder.
     """
@@ -63,7 +69,10 @@ class PostEncoder:
     ) -> None:
         """Settle the options; networks are loaded when a post needs them."""
         if cache is False:
-            raise ValueError("cache=False, expected True or a folder: posts are found again by what was stored of them")
+            raise ValueError(
+                "cache=False, expected True or a folder: posts are found again by what was stored"
+                " of them"
+            )
         if images is not None and not Path(images).is_dir():
             raise PostsUnusable(f"the folder of pictures, {images}, is no folder: say --images DIR")
         self.root = None if images is None else os.path.realpath(images)
@@ -78,8 +87,11 @@ class PostEncoder:
         """Return the width of each modality's features."""
         return {m: encoder.dim for m, encoder in self.encoders.items()}
 
-    def chunks(self, posts: Iterable[Post | Problem], image_column: str, progress: str = "") -> Iterator[Chunk]:
-        """Yield chunks of CHUNK posts, in order; `progress` names a bar on a terminal, "" shows none."""
+    def chunks(
+        self, posts: Iterable[Post | Problem], image_column: str, progress: str = ""
+    ) -> Iterator[Chunk]:
+        """Yield chunks of CHUNK posts, in order; `progress` names a bar on a terminal, "" shows
+        none."""
         posts = iter(posts)
         with tqdm(desc=progress, unit="post", disable=None if progress else True) as bar:
             while part := list(islice(posts, CHUNK)):
@@ -87,7 +99,8 @@ class PostEncoder:
                 bar.update(len(part))
 
     def encode(self, posts: list[Post | Problem], image_column: str = "image") -> Chunk:
-        """Return one chunk; a post whose picture cannot be had or read becomes a Problem in `image_column`."""
+        """Return one chunk; a post whose picture cannot be had or read becomes a Problem in
+        `image_column`."""
         outcome = list(posts)
         pictures: dict[int, tuple[str, bytes]] = {}
         for i, post in enumerate(posts):
@@ -105,12 +118,19 @@ class PostEncoder:
             "image": [k for k, i in enumerate(kept) if outcome[i].image],
         }
         texts = [outcome[kept[k]].text for k in where["text"]]
-        keys = {"text": self.encoders["text"].keys(texts), "image": [pictures[kept[k]][1] for k in where["image"]]}
-        features = {"text": self.encoders["text"].encode(texts, progress=False, keys=keys["text"]), "image": seen}
+        keys = {
+            "text": self.encoders["text"].keys(texts),
+            "image": [pictures[kept[k]][1] for k in where["image"]],
+        }
+        features = {
+            "text": self.encoders["text"].encode(texts, progress=False, keys=keys["text"]),
+            "image": seen,
+        }
         return Chunk(outcome, [outcome[i] for i in kept], features, where, keys)
 
     def recall(self, modality: str, keys: np.ndarray) -> Tensor:
-        """Return cached features (N, D) of `keys` (N,), in this order; large tables as the map of a file that goes."""
+        """Return cached features (N, D) of `keys` (N,), in this order; large tables as the map of a
+        file that goes."""
         cache = self.encoders[modality].cache
 
         def gone(rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -119,48 +139,82 @@ class PostEncoder:
 
         if len(keys) * cache.dim * 4 <= SPILL_BYTES:
             return cache.fill(keys, gone)
-        with TemporaryFile(dir=cache.folder) as file:  # without a name: it is gone with the last who maps it
+        with TemporaryFile(
+            dir=cache.folder
+        ) as file:  # without a name: it is gone with the last who maps it
             table = np.memmap(file, np.float32, "w+", shape=(len(keys), cache.dim))
         for start in range(0, len(keys), SPILL_ROWS):
-            table[start : start + SPILL_ROWS] = cache.fill(keys[start : start + SPILL_ROWS], gone).numpy()
+            table[start : start + SPILL_ROWS] = cache.fill(
+                keys[start : start + SPILL_ROWS], gone
+            ).numpy()
         return torch.from_numpy(table)
 
     def _file(self, post: Post, column: str) -> tuple[str, bytes] | Problem:
-        """Return path and content hash of a post's picture, or why it cannot be had. Nothing is decoded here."""
+        """Return path and content hash of a post's picture, or why it cannot be had. Nothing is
+        decoded here."""
         if self.root is None:
-            return Problem(post.row, column, "no folder of pictures", f"{post.image}: say --images DIR")
+            return Problem(
+                post.row, column, "no folder of pictures", f"{post.image}: say --images DIR"
+            )
         path = os.path.realpath(os.path.join(self.root, post.image))
         if not Path(path).is_relative_to(self.root):
             return Problem(
-                post.row, column, "path leaves the folder", f"{post.image} is not inside the folder of pictures"
+                post.row,
+                column,
+                "path leaves the folder",
+                f"{post.image} is not inside the folder of pictures",
             )
         try:
             status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which to read would wait for ever
+            if not stat.S_ISREG(
+                status.st_mode
+            ):  # a folder; or a pipe, which to read would wait for ever
                 return Problem(post.row, column, "missing picture", f"{post.image} is no file")
             if (megabytes := status.st_size / 1e6) > self.max_megabytes:
-                detail = f"{post.image} has {megabytes:.0f} MB, the limit is {self.max_megabytes:g} MB"
+                detail = (
+                    f"{post.image} has {megabytes:.0f} MB, the limit is {self.max_megabytes:g} MB"
+                )
                 return Problem(post.row, column, "picture too large", detail)
             return path, self.encoders["image"].keys([path])[0]
         except FileNotFoundError:
-            return Problem(post.row, column, "missing picture", f"{post.image} is not in the folder of pictures")
-        except (OSError, PictureUnreadable) as error:  # a name too long, no permission; the reason without the path
+            return Problem(
+                post.row,
+                column,
+                "missing picture",
+                f"{post.image} is not in the folder of pictures",
+            )
+        except (
+            OSError,
+            PictureUnreadable,
+        ) as error:  # a name too long, no permission; the reason without the path
             reason = getattr(error.__cause__ or error, "strerror", None) or type(error).__name__
-            return Problem(post.row, column, "missing picture", f"{post.image} cannot be opened: {reason}")
+            return Problem(
+                post.row, column, "missing picture", f"{post.image} cannot be opened: {reason}"
+            )
 
-    def _look(self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str) -> None:
-        """Look at the headers of pictures that are not cached: sizes that no photograph has are not decoded."""
+    def _look(
+        self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str
+    ) -> None:
+        """Look at the headers of pictures that are not cached: sizes that no photograph has are not
+        decoded."""
         rows = list(pictures)
-        for k in self.encoders["image"].cache.missing([pictures[i][1] for i in rows]) if rows else []:
+        for k in (
+            self.encoders["image"].cache.missing([pictures[i][1] for i in rows]) if rows else []
+        ):
             post, (path, _) = outcome[rows[k]], pictures[rows[k]]
             if problem := _header_problem(post, path, column):
-                twins = [i for i in rows if i in pictures and pictures[i][1] == pictures[rows[k]][1]]
+                twins = [
+                    i for i in rows if i in pictures and pictures[i][1] == pictures[rows[k]][1]
+                ]
                 for i in twins:  # the same file may stand in several rows
                     outcome[i] = Problem(outcome[i].row, column, problem.kind, problem.detail)
                     del pictures[i]
 
-    def _pictures(self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str) -> Tensor:
-        """Encode pictures; each that turns out unreadable is left out and the rest encoded again, from the cache."""
+    def _pictures(
+        self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str
+    ) -> Tensor:
+        """Encode pictures; each that turns out unreadable is left out and the rest encoded again,
+        from the cache."""
         while True:
             rows = list(pictures)
             paths, keys = [pictures[i][0] for i in rows], [pictures[i][1] for i in rows]
@@ -169,7 +223,12 @@ class PostEncoder:
             except PictureUnreadable as error:
                 i = rows[error.index]
                 detail = f"{outcome[i].image}: {error.__cause__ or error}"
-                outcome[i] = Problem(outcome[i].row, column, "corrupt picture", detail.replace(paths[error.index], ""))
+                outcome[i] = Problem(
+                    outcome[i].row,
+                    column,
+                    "corrupt picture",
+                    detail.replace(paths[error.index], ""),
+                )
                 del pictures[i]
 
 
@@ -178,16 +237,31 @@ def _header_problem(post: Post, path: str, column: str) -> Problem | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error below, with our words
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # an error below, with our words
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        return Problem(post.row, column, "picture too large", f"{post.image} unpacks to more pixels than is safe")
+        return Problem(
+            post.row,
+            column,
+            "picture too large",
+            f"{post.image} unpacks to more pixels than is safe",
+        )
     except Exception as error:  # Pillow's readers raise errors of many kinds on broken files
         return Problem(
-            post.row, column, "corrupt picture", f"{post.image}: no readable picture ({type(error).__name__})"
+            post.row,
+            column,
+            "corrupt picture",
+            f"{post.image}: no readable picture ({type(error).__name__})",
         )
     if width * height > MAX_PIXELS:
         size = f"{width} × {height} pixels"
-        return Problem(post.row, column, "picture too large", f"{post.image} has {size}, the limit is {MAX_PIXELS:,}")
+        return Problem(
+            post.row,
+            column,
+            "picture too large",
+            f"{post.image} has {size}, the limit is {MAX_PIXELS:,}",
+        )
     return None

@@ -1,4 +1,5 @@
-"""A model on disk: a folder of safetensors, JSON and HTML, written whole or not at all, checked before it is read."""
+"""A model on disk: a folder of safetensors, JSON and HTML, written whole or not at all, checked
+before it is read."""
 
 from __future__ import annotations
 
@@ -23,40 +24,60 @@ from mmtutor.files.weights import WEIGHTS
 
 FORMAT = 1
 SUMS = "SHA256SUMS"
-CONFIG, WEIGHT_FILE, REPORT, PAGE = "config.json", "weights.safetensors", "report.json", "report.html"
+CONFIG, WEIGHT_FILE, REPORT, PAGE = (
+    "config.json",
+    "weights.safetensors",
+    "report.json",
+    "report.html",
+)
 FILES = (CONFIG, WEIGHT_FILE, REPORT, PAGE)
 PACKAGES = ("mmtutor", "torch", "torchvision", "transformers", "timm")
 
 
 class ModelUnusable(RuntimeError):
-    """A model folder that is not there, half-written, altered or made for other encoders; the message says which."""
+    """A model folder that is not there, half-written, altered or made for other encoders; the
+    message says which."""
 
 
 def check_free(folder: Path | str, overwrite: bool = False) -> Path:
-    """Return the path for a new model; FileExistsError where something is there that must not be overwritten."""
+    """Return the path for a new model; FileExistsError where something is there that must not be
+    overwritten."""
     folder = Path(folder)
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not overwrite:
-        raise FileExistsError(f"{folder} exists already: name another folder, or say --overwrite to replace a model")
+        raise FileExistsError(
+            f"{folder} exists already: name another folder, or say --overwrite to replace a model"
+        )
     if taken and not (folder / SUMS).is_file():
-        raise FileExistsError(f"{folder} holds no model of this tool, so it is not overwritten: name another folder")
+        raise FileExistsError(
+            f"{folder} holds no model of this tool, so it is not overwritten: name another folder"
+        )
     if taken and (others := sorted({path.name for path in folder.iterdir()} - {SUMS, *FILES})):
-        raise FileExistsError(f"{folder} holds more than a model, {others}, so it is not overwritten: move them away")
+        raise FileExistsError(
+            f"{folder} holds more than a model, {others}, so it is not overwritten: move them away"
+        )
     parent = folder.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise FileExistsError(f"{folder} cannot be made: {parent} is no folder that can be written to")
+        raise FileExistsError(
+            f"{folder} cannot be made: {parent} is no folder that can be written to"
+        )
     return folder
 
 
-def save(model: SentimentModel, encoder: PostEncoder, report: dict, page: str, folder: Path | str) -> Path:
-    """Write a model under a temporary name beside `folder` and move it into place, so that no half of one is found.
+def save(
+    model: SentimentModel, encoder: PostEncoder, report: dict, page: str, folder: Path | str
+) -> Path:
+    """Write a model under a temporary name beside `folder` and move it into place, so that no half
+    of one is found.
 
     The same model gives the same bytes: no file holds a time, a path or a name of the machine.
     """
     folder = Path(folder).resolve()
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     tensors = {
-        f"{name}.{k}": v.contiguous() for name, head in model.heads.items() for k, v in head.state_dict().items()
+        f"{name}.{k}": v.contiguous()
+        for name, head in model.heads.items()
+        for k, v in head.state_dict().items()
     }
     contents = {
         CONFIG: _json(config_of(model, encoder)),
@@ -91,7 +112,8 @@ def _swap(partial: Path, folder: Path) -> None:
 
 
 def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
-    """Return what, besides the weights, makes the model: names, classes, calibrations, encoders, versions."""
+    """Return what, besides the weights, makes the model: names, classes, calibrations, encoders,
+    versions."""
     text, image = encoder.encoders["text"], encoder.encoders["image"]
     return {
         "format": FORMAT,
@@ -102,15 +124,27 @@ def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
         "calibrations": {m: asdict(c) for m, c in sorted(model.calibrations.items())},
         "heads": {m: {k: encoder.dims[k] for k in HEADS[m]} for m in sorted(model.heads)},
         "encoders": {
-            "text": {"name": text.name, "sha256": WEIGHTS[text.name].sha256, "max_tokens": text.max_tokens},
-            "image": {"name": image.name, "sha256": WEIGHTS[image.name].sha256, "image_size": image.image_size},
+            "text": {
+                "name": text.name,
+                "sha256": WEIGHTS[text.name].sha256,
+                "max_tokens": text.max_tokens,
+            },
+            "image": {
+                "name": image.name,
+                "sha256": WEIGHTS[image.name].sha256,
+                "image_size": image.image_size,
+            },
         },
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
     }
 
 
 def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[SentimentModel, dict]:
-    """Return the model and its config. Every file is compared with SHA256SUMS first; no code comes from the folder.
+    """Return the model and its config. Every file is compared with SHA256SUMS first; no code comes
+    from the folder.
 
     encoder: compare its networks with those that the model was trained behind.
     Raises ModelUnusable naming what is missing, differs or does not fit.
@@ -120,36 +154,61 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
     try:
         config = json.loads(contents[CONFIG])
         if config["format"] != FORMAT:
-            raise ModelUnusable(f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}")
+            raise ModelUnusable(
+                f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}"
+            )
         tensors = load_tensors(contents[WEIGHT_FILE])
         heads = {}
         for name, dims in config["heads"].items():
             heads[name] = new_head(dims, len(config["classes"]))
-            mine = {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
+            mine = {
+                k.removeprefix(name + "."): v
+                for k, v in tensors.items()
+                if k.startswith(name + ".")
+            }
             heads[name].load_state_dict(mine)
             heads[name].eval()
         calibrations = {
-            m: Calibration(c["temperature"], tuple(c["offsets"])) for m, c in config["calibrations"].items()
+            m: Calibration(c["temperature"], tuple(c["offsets"]))
+            for m, c in config["calibrations"].items()
         }
         model = SentimentModel(
-            tuple(config["classes"]), config["method"], heads, calibrations, tuple(config["shares"]), config["decision"]
+            tuple(config["classes"]),
+            config["method"],
+            heads,
+            calibrations,
+            tuple(config["shares"]),
+            config["decision"],
         )
         if encoder is not None:
             _check_encoders(folder, config, config_of(model, encoder)["encoders"])
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         if isinstance(error, ModelUnusable):
             raise
-        raise ModelUnusable(f"{folder} does not hold a model of this tool: {type(error).__name__}: {error}") from error
+        raise ModelUnusable(
+            f"{folder} does not hold a model of this tool: {type(error).__name__}: {error}"
+        ) from error
     return model, config
 
 
 def _checked(folder: Path) -> dict[str, bytes]:
-    """Return the contents of all files; ModelUnusable where one is missing or is not as it was written."""
+    """Return the contents of all files; ModelUnusable where one is missing or is not as it was
+    written."""
     if not folder.is_dir():
-        raise ModelUnusable(f"{folder} is no folder: expected a model made by `mmtutor sentiment train`")
+        raise ModelUnusable(
+            f"{folder} is no folder: expected a model made by `mmtutor sentiment train`"
+        )
     if not (folder / SUMS).is_file():
         raise ModelUnusable(
-            f"{folder} has no {SUMS}: it is no model, or one that was copied in part; train or copy it again"
+            f"{folder} has no {SUMS}: it is no model, or one that was copied in part; train or copy"
+            " it again"
         )
     lines = (folder / SUMS).read_text(encoding="ascii", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -157,10 +216,15 @@ def _checked(folder: Path) -> dict[str, bytes]:
     for name in FILES:
         path = folder / name
         if not path.is_file():
-            raise ModelUnusable(f"{path} is missing: the model was copied in part; train or copy it again")
+            raise ModelUnusable(
+                f"{path} is missing: the model was copied in part; train or copy it again"
+            )
         contents[name] = path.read_bytes()
         if hashlib.sha256(contents[name]).hexdigest() != sums.get(name):
-            raise ModelUnusable(f"{path} is not as it was written (its sha256 differs): train or copy the model again")
+            raise ModelUnusable(
+                f"{path} is not as it was written (its sha256 differs): train or copy the model"
+                " again"
+            )
     return contents
 
 
@@ -168,7 +232,8 @@ def _check_encoders(folder: Path, config: dict, here: dict) -> None:
     for m, wanted in config["encoders"].items():
         if wanted != here[m]:
             raise ModelUnusable(
-                f"{folder} was trained behind the {m} encoder {wanted}, here is {here[m]}: train it again"
+                f"{folder} was trained behind the {m} encoder {wanted}, here is {here[m]}: train it"
+                " again"
             )
 
 

@@ -1,4 +1,5 @@
-"""Tables of posts, read row by row: CSV, TSV or JSON Lines, in any encoding, with whatever faults they have."""
+"""Tables of posts, read row by row: CSV, TSV or JSON Lines, in any encoding, with whatever faults
+they have."""
 
 from __future__ import annotations
 
@@ -16,16 +17,20 @@ from mmtutor.apps.faults import PostsUnusable, Problem
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "#n/a"})
-"""What a label says, in lower case, that is none: what spreadsheets and pandas write for an empty cell."""
+"""What a label says, in lower case, that is none: what spreadsheets and pandas write for an empty
+cell."""
 BOMS = {
-    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # before UTF-16, whose mark begins like this one
-    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}  # fmt: skip
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",  # before UTF-16, whose mark begins like this one
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what. A table may lack text or image, not both; group and id are read where they are there."""
+    """Which column holds what. A table may lack text or image, not both; group and id are read
+    where they are there."""
 
     text: str = "text"
     image: str = "image"
@@ -36,7 +41,8 @@ class Columns:
 
 @dataclass(frozen=True)
 class Post:
-    """One row: text ("" for none), image (as written in the table, "" for none), label, group and id where given."""
+    """One row: text ("" for none), image (as written in the table, "" for none), label, group and
+    id where given."""
 
     row: int
     text: str = ""
@@ -48,14 +54,18 @@ class Post:
 
 @dataclass
 class PostTable:
-    """A file of posts. Iterating yields a Post or a Problem for each row, in order; no more than a row is in memory.
+    """A file of posts. Iterating yields a Post or a Problem for each row, in order; no more than a
+    row is in memory.
 
-    path: .csv, .tsv, .tab, .jsonl or .ndjson; delimiter: of a table, None for the one that its name says.
-    encoding: None decodes a file with the mark of UTF-16 or UTF-32 as that, and otherwise each line by itself as UTF-8,
-    else GB18030, else Windows-1252. `encodings` says how many lines were which, once the table was read to its end, and
-    `odd_lines` where each encoding other than UTF-8 came first.
+    path: .csv, .tsv, .tab, .jsonl or .ndjson; delimiter: of a table, None for the one that its name
+    says.
+    encoding: None decodes a file with the mark of UTF-16 or UTF-32 as that, and otherwise each line
+    by itself as UTF-8, else GB18030, else Windows-1252. `encodings` says how many lines were which,
+    once the table was read to its end, and `odd_lines` where each encoding other than UTF-8 came
+    first.
     columns: see Columns; those in `needed` must be there.
-    Raises PostsUnusable for a file that cannot be read as a table of posts at all: it names the columns that there are.
+    Raises PostsUnusable for a file that cannot be read as a table of posts at all: it names the
+    columns that there are.
     """
 
     path: Path
@@ -67,16 +77,24 @@ class PostTable:
     odd_lines: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Look at the file's name and first row, so that a wrong call fails before any work is done."""
+        """Look at the file's name and first row, so that a wrong call fails before any work is
+        done."""
         self.path = Path(self.path)
         if not self.path.is_file():
             what = "is a folder" if self.path.is_dir() else "does not exist"
-            raise PostsUnusable(f"{self.path} {what}: expected a table of posts (CSV, TSV or JSON Lines)")
+            raise PostsUnusable(
+                f"{self.path} {what}: expected a table of posts (CSV, TSV or JSON Lines)"
+            )
         if self.path.suffix.lower() not in (*DELIMITERS, *JSON_LINES) and self.delimiter is None:
             known = ", ".join((*DELIMITERS, *JSON_LINES))
-            raise PostsUnusable(f"{self.path.name}: unknown kind of table; expected a name ending in {known}")
+            raise PostsUnusable(
+                f"{self.path.name}: unknown kind of table; expected a name ending in {known}"
+            )
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise PostsUnusable(f"the delimiter {self.delimiter!r} is not one character that can stand between cells")
+            raise PostsUnusable(
+                f"the delimiter {self.delimiter!r} is not one character that can stand between"
+                " cells"
+            )
         next(iter(self._records()), None)
 
     def __iter__(self) -> Iterator[Post | Problem]:
@@ -91,7 +109,10 @@ class PostTable:
         return self.path.suffix.lower() in JSON_LINES
 
     def _post(self, row: int, record: dict[str, str], seen: dict[str, int]) -> Post | Problem:
-        cells = {name: record.get(getattr(self.columns, name)) for name in ("text", "image", "label", "group", "id")}
+        cells = {
+            name: record.get(getattr(self.columns, name))
+            for name in ("text", "image", "label", "group", "id")
+        }
         text, image = ((cells[name] or "").strip() for name in ("text", "image"))
         for name, cell in cells.items():
             if (bad := re.search("[\x00\ud800-\udfff]", cell or "")) is not None:
@@ -99,11 +120,15 @@ class PostTable:
                 return Problem(row, column, "not a text", f"it holds the character {bad.group()!r}")
         label, group, name = ((cells[k] or "").strip() or None for k in ("label", "group", "id"))
         if name is not None and seen.setdefault(name, row) != row:
-            return Problem(row, self.columns.id, "duplicated id", f"{name!r} is the id of row {seen[name]} too")
+            return Problem(
+                row, self.columns.id, "duplicated id", f"{name!r} is the id of row {seen[name]} too"
+            )
         if label is not None and label.lower() in MISSING:
             label = None
         if not text and not image:
-            return Problem(row, self.columns.text, "empty post", "there is neither a text nor a picture")
+            return Problem(
+                row, self.columns.text, "empty post", "there is neither a text nor a picture"
+            )
         return Post(row, text, image, label, group, name)
 
     def _records(self) -> Iterator[tuple[int, dict[str, str] | Problem]]:
@@ -115,7 +140,9 @@ class PostTable:
         try:
             header = [name.strip() for name in next(reader, [])]
         except csv.Error as error:
-            raise PostsUnusable(f"{self.path.name}: row 1 cannot be read as a header: {error}") from error
+            raise PostsUnusable(
+                f"{self.path.name}: row 1 cannot be read as a header: {error}"
+            ) from error
         self._check_header(header, delimiter)
         row = 1
         while True:
@@ -126,13 +153,32 @@ class PostTable:
                 return
             except csv.Error as error:
                 kind, column = "broken quoting", header[0]
-                yield row, Problem(row, column, kind, f"{error}: is a quotation mark never closed, or not doubled?")
+                yield (
+                    row,
+                    Problem(
+                        row,
+                        column,
+                        kind,
+                        f"{error}: is a quotation mark never closed, or not doubled?",
+                    ),
+                )
                 continue
             if not cells:  # a blank line, at the end of many files; a spreadsheet counts it
                 continue
             if len(cells) != len(header):
-                detail = f"{len(cells)}, the header has {len(header)}: a {delimiter!r} in a text without quotes?"
-                yield row, Problem(row, header[min(len(cells), len(header)) - 1], "wrong number of cells", detail)
+                detail = (
+                    f"{len(cells)}, the header has {len(header)}: a {delimiter!r} in a text without"
+                    " quotes?"
+                )
+                yield (
+                    row,
+                    Problem(
+                        row,
+                        header[min(len(cells), len(header)) - 1],
+                        "wrong number of cells",
+                        detail,
+                    ),
+                )
                 continue
             yield row, dict(zip(header, cells, strict=True))
 
@@ -150,36 +196,63 @@ class PostTable:
             if row == 1:  # later rows may lack what they do not have
                 self._check_header(list(record), None)
             known = set(vars(self.columns).values())
-            if odd := next((k for k, v in record.items() if k in known and isinstance(v, dict | list)), ""):
+            if odd := next(
+                (k for k, v in record.items() if k in known and isinstance(v, dict | list)), ""
+            ):
                 yield row, Problem(row, odd, "not a text", f"it is a {type(record[odd]).__name__}")
                 continue
             # null and NaN, which alone is unequal to itself, are empty cells
-            yield row, {key: "" if value is None or value != value else str(value) for key, value in record.items()}
+            yield (
+                row,
+                {
+                    key: "" if value is None or value != value else str(value)
+                    for key, value in record.items()
+                },
+            )
 
     def _check_header(self, header: list[str], delimiter: str | None) -> None:
-        """Raise PostsUnusable where the columns are not those of posts, with a guess at the reason."""
+        """Raise PostsUnusable where the columns are not those of posts, with a guess at the
+        reason."""
         if not header:
             raise PostsUnusable(f"{self.path.name} is empty: expected a header and rows")
-        if twice := sorted({name for name in header if header.count(name) > 1 and name in vars(self.columns).values()}):
-            raise PostsUnusable(f"{self.path.name}: the columns {twice} are there twice; name each once")
+        if twice := sorted(
+            {
+                name
+                for name in header
+                if header.count(name) > 1 and name in vars(self.columns).values()
+            }
+        ):
+            raise PostsUnusable(
+                f"{self.path.name}: the columns {twice} are there twice; name each once"
+            )
         wanted = [getattr(self.columns, name) for name in self.needed if delimiter]
         contents = [self.columns.text, self.columns.image]
         lacking = [name for name in wanted if name not in header]
         if not lacking and any(name in header for name in contents):
             return
         missing = lacking or [f"{contents[0]} or {contents[1]}"]
-        text = f"{self.path.name} has no column {', '.join(map(repr, missing))}; its columns are {header}."
+        text = (
+            f"{self.path.name} has no column {', '.join(map(repr, missing))}; its columns are"
+            f" {header}."
+        )
         for other in ",\t;|" if delimiter and len(header) == 1 else "":
             if other in header[0]:
                 names = header[0].split(other)
-                raise PostsUnusable(f"{text} They look separated by {other!r}, as {names}: say --delimiter {other!r}")
-        raise PostsUnusable(f"{text} Say which column is which with --text-column, --image-column, --label-column")
+                raise PostsUnusable(
+                    f"{text} They look separated by {other!r}, as {names}: say --delimiter"
+                    f" {other!r}"
+                )
+        raise PostsUnusable(
+            f"{text} Say which column is which with --text-column, --image-column, --label-column"
+        )
 
     def _lines(self) -> Iterator[str]:
         """Yield decoded lines; \\n, \\r\\n and \\r end one."""
         with self.path.open("rb") as file:
             start = file.read(4)
-        encoding = self.encoding or next((name for bom, name in BOMS.items() if start.startswith(bom)), None)
+        encoding = self.encoding or next(
+            (name for bom, name in BOMS.items() if start.startswith(bom)), None
+        )
         self.encodings.clear()
         if encoding is not None:
             try:
@@ -188,9 +261,12 @@ class PostTable:
                         self.encodings[encoding] += 1
                         yield line if number else line.removeprefix("\ufeff")
             except (UnicodeError, LookupError) as error:
-                raise PostsUnusable(f"{self.path.name} cannot be read as {encoding}: {error}") from error
+                raise PostsUnusable(
+                    f"{self.path.name} cannot be read as {encoding}: {error}"
+                ) from error
             return
-        # latin-1 maps each byte to one character and back: line ends are found before anything is decoded
+        # latin-1 maps each byte to one character and back: line ends are found before anything is
+        # decoded
         with self.path.open(encoding="latin-1", newline=None) as file:
             for number, line in enumerate(file, 1):
                 text, name = decode(line.encode("latin-1"))
@@ -201,9 +277,11 @@ class PostTable:
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """Return a line's text and the encoding that fitted first: utf-8, gb18030, else windows-1252, with gaps if need be.
+    """Return a line's text and the encoding that fitted first: utf-8, gb18030, else windows-1252,
+    with gaps if need be.
 
-    Bytes that fit GB18030 by chance are read as that: where a table is all of one other encoding, say which.
+    Bytes that fit GB18030 by chance are read as that: where a table is all of one other encoding,
+    say which.
     """
     for encoding in ("utf-8", "gb18030"):
         try:

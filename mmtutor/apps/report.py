@@ -1,4 +1,5 @@
-"""What a training run found, as JSON: the data, the comparison with its intervals, the choice, in figures and words."""
+"""What a training run found, as JSON: the data, the comparison with its intervals, the choice, in
+figures and words."""
 
 from __future__ import annotations
 
@@ -12,20 +13,28 @@ from mmtutor.choosing.nested import SINGLES, Choice
 from mmtutor.evaluation import macro_f1
 
 NAMES = {
-    "text": "text alone", "image": "picture alone", "early": "early fusion (one head on both)",
+    "text": "text alone",
+    "image": "picture alone",
+    "early": "early fusion (one head on both)",
     "late": "late fusion (average of two opinions)",
-}  # fmt: skip
+}
 FEW = 10
 """Groups of a class below which its scores are hardly more than chance; the report says so."""
 
 
 def training_report(
-    table: Table, choice: Choice, model: SentimentModel, faults: Faults, posts: PostTable, **settings: int
+    table: Table,
+    choice: Choice,
+    model: SentimentModel,
+    faults: Faults,
+    posts: PostTable,
+    **settings: int,
 ) -> dict:
     """Return all findings for JSON. No entry holds a time or a path: equal runs, equal reports.
 
-    methods[m]: macro_f1 {"value", "interval"}, its folds, calibrated ece and log_loss. comparison: winner minus the
-    best single modality, null where a single one won. words: the findings as sentences.
+    methods[m]: macro_f1 {"value", "interval"}, its folds, calibrated ece and log_loss. comparison:
+    winner minus the best single modality, null where a single one won. words: the findings as
+    sentences.
     """
     y = table.labels.numpy()
     methods = {}
@@ -41,9 +50,14 @@ def training_report(
     if choice.winner not in SINGLES:
         c = choice.against(choice.winner, choice.best_single)
         comparison = {
-            "against": choice.best_single, "difference": c.difference, "interval": [c.low, c.high], "p": c.p,
-            "wins": c.wins, "folds": c.n, "real": bool(c.low > 0),
-        }  # fmt: skip
+            "against": choice.best_single,
+            "difference": c.difference,
+            "interval": [c.low, c.high],
+            "p": c.p,
+            "wins": c.wins,
+            "folds": c.n,
+            "real": bool(c.low > 0),
+        }
     return {
         "data": {
             "table": posts.path.name,
@@ -69,7 +83,8 @@ def training_report(
 
 
 def _per_class(table: Table, choice: Choice) -> dict:
-    """Return precision, recall and the confusion counts of the winner's answers in the first repeat."""
+    """Return precision, recall and the confusion counts of the winner's answers in the first
+    repeat."""
     y = table.labels[choice.compared].numpy()
     guess = choice.guesses[choice.winner][0].numpy()
     counts = np.zeros((len(table.classes),) * 2, int)
@@ -77,7 +92,10 @@ def _per_class(table: Table, choice: Choice) -> dict:
     found = {}
     for c, name in enumerate(table.classes):
         right, said, true = counts[c, c], counts[:, c].sum(), counts[c].sum()
-        found[name] = {"precision": float(right / said) if said else None, "recall": float(right / true)}
+        found[name] = {
+            "precision": float(right / said) if said else None,
+            "recall": float(right / true),
+        }
     return {"classes": found, "confusion": counts.tolist(), "macro_f1": macro_f1(guess, y)}
 
 
@@ -86,29 +104,45 @@ def _words(table: Table, choice: Choice, comparison: dict | None) -> list[str]:
     winner, words = choice.winner, []
     i = choice.interval(winner)
     words.append(
-        f"{NAMES[winner].capitalize()} won with macro-F1 {i:.3f} (corrected 95 % interval) in cross-validation."
+        f"{NAMES[winner].capitalize()} won with macro-F1 {i:.3f} (corrected 95 % interval) in"
+        " cross-validation."
     )
     if len(choice.methods) == 1:
         words.append(
-            "No post has both a text and a picture, so nothing was compared: this is the only way to read them."
+            "No post has both a text and a picture, so nothing was compared: this is the only way"
+            " to read them."
         )
     elif comparison is None:
         rivals = [m for m in choice.methods if m not in SINGLES]
         best = max(rivals, key=lambda m: choice.scores[m].mean())
-        words.append(f"Fusion did not help: {NAMES[best]} minus {NAMES[winner]} is {choice.against(best, winner)}.")
+        words.append(
+            f"Fusion did not help: {NAMES[best]} minus {NAMES[winner]} is"
+            f" {choice.against(best, winner)}."
+        )
     else:
         c = choice.against(winner, choice.best_single)
         verdict = (
             "The difference is real: its interval, corrected for overlapping folds, lies above 0."
             if comparison["real"]
-            else "That is no evidence of a gain: the interval, corrected for overlapping folds, holds 0. "
-            f"{NAMES[choice.best_single].capitalize()} may do as well."
+            else (
+                "That is no evidence of a gain: the interval, corrected for overlapping folds,"
+                f" holds 0. {NAMES[choice.best_single].capitalize()} may do as well."
+            )
         )
-        words += [f"It beat the best single modality, {NAMES[choice.best_single]}, by {c}.", verdict]
+        words += [
+            f"It beat the best single modality, {NAMES[choice.best_single]}, by {c}.",
+            verdict,
+        ]
     if len(choice.methods) > 1:
-        words.append("The winner is the best of several, so expect slightly less than its score on new posts.")
+        words.append(
+            "The winner is the best of several, so expect slightly less than its score on new"
+            " posts."
+        )
     y, groups = table.labels.numpy(), table.groups
     few = [name for c, name in enumerate(table.classes) if len(np.unique(groups[y == c])) < FEW]
     if few:
-        words.append(f"Of {', '.join(few)} there are fewer than {FEW} posts that are not reposts: no score says much.")
+        words.append(
+            f"Of {', '.join(few)} there are fewer than {FEW} posts that are not reposts: no score"
+            " says much."
+        )
     return words

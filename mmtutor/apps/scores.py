@@ -1,4 +1,5 @@
-"""How good are a model's answers on labelled posts? Scores with intervals over posts that are not reposts."""
+"""How good are a model's answers on labelled posts? Scores with intervals over posts that are not
+reposts."""
 
 from __future__ import annotations
 
@@ -10,14 +11,21 @@ CELLS_AT_ONCE = 4_000_000
 
 
 def bootstrap_scores(
-    guess: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int, resamples: int = 2000, seed: int = 0
+    guess: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    classes: int,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Interval]:
-    """Return macro-F1 and accuracy with 95 % percentile bootstrap intervals, redrawing whole groups.
+    """Return macro-F1 and accuracy with 95 % percentile bootstrap intervals, redrawing whole
+    groups.
 
-    guess, y: (N,) classes; groups: (N,). The same as `evaluation.bootstrap_interval` with groups, by way of counts per
-    group, which for 100,000 posts takes seconds and not an hour: a redraw is a weight per group, and both scores follow
-    from weighted sums of hits, guesses and truths per class. A class that a redraw lacks altogether is left out of its
-    mean. One group only: the interval is [nan, nan].
+    guess, y: (N,) classes; groups: (N,). The same as `evaluation.bootstrap_interval` with groups,
+    by way of counts per group, which for 100,000 posts takes seconds and not an hour: a redraw is a
+    weight per group, and both scores follow from weighted sums of hits, guesses and truths per
+    class. A class that a redraw lacks altogether is left out of its mean. One group only: the
+    interval is [nan, nan].
     """
     _, group = np.unique(groups, return_inverse=True)
     count = group.max() + 1
@@ -38,17 +46,35 @@ def bootstrap_scores(
     rng, batch, drawn = np.random.default_rng(seed), max(1, CELLS_AT_ONCE // count), []
     for start in range(0, resamples if count > 1 else 0, batch):
         drawn.append(
-            score(rng.multinomial(count, np.full(count, 1 / count), min(batch, resamples - start)).astype(float))
+            score(
+                rng.multinomial(
+                    count, np.full(count, 1 / count), min(batch, resamples - start)
+                ).astype(float)
+            )
         )
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0) if drawn else np.full((2, 2), np.nan)
+    low, high = (
+        np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+        if drawn
+        else np.full((2, 2), np.nan)
+    )
     names = ("macro_f1", "accuracy")
-    return {name: Interval(float(estimate[k]), float(low[k]), float(high[k])) for k, name in enumerate(names)}
+    return {
+        name: Interval(float(estimate[k]), float(low[k]), float(high[k]))
+        for k, name in enumerate(names)
+    }
 
 
-def figures(guess: np.ndarray, probs: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> dict:
-    """Return all scores for JSON: {"macro_f1": {"value", "interval"}, ...}; n is exact, its interval [n, n]."""
+def figures(
+    guess: np.ndarray, probs: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int
+) -> dict:
+    """Return all scores for JSON: {"macro_f1": {"value", "interval"}, ...}; n is exact, its
+    interval [n, n]."""
     scores = {
-        name: {"value": i.estimate, "interval": None if np.isnan(i.low) else [i.low, i.high], "level": i.level}
+        name: {
+            "value": i.estimate,
+            "interval": None if np.isnan(i.low) else [i.low, i.high],
+            "level": i.level,
+        }
         for name, i in bootstrap_scores(guess, y, groups, classes).items()
     }
     confusion = np.zeros((classes, classes), int)

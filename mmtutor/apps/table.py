@@ -1,4 +1,5 @@
-"""The training table: features of all posts as memory maps, labels, and groups that a split must not cut."""
+"""The training table: features of all posts as memory maps, labels, and groups that a split must
+not cut."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ MOST_CLASSES = 100
 
 @dataclass(frozen=True)
 class Table:
-    """N posts. features[m]: (N_m, D) of those that have m, memory-mapped; position[m]: (N,) their row there, -1: none.
+    """N posts. features[m]: (N_m, D) of those that have m, memory-mapped; position[m]: (N,) their
+    row there, -1: none.
 
     labels: (N,) int64 into classes; groups: (N,) int64.
     """
@@ -44,12 +46,18 @@ class Table:
         return torch.stack([self.position[m] >= 0 for m in modalities]).all(0)
 
     def samples(self, rows: Tensor, modalities: Iterable[str]) -> Samples:
-        """Return the posts `rows` (positions), all of which have `modalities`. A stretch of a map is not copied."""
-        return Samples({m: _rows(self.features[m], self.position[m][rows]) for m in modalities}, self.labels[rows])
+        """Return the posts `rows` (positions), all of which have `modalities`. A stretch of a map
+        is not copied."""
+        return Samples(
+            {m: _rows(self.features[m], self.position[m][rows]) for m in modalities},
+            self.labels[rows],
+        )
 
 
 def _rows(features: Tensor, wanted: Tensor) -> Tensor:
-    if len(wanted) and torch.equal(wanted, torch.arange(int(wanted[0]), int(wanted[0]) + len(wanted))):
+    if len(wanted) and torch.equal(
+        wanted, torch.arange(int(wanted[0]), int(wanted[0]) + len(wanted))
+    ):
         return features[int(wanted[0]) : int(wanted[0]) + len(wanted)]
     return features[wanted]
 
@@ -63,7 +71,8 @@ class _Numbers(dict):
 
 
 class Grouping:
-    """Which posts belong together: those of one given group; of the others, those of the same words or picture file."""
+    """Which posts belong together: those of one given group; of the others, those of the same words
+    or picture file."""
 
     def __init__(self) -> None:
         """Start without posts."""
@@ -86,24 +95,34 @@ class Grouping:
         return np.where(known >= 0, known, _joined(len(known), self._links) + len(self._names))
 
 
-def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True) -> Table:
-    """Encode all posts and return them as a table; what is faulty is added to `faults` and left out.
+def read_table(
+    posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True
+) -> Table:
+    """Encode all posts and return them as a table; what is faulty is added to `faults` and left
+    out.
 
-    Posts with both come first, then those with a text only, then the rest; else the order is the table's.
-    Only hashes, labels and groups of the posts stay in memory. What was encoded before an interruption is found in the
-    cache. Groups: those of the group column, where the table has one; else posts with the same words (links, mentions
-    and all but letters aside) or the same picture file are one group, so that a repost never stands on both sides.
-    Under several processes each encodes its share, then all read the cache.
-    Raises PostsUnusable where no post is left, or labels are of one class or of more than MOST_CLASSES.
+    Posts with both come first, then those with a text only, then the rest; else the order is the
+    table's. Only hashes, labels and groups of the posts stay in memory. What was encoded before an
+    interruption is found in the cache. Groups: those of the group column, where the table has one;
+    else posts with the same words (links, mentions and all but letters aside) or the same picture
+    file are one group, so that a repost never stands on both sides. Under several processes each
+    encodes its share, then all read the cache.
+    Raises PostsUnusable where no post is left, or labels are of one class or of more than
+    MOST_CLASSES.
     """
     _share_encoding(posts, encoder)
     labels, grouping = _Numbers(), Grouping()
     y: list[int] = []
     keys = {m: bytearray() for m in MODALITIES}
     has: dict[str, list[bool]] = {m: [] for m in MODALITIES}
-    for chunk in encoder.chunks(_labelled(posts), posts.columns.image, "features" if progress else ""):
+    for chunk in encoder.chunks(
+        _labelled(posts), posts.columns.image, "features" if progress else ""
+    ):
         _note(chunk.outcome, faults)
-        at = {m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True)) for m in MODALITIES}
+        at = {
+            m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True))
+            for m in MODALITIES
+        }
         for k, post in enumerate(chunk.kept):
             y.append(labels[post.label])
             grouping.add(post, chunk.keys["image"][at["image"][k]] if k in at["image"] else None)
@@ -114,18 +133,24 @@ def read_table(posts: PostTable, encoder: PostEncoder, faults: Faults, progress:
     classes = _classes(labels, len(y), faults, posts)
     number = np.array([classes.index(name) for name in labels])
     there = {m: np.array(has[m]) for m in MODALITIES}
-    # posts with both first, then those with a text only: each head then learns from one stretch of a map, uncopied
-    order = np.argsort(np.where(there["text"] & there["image"], 0, 2 - there["text"]), kind="stable")
+    # posts with both first, then those with a text only: each head then learns from one stretch of
+    # a map, uncopied
+    order = np.argsort(
+        np.where(there["text"] & there["image"], 0, 2 - there["text"]), kind="stable"
+    )
     features, position = {}, {}
     for m in MODALITIES:
         old, here = np.cumsum(there[m])[order] - 1, there[m][order]
         features[m] = encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")[old[here]])
         position[m] = torch.from_numpy(np.where(here, np.cumsum(here) - 1, -1))
-    return Table(features, position, torch.from_numpy(number[y][order]), grouping.numbers()[order], classes)
+    return Table(
+        features, position, torch.from_numpy(number[y][order]), grouping.numbers()[order], classes
+    )
 
 
 def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
-    """Under several processes: encode every n-th chunk here, the others elsewhere; wait until all are cached."""
+    """Under several processes: encode every n-th chunk here, the others elsewhere; wait until all
+    are cached."""
     from accelerate import PartialState
 
     state = PartialState()  # of the processes that `device.make_accelerator` has found
@@ -148,7 +173,9 @@ def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
 def _labelled(posts: PostTable) -> Iterable[Post | Problem]:
     for post in posts:
         if isinstance(post, Post) and post.label is None:
-            yield Problem(post.row, posts.columns.label, "missing label", "the label is empty or NaN")
+            yield Problem(
+                post.row, posts.columns.label, "missing label", "the label is empty or NaN"
+            )
         else:
             yield post
 
@@ -163,13 +190,18 @@ def _classes(labels: dict[str, int], n: int, faults: Faults, posts: PostTable) -
     """Return the class names in order: by value where all are numbers, else by name."""
     where = f"{posts.path.name}, column {posts.columns.label!r}"
     if not n:
-        raise PostsUnusable(f"{posts.path.name} holds no usable post.\n{faults.summary() or 'It has no rows.'}")
+        raise PostsUnusable(
+            f"{posts.path.name} holds no usable post.\n{faults.summary() or 'It has no rows.'}"
+        )
     if len(labels) == 1:
-        raise PostsUnusable(f"{where}: all {n} usable posts are {next(iter(labels))!r}: nothing to tell apart")
+        raise PostsUnusable(
+            f"{where}: all {n} usable posts are {next(iter(labels))!r}: nothing to tell apart"
+        )
     if len(labels) > MOST_CLASSES:
         shown = ", ".join(map(repr, list(labels)[:3]))
         raise PostsUnusable(
-            f"{where}: {len(labels)} different labels ({shown}, …), at most {MOST_CLASSES}: is it the one?"
+            f"{where}: {len(labels)} different labels ({shown}, …), at most {MOST_CLASSES}: is it"
+            " the one?"
         )
     try:
         return tuple(sorted(labels, key=float))
@@ -178,10 +210,13 @@ def _classes(labels: dict[str, int], n: int, faults: Faults, posts: PostTable) -
 
 
 def _joined(n: int, links: list[tuple[int, int]]) -> np.ndarray:
-    """Return the group of each of n posts, where posts linked to the same number, directly or in turn, are one."""
+    """Return the group of each of n posts, where posts linked to the same number, directly or in
+    turn, are one."""
     if not links:
         return np.arange(n)
     post, thing = np.array(links).T
     size = n + int(thing.max()) + 1
-    _, group = connected_components(coo_array((np.ones(len(post)), (post, n + thing)), (size, size)), directed=False)
+    _, group = connected_components(
+        coo_array((np.ones(len(post)), (post, n + thing)), (size, size)), directed=False
+    )
     return group[:n].astype(np.int64)

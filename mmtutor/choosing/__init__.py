@@ -1,1 +1,2 @@
-"""Which modality, which level? Heads trained to their optimum, and nested, grouped selection among them."""
+"""Which modality, which level? Heads trained to their optimum, and nested, grouped selection among
+them."""

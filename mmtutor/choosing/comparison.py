@@ -1,7 +1,8 @@
-"""Every level of fusion on one split, under equal tuning: what chapter 6 compares, and its stored results hold.
+"""Every level of fusion on one split, under equal tuning: what chapter 6 compares, and its stored
+results hold.
 
-`opinions_of` trains the single modalities, the joint models and the decision rules over the singles, and returns what
-each says about the test samples. Nothing here looks at the test labels.
+`opinions_of` trains the single modalities, the joint models and the decision rules over the
+singles, and returns what each says about the test samples. Nothing here looks at the test labels.
 """
 
 from __future__ import annotations
@@ -51,14 +52,18 @@ class Split:
         return Split(*(part.only(modalities) for part in (self.train, self.validation, self.test)))
 
     def standardised(self) -> Split:
-        """Return the split with each feature's mean 0 and standard deviation 1, both measured on `train` where present.
+        """Return the split with each feature's mean 0 and standard deviation 1, both measured on
+        `train` where present.
 
         Raises ValueError, naming the modality, where fewer than two training samples have it.
         """
         there = self.train.present or {}
         known = {m: x[there[m]] if m in there else x for m, x in self.train.features.items()}
         if few := [m for m, x in known.items() if len(x) < 2]:
-            raise ValueError(f"fewer than two training samples have {few}: no mean and deviation to standardise with")
+            raise ValueError(
+                f"fewer than two training samples have {few}: no mean and deviation to standardise"
+                " with"
+            )
         shift = {m: x.mean(0) for m, x in known.items()}
         scale = {m: x.std(0).clamp(min=1e-6) for m, x in known.items()}
 
@@ -73,19 +78,31 @@ def joint_models() -> dict[str, Builder]:
     """Name → builder of each model that sees all modalities at once; vectors in, logits out."""
     return {
         "concat linear": lambda dims, classes: FusionClassifier(ConcatFusion(dims), classes),
-        "concat MLP": lambda dims, classes: FusionClassifier(ConcatFusion(dims), classes, hidden=64),
+        "concat MLP": lambda dims, classes: FusionClassifier(
+            ConcatFusion(dims), classes, hidden=64
+        ),
         "gated": lambda dims, classes: FusionClassifier(GatedFusion(dims, 32), classes),
         "tensor": lambda dims, classes: FusionClassifier(_encoded(dims, 8, TensorFusion), classes),
         "low-rank": lambda dims, classes: FusionClassifier(LowRankFusion(dims, 32, 4), classes),
-        "FiLM": lambda dims, classes: FusionClassifier(FilmFusion(dims, 32, list(dims)[-1]), classes),
+        "FiLM": lambda dims, classes: FusionClassifier(
+            FilmFusion(dims, 32, list(dims)[-1]), classes
+        ),
         "encoders + head": lambda dims, classes: FusionClassifier(
-            EncoderFusion({m: nn.Sequential(nn.Linear(d, 32), nn.ReLU()) for m, d in dims.items()},
-                          ConcatFusion(dict.fromkeys(dims, 32))), classes, hidden=32),
+            EncoderFusion(
+                {m: nn.Sequential(nn.Linear(d, 32), nn.ReLU()) for m, d in dims.items()},
+                ConcatFusion(dict.fromkeys(dims, 32)),
+            ),
+            classes,
+            hidden=32,
+        ),
         "cross-attention": lambda dims, classes: FusionClassifier(
-            _tokens(dims, lambda d: CrossAttentionFusion(d, 16, heads=2, layers=1)), classes),
+            _tokens(dims, lambda d: CrossAttentionFusion(d, 16, heads=2, layers=1)), classes
+        ),
         "bottleneck": lambda dims, classes: FusionClassifier(
-            _tokens(dims, lambda d: BottleneckFusion(d, 16, bottlenecks=2, heads=2, layers=2)), classes),
-    }  # fmt: skip
+            _tokens(dims, lambda d: BottleneckFusion(d, 16, bottlenecks=2, heads=2, layers=2)),
+            classes,
+        ),
+    }
 
 
 def single_models() -> dict[str, Builder]:
@@ -105,9 +122,11 @@ def tuned(
     class_weights: str | None = None,
     augment: Augment | None = None,
 ) -> nn.Module:
-    """Train each builder's model with each weight decay; return the one with the lowest validation loss.
+    """Train each builder's model with each weight decay; return the one with the lowest validation
+    loss.
 
-    Each keeps the weights of its best epoch. About `steps` steps of AdamW with batches of 128; seed: start and order.
+    Each keeps the weights of its best epoch. About `steps` steps of AdamW with batches of 128;
+    seed: start and order.
     class_weights, augment: as `training.fit`.
     """
     dims = {m: x.shape[-1] for m, x in split.train.features.items()}
@@ -117,22 +136,38 @@ def tuned(
         for decay in decays:
             torch.manual_seed(seed)
             model = build(dims, classes)
-            history = fit(model, split.train, split.validation, epochs=epochs, lr=lr, weight_decay=decay,
-                          batch_size=128, class_weights=class_weights, augment=augment, seed=seed, device="cpu",
-                          patience=max(10, epochs // 4))  # fmt: skip
+            history = fit(
+                model,
+                split.train,
+                split.validation,
+                epochs=epochs,
+                lr=lr,
+                weight_decay=decay,
+                batch_size=128,
+                class_weights=class_weights,
+                augment=augment,
+                seed=seed,
+                device="cpu",
+                patience=max(10, epochs // 4),
+            )
             if min(history.validation_loss) < lowest:
                 best, lowest = model, min(history.validation_loss)
     return best
 
 
-def calibrated_single(split: Split, modality: str, classes: int, **training: object) -> Callable[[Samples], Tensor]:
+def calibrated_single(
+    split: Split, modality: str, classes: int, **training: object
+) -> Callable[[Samples], Tensor]:
     """Return what answers for one modality alone: samples → probabilities (N, classes).
 
-    A linear or a hidden-layer model, tuned as `tuned` does (`training`: its options) on the samples of train and
-    validation that have the modality; its logits divided by the temperature that fits the validation part.
+    A linear or a hidden-layer model, tuned as `tuned` does (`training`: its options) on the samples
+    of train and validation that have the modality; its logits divided by the temperature that fits
+    the validation part.
     """
     part = split.only([modality])
-    train, validation = (p if p.present is None else p[p.present[modality]] for p in (part.train, part.validation))
+    train, validation = (
+        p if p.present is None else p[p.present[modality]] for p in (part.train, part.validation)
+    )
     model = tuned(single_models(), Split(train, validation, part.test), classes, **training)
     temperature = temperature_scale(predict(model, validation), validation.labels)
     return lambda samples: apply_temperature(predict(model, samples.only([modality])), temperature)
@@ -149,38 +184,61 @@ def opinions_of(
 ) -> dict[str, Tensor]:
     """Return method → probabilities (n_test, classes) for singles, joint models and decision rules.
 
-    methods: which joint models, None for all. Singles are tuned over a linear and a hidden-layer model; "best single"
-    is the one with the lowest validation loss. Rules combine the singles' opinions, calibrated by a temperature on the
-    validation part, where weights, reliabilities and stacking are learnt too.
+    methods: which joint models, None for all. Singles are tuned over a linear and a hidden-layer
+    model; "best single" is the one with the lowest validation loss. Rules combine the singles'
+    opinions, calibrated by a temperature on the validation part, where weights, reliabilities and
+    stacking are learnt too.
     """
     said, held_out = {}, {}
     for modality in split.train.features:
-        speak = calibrated_single(split, modality, classes, seed=seed, class_weights=class_weights, **training)
+        speak = calibrated_single(
+            split, modality, classes, seed=seed, class_weights=class_weights, **training
+        )
         held_out[modality], said[f"{modality} alone"] = speak(split.validation), speak(split.test)
     y = split.validation.labels
     best = min(held_out, key=lambda m: log_loss(held_out[m], y))
     answers = {BEST_SINGLE: said[f"{best} alone"], **said}
     for name in joint_models() if methods is None else methods:
-        model = tuned({name: joint_models()[name]}, split, classes, seed=seed, class_weights=class_weights, **training)
+        model = tuned(
+            {name: joint_models()[name]},
+            split,
+            classes,
+            seed=seed,
+            class_weights=class_weights,
+            **training,
+        )
         answers[name] = predict(model, split.test).softmax(1)
-    return answers | decisions({m: said[f"{m} alone"] for m in held_out}, held_out, y, class_weights)
+    return answers | decisions(
+        {m: said[f"{m} alone"] for m in held_out}, held_out, y, class_weights
+    )
 
 
 def decisions(
-    probs: dict[str, Tensor], held_out: dict[str, Tensor], y: Tensor, class_weights: str | None = None
+    probs: dict[str, Tensor],
+    held_out: dict[str, Tensor],
+    y: Tensor,
+    class_weights: str | None = None,
 ) -> dict[str, Tensor]:
-    """Return rule → probabilities for the test opinions `probs`; what a rule must know is learnt from `held_out`, y.
+    """Return rule → probabilities for the test opinions `probs`; what a rule must know is learnt
+    from `held_out`, y.
 
-    Reliability of a modality: the share of validation samples that it gets right, rescaled so that chance is 0; it is
-    the weight in the vote, the reliability of Dempster–Shafer, and the density of the fuzzy integrals. The product
-    assumes equally frequent classes, as models trained with balanced class weights do. class_weights: for stacking.
+    Reliability of a modality: the share of validation samples that it gets right, rescaled so that
+    chance is 0; it is the weight in the vote, the reliability of Dempster–Shafer, and the density
+    of the fuzzy integrals. The product assumes equally frequent classes, as models trained with
+    balanced class weights do. class_weights: for stacking.
     """
     classes = next(iter(probs.values())).shape[1]
-    trust = {m: (accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes) for m, p in held_out.items()}
-    trust = {m: min(max(t, 0.01), 0.99) for m, t in trust.items()}  # all at chance: alike, not undefined
+    trust = {
+        m: (accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes) for m, p in held_out.items()
+    }
+    trust = {
+        m: min(max(t, 0.01), 0.99) for m, t in trust.items()
+    }  # all at chance: alike, not undefined
     measure = decision.lambda_measure(trust)
     linear = LogisticRegression(max_iter=1000, class_weight=class_weights)
-    forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=0, class_weight=class_weights)
+    forest = RandomForestClassifier(
+        100, min_samples_leaf=5, random_state=0, class_weight=class_weights
+    )
     return {
         "average": decision.average(probs),
         "weighted vote": decision.weighted_vote(probs, trust),
@@ -195,12 +253,23 @@ def decisions(
     }
 
 
-def _encoded(dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], nn.Module]) -> EncoderFusion:
-    """Project each modality to `width` first: a tensor of raw features would have thousands of entries too many."""
-    return EncoderFusion({m: nn.Linear(d, width) for m, d in dims.items()}, fusion(dict.fromkeys(dims, width)))
+def _encoded(
+    dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], nn.Module]
+) -> EncoderFusion:
+    """Project each modality to `width` first: a tensor of raw features would have thousands of
+    entries too many."""
+    return EncoderFusion(
+        {m: nn.Linear(d, width) for m, d in dims.items()}, fusion(dict.fromkeys(dims, width))
+    )
 
 
-def _tokens(dims: dict[str, int], fusion: Callable[[dict[str, int]], nn.Module], count: int = 4) -> EncoderFusion:
-    """Cut each modality's projection into `count` steps of width 16, so that attention has something to choose from."""
-    encoders = {m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16))) for m, d in dims.items()}
+def _tokens(
+    dims: dict[str, int], fusion: Callable[[dict[str, int]], nn.Module], count: int = 4
+) -> EncoderFusion:
+    """Cut each modality's projection into `count` steps of width 16, so that attention has
+    something to choose from."""
+    encoders = {
+        m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16)))
+        for m, d in dims.items()
+    }
     return EncoderFusion(encoders, fusion(dict.fromkeys(dims, 16)))

@@ -1,4 +1,5 @@
-"""The small models behind the encoders: one linear head per way of reading a post, and opinions made comparable."""
+"""The small models behind the encoders: one linear head per way of reading a post, and opinions
+made comparable."""
 
 from __future__ import annotations
 
@@ -14,16 +15,19 @@ from mmtutor.fusion import EncoderFusion, SumFusion
 from mmtutor.types import Samples
 
 HEADS = {"text": ("text",), "image": ("image",), "early": ("text", "image")}
-"""Head → the modalities that it reads. Late fusion needs none of its own: it averages the first two."""
+"""Head → the modalities that it reads. Late fusion needs none of its own: it averages the first
+two."""
 STRENGTHS = (0.5, 1.5, 5.0, 15.0)
 """Regularisation to choose from, as the inverse of scikit-learn's C: l2 = strength / N."""
 
 
 class Centred(nn.Module):
-    """x → (x - mean) / scale, with one scale for all features of a modality, so that the mean of ‖x‖² is 1.
+    """x → (x - mean) / scale, with one scale for all features of a modality, so that the mean of
+    ‖x‖² is 1.
 
-    One scale keeps the features' own proportions, in which frozen encoders put what they find important first; to give
-    each feature the same variance was measured to be worse. x: (B, D) → (B, D); D = 1 or more.
+    One scale keeps the features' own proportions, in which frozen encoders put what they find
+    important first; to give each feature the same variance was measured to be worse. x: (B, D) →
+    (B, D); D = 1 or more.
     """
 
     def __init__(self, dim: int) -> None:
@@ -41,7 +45,9 @@ class Centred(nn.Module):
             squares += float(part.square().sum())
         mean = total / len(x)
         self.mean = mean.float()
-        self.scale = torch.tensor(max(squares / len(x) - float(mean.square().sum()), 1e-12)).sqrt().float()
+        self.scale = (
+            torch.tensor(max(squares / len(x) - float(mean.square().sum()), 1e-12)).sqrt().float()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled features."""
@@ -68,7 +74,8 @@ def fit_head(
     start: EncoderFusion | None = None,
     class_weights: str | None = "balanced",
 ) -> EncoderFusion:
-    """Train one head to the optimum of its loss: l2 = strength / N, class weights as `training.fit`.
+    """Train one head to the optimum of its loss: l2 = strength / N, class weights as
+    `training.fit`.
 
     start: a head to begin near, which saves time and changes nothing else.
     """
@@ -78,16 +85,25 @@ def fit_head(
         head.fusion.load_state_dict(start.fusion.state_dict())
     for m, x in train.features.items():
         head.encoders[m].measure(x)
-    fit_optimum(head, train, l2=strength / len(train), class_weights=class_weights, device=device, tolerance=1e-4)
+    fit_optimum(
+        head,
+        train,
+        l2=strength / len(train),
+        class_weights=class_weights,
+        device=device,
+        tolerance=1e-4,
+    )
     return head
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Balanced opinions q → probabilities softmax(ln q / temperature + offsets), as frequent as the classes are.
+    """Balanced opinions q → probabilities softmax(ln q / temperature + offsets), as frequent as the
+    classes are.
 
-    Heads are trained as if all classes were equally frequent, so their opinions say which class a post speaks for
-    beyond its frequency; offsets (C,) bring the frequencies back, the temperature the right degree of confidence.
+    Heads are trained as if all classes were equally frequent, so their opinions say which class a
+    post speaks for beyond its frequency; offsets (C,) bring the frequencies back, the temperature
+    the right degree of confidence.
     """
 
     temperature: float
@@ -102,9 +118,9 @@ class Calibration:
 def calibrate(opinions: Tensor, y: Tensor) -> Calibration:
     """Fit temperature and offsets on opinions (N, C) of posts that the heads were not trained on.
 
-    Bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, ICML 2020, arXiv 1901.06852): minimises
-    Σ -ln p(y) + ½ (ln T)² + ½ ‖offsets - ln frequency‖². The last two terms count as little as one post and keep few
-    posts from saying anything extreme.
+    Bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, ICML 2020, arXiv
+    1901.06852): minimises Σ -ln p(y) + ½ (ln T)² + ½ ‖offsets - ln frequency‖². The last two terms
+    count as little as one post and keep few posts from saying anything extreme.
     """
     z = opinions.double().clamp(min=1e-12).log().numpy()
     truth, classes = y.numpy(), z.shape[1]
@@ -121,6 +137,10 @@ def calibrate(opinions: Tensor, y: Tensor) -> Calibration:
         return value, np.r_[-(error * z).sum() * np.exp(-log_t) + log_t, error.sum(0) + shift]
 
     found = minimize(
-        loss, np.r_[0.0, np.log(frequency)], jac=True, method="L-BFGS-B", bounds=[(-4, 4), *[(None, None)] * classes]
+        loss,
+        np.r_[0.0, np.log(frequency)],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-4, 4), *[(None, None)] * classes],
     )
     return Calibration(float(np.exp(found.x[0])), tuple(float(o) for o in found.x[1:]))

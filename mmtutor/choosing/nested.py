@@ -1,4 +1,5 @@
-"""Which way of reading posts is best, by how much, and is that real? Nested, grouped, repeated cross-validation."""
+"""Which way of reading posts is best, by how much, and is that real? Nested, grouped, repeated
+cross-validation."""
 
 from __future__ import annotations
 
@@ -29,16 +30,20 @@ from mmtutor.training import predict
 METHODS = ("text", "image", "early", "late")
 SINGLES = ("text", "image")
 MOST = 5000
-"""Posts that choosing looks at: the interval of a difference is then about 0.01 wide, and memory and time stay flat."""
+"""Posts that choosing looks at: the interval of a difference is then about 0.01 wide, and memory
+and time stay flat."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation found. methods: those that could be tried; scores[method]: (folds,) macro-F1.
+    """What cross-validation found. methods: those that could be tried; scores[method]: (folds,)
+    macro-F1.
 
-    strengths[head]: regularisation for the final heads; calibrations[method]: fitted on answers about posts not trained
-    on. quality[method]: ECE and log loss of calibrated answers, each fold calibrated on the others.
-    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared posts, whose positions are `compared`;
+    strengths[head]: regularisation for the final heads; calibrations[method]: fitted on answers
+    about posts not trained on. quality[method]: ECE and log loss of calibrated answers, each fold
+    calibrated on the others.
+    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared posts, whose positions
+    are `compared`;
     guesses[method]: (repeats, N_c) the labels taken from them.
     """
 
@@ -69,7 +74,9 @@ class Choice:
 
     def against(self, method: str, other: str) -> Comparison:
         """Return the corrected paired comparison of two methods over the folds."""
-        return paired_comparison(self.scores[method], self.scores[other], n_train=self.n_train, n_test=self.n_test)
+        return paired_comparison(
+            self.scores[method], self.scores[other], n_train=self.n_train, n_test=self.n_test
+        )
 
 
 def late(opinions: dict[str, Tensor]) -> Tensor:
@@ -88,60 +95,98 @@ def choose(
     device: str | None = None,
     progress: bool = True,
 ) -> Choice:
-    """Compare text, image, early and late fusion on the posts that have both; return scores, strengths, calibrations.
+    """Compare text, image, early and late fusion on the posts that have both; return scores,
+    strengths, calibrations.
 
-    In each fold the strength of each head is chosen on a quarter of its training groups, then the head is trained on
-    all of them: no score comes from a post that anything was fitted or chosen on. Singles learn from every post that
-    has their modality. Where no post has both, the one modality that there is (or the commoner) is scored alone.
+    In each fold the strength of each head is chosen on a quarter of its training groups, then the
+    head is trained on all of them: no score comes from a post that anything was fitted or chosen
+    on. Singles learn from every post that has their modality. Where no post has both, the one
+    modality that there is (or the commoner) is scored alone.
     decision: how the scored labels are taken, see `model.SentimentModel`.
-    Of more than `most` posts, whole groups drawn at random take part, which is enough to choose; more than `most` only
-    where a rare class would else not fill the folds.
+    Of more than `most` posts, whole groups drawn at random take part, which is enough to choose;
+    more than `most` only where a rare class would else not fill the folds.
     Raises PostsUnusable where a class has too few groups for the folds, naming it.
     """
     kept = _sample(table, most, splits, seed)
     methods, rows = _field(table, kept)
     _check_enough(table, rows, splits)
     try:
-        plan = list(folds(table.labels[rows], table.groups[rows], splits=splits, repeats=repeats, seed=seed))
+        plan = list(
+            folds(table.labels[rows], table.groups[rows], splits=splits, repeats=repeats, seed=seed)
+        )
     except ValueError as error:
-        raise PostsUnusable(f"the {len(rows)} posts cannot be cut into {splits} folds: {error}") from error
+        raise PostsUnusable(
+            f"the {len(rows)} posts cannot be cut into {splits} folds: {error}"
+        ) from error
     answers = {m: torch.full((repeats, len(rows), len(table.classes)), torch.nan) for m in methods}
     chosen: list[dict[str, float]] = []
-    for number, (_, test) in enumerate(tqdm(plan, "choosing", unit="fold", disable=None if progress else True)):
+    for number, (_, test) in enumerate(
+        tqdm(plan, "choosing", unit="fold", disable=None if progress else True)
+    ):
         elsewhere = kept & ~torch.from_numpy(np.isin(table.groups, table.groups[rows[test]]))
-        said, strengths = answers_about(table, elsewhere, rows[test], methods, seed + number, device)
+        said, strengths = answers_about(
+            table, elsewhere, rows[test], methods, seed + number, device
+        )
         chosen.append(strengths)
         for m in methods:
             answers[m][number // splits, test] = said[m]
     y = table.labels[rows]
     tests = [test for _, test in plan]
-    calibrated = {m: torch.stack([_calibrated(a[r], y, tests[r * splits :][:splits]) for r in range(repeats)])
-                  for m, a in answers.items()}  # fmt: skip
-    guesses = {m: a.argmax(2) for m, a in (answers if decision == "balanced" else calibrated).items()}
-    scores = {m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)]) for m, g in guesses.items()}
+    calibrated = {
+        m: torch.stack([_calibrated(a[r], y, tests[r * splits :][:splits]) for r in range(repeats)])
+        for m, a in answers.items()
+    }
+    guesses = {
+        m: a.argmax(2) for m, a in (answers if decision == "balanced" else calibrated).items()
+    }
+    scores = {
+        m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)])
+        for m, g in guesses.items()
+    }
     return Choice(
-        methods, scores, float(np.mean([len(a) for a, _ in plan])), float(np.mean([len(b) for _, b in plan])),
+        methods,
+        scores,
+        float(np.mean([len(a) for a, _ in plan])),
+        float(np.mean([len(b) for _, b in plan])),
         {h: float(np.exp(np.median(np.log([c[h] for c in chosen])))) for h in chosen[0]},
         {m: calibrate(a.flatten(0, 1), y.repeat(repeats)) for m, a in answers.items()},
-        {m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)} for m, p in calibrated.items()},
-        answers, guesses, rows,
-    )  # fmt: skip
+        {
+            m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)}
+            for m, p in calibrated.items()
+        },
+        answers,
+        guesses,
+        rows,
+    )
 
 
 def answers_about(
-    table: Table, learnt: Tensor, test: Tensor, methods: tuple[str, ...], seed: int = 0, device: str | None = None
+    table: Table,
+    learnt: Tensor,
+    test: Tensor,
+    methods: tuple[str, ...],
+    seed: int = 0,
+    device: str | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return method → balanced opinions (n_test, C) about the posts `test`, and head → the strength that it chose.
+    """Return method → balanced opinions (n_test, C) about the posts `test`, and head → the strength
+    that it chose.
 
-    learnt: (N,) bool, the posts to learn and to choose from; test: positions of posts that have what methods read.
+    learnt: (N,) bool, the posts to learn and to choose from; test: positions of posts that have
+    what methods read.
     """
     said, strengths = {}, {}
     for head in (h for h in HEADS if h in methods or ("late" in methods and h in SINGLES)):
         rows = (learnt & table.having(HEADS[head])).nonzero().flatten()
-        if lost := [name for c, name in enumerate(table.classes) if not (table.labels[rows] == c).any()]:
-            raise PostsUnusable(f"a fold holds all posts of {lost}: label more of them, or say another --seed")
+        if lost := [
+            name for c, name in enumerate(table.classes) if not (table.labels[rows] == c).any()
+        ]:
+            raise PostsUnusable(
+                f"a fold holds all posts of {lost}: label more of them, or say another --seed"
+            )
         strengths[head], start = _strength(table, rows, head, seed, device)
-        model = fit_head(table.samples(rows, HEADS[head]), len(table.classes), strengths[head], device, start)
+        model = fit_head(
+            table.samples(rows, HEADS[head]), len(table.classes), strengths[head], device, start
+        )
         said[head] = predict(model, table.samples(test, HEADS[head])).softmax(1)
     if "late" in methods:
         said["late"] = late(said)
@@ -149,9 +194,11 @@ def answers_about(
 
 
 def _sample(table: Table, most: int, splits: int, seed: int) -> Tensor:
-    """Return which posts take part in choosing, (N,) bool: all, or whole groups at random until there are `most`.
+    """Return which posts take part in choosing, (N,) bool: all, or whole groups at random until
+    there are `most`.
 
-    The drawing goes on until each class that has as many groups to be compared stands in `splits` of them.
+    The drawing goes on until each class that has as many groups to be compared stands in `splits`
+    of them.
     """
     if len(table) <= most:
         return torch.ones(len(table), dtype=torch.bool)
@@ -181,13 +228,17 @@ def _check_enough(table: Table, rows: Tensor, splits: int) -> None:
     found = {name: len(np.unique(groups[y == c])) for c, name in enumerate(table.classes)}
     if few := {name: n for name, n in found.items() if n < splits}:
         raise PostsUnusable(
-            f"{len(rows)} posts are too few to choose and to judge on: of {few} (class: groups of posts that are not "
-            f"reposts of each other) at least {splits} are needed, one for each fold. Label more, or say fewer --folds"
+            f"{len(rows)} posts are too few to choose and to judge on: of {few} (class: groups of"
+            f" posts that are not reposts of each other) at least {splits} are needed, one for each"
+            " fold. Label more, or say fewer --folds"
         )
 
 
-def _strength(table: Table, learnt: Tensor, head: str, seed: int, device: str | None) -> tuple[float, object]:
-    """Return the strength with the lowest balanced loss on a held-out quarter of the groups, and the head it gave."""
+def _strength(
+    table: Table, learnt: Tensor, head: str, seed: int, device: str | None
+) -> tuple[float, object]:
+    """Return the strength with the lowest balanced loss on a held-out quarter of the groups, and
+    the head it gave."""
     y, groups = table.labels[learnt].numpy(), table.groups[learnt.numpy()]
     try:
         rest, part = grouped_split(y, groups, fraction=0.25, seed=seed)
@@ -197,11 +248,20 @@ def _strength(table: Table, learnt: Tensor, head: str, seed: int, device: str | 
     if len(np.unique(y[rest])) < classes:
         return STRENGTHS[-1], None
     inner, outer = (table.samples(learnt[torch.from_numpy(k)], HEADS[head]) for k in (rest, part))
-    weight = torch.bincount(outer.labels, minlength=classes).clamp(min=1).float().reciprocal()[outer.labels]
+    weight = (
+        torch.bincount(outer.labels, minlength=classes)
+        .clamp(min=1)
+        .float()
+        .reciprocal()[outer.labels]
+    )
     best, lowest, model, kept = STRENGTHS[-1], np.inf, None, None
-    for strength in sorted(STRENGTHS, reverse=True):  # from strong to weak: each a good start for the next
+    for strength in sorted(
+        STRENGTHS, reverse=True
+    ):  # from strong to weak: each a good start for the next
         model = fit_head(inner, classes, strength, device, model)
-        loss = -(predict(model, outer).log_softmax(1)[range(len(outer)), outer.labels] * weight).sum()
+        loss = -(
+            predict(model, outer).log_softmax(1)[range(len(outer)), outer.labels] * weight
+        ).sum()
         if float(loss) < lowest:
             best, lowest, kept = strength, float(loss), model
     return best, kept

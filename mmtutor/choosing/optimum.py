@@ -1,6 +1,8 @@
-"""fit_optimum: a convex model trained to its one optimum, so that nothing is left to steps, rates and random starts.
+"""fit_optimum: a convex model trained to its one optimum, so that nothing is left to steps, rates
+and random starts.
 
-For linear heads on frozen features. The same on CPU, GPU and several processes, through Accelerate as `training.fit`.
+For linear heads on frozen features. The same on CPU, GPU and several processes, through Accelerate
+as `training.fit`.
 """
 
 from __future__ import annotations
@@ -30,18 +32,24 @@ def fit_optimum(
     iterations: int = 200,
     tolerance: float = 1e-5,
 ) -> float:
-    """Minimise (1/N) Σ_i w_{y_i} · CE(model(x_i), y_i) + l2/2 · Σ ‖W‖² over the weights; return the value reached.
+    """Minimise (1/N) Σ_i w_{y_i} · CE(model(x_i), y_i) + l2/2 · Σ ‖W‖² over the weights; return the
+    value reached.
 
-    model: logits (B, C) that are linear in its parameters, else the optimum is a local one and the start matters; it is
-    trained from the parameters it has, in place, by full-batch L-BFGS, in eval mode. Biases (one-dimensional
-    parameters) are not penalised. With one linear layer this is scikit-learn's LogisticRegression with C = 1/(N · l2).
-    train: int64 labels; memory-mapped features are read in pieces of ROWS and never copied. l2 > 0: without it
-    separable classes have no optimum. class_weights: as `training.fit`. tolerance: largest gradient entry at the end.
-    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output; FloatingPointError for a loss that
-    is not finite. Nocedal & Wright, Numerical Optimization, 2006, ch. 7.
+    model: logits (B, C) that are linear in its parameters, else the optimum is a local one and the
+    start matters; it is trained from the parameters it has, in place, by full-batch L-BFGS, in eval
+    mode. Biases (one-dimensional parameters) are not penalised. With one linear layer this is
+    scikit-learn's LogisticRegression with C = 1/(N · l2).
+    train: int64 labels; memory-mapped features are read in pieces of ROWS and never copied. l2 > 0:
+    without it separable classes have no optimum. class_weights: as `training.fit`. tolerance:
+    largest gradient entry at the end.
+    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output;
+    FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical Optimization,
+    2006, ch. 7.
     """
     if not (math.isfinite(l2) and l2 > 0):
-        raise ValueError(f"l2 is {l2!r}, expected a number above 0: without it separable classes have no optimum")
+        raise ValueError(
+            f"l2 is {l2!r}, expected a number above 0: without it separable classes have no optimum"
+        )
     if len(train) == 0:
         raise ValueError("training data hold no samples")
     for start in range(0, len(train), ROWS):
@@ -51,16 +59,24 @@ def fit_optimum(
     weight = _weights(model, train, class_weights, accelerator.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=iterations, tolerance_grad=tolerance, tolerance_change=1e-10, line_search_fn="strong_wolfe"
+        parameters,
+        max_iter=iterations,
+        tolerance_grad=tolerance,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
         total = torch.zeros((), device=accelerator.device)
-        starts = range(accelerator.process_index * ROWS, len(train), ROWS * accelerator.num_processes)
+        starts = range(
+            accelerator.process_index * ROWS, len(train), ROWS * accelerator.num_processes
+        )
         for start in starts:
             batch = train[start : start + ROWS].to(accelerator.device)
-            losses = F.cross_entropy(model(*batch.inputs), batch.labels, weight=weight, reduction="none")
+            losses = F.cross_entropy(
+                model(*batch.inputs), batch.labels, weight=weight, reduction="none"
+            )
             share = losses.sum() / len(train)
             share.backward()
             total += share.detach()
@@ -69,8 +85,12 @@ def fit_optimum(
             p.grad = accelerator.reduce(gradient, "sum") + (l2 * p.detach() if p.dim() > 1 else 0)
         penalty = sum(p.detach().square().sum() for p in parameters if p.dim() > 1) * l2 / 2
         value = accelerator.reduce(total, "sum") + penalty
-        if not bool(value.isfinite()):  # here, since the optimiser would stumble over it with another error
-            raise FloatingPointError(f"the loss became {float(value)}: check the scale of the features")
+        if not bool(
+            value.isfinite()
+        ):  # here, since the optimiser would stumble over it with another error
+            raise FloatingPointError(
+                f"the loss became {float(value)}: check the scale of the features"
+            )
         return value
 
     optimizer.step(loss)
@@ -83,11 +103,14 @@ def fit_optimum(
 def _weights(
     model: nn.Module, train: Samples, class_weights: Tensor | str | None, device: torch.device
 ) -> Tensor | None:
-    """Return class weights (C,) on the device, None for none; check labels against the model's outputs."""
+    """Return class weights (C,) on the device, None for none; check labels against the model's
+    outputs."""
     with torch.no_grad():
         classes = check_labels(model(*train[:1].to(device).inputs), train, None)
     if isinstance(class_weights, str):
         if class_weights != "balanced":
-            raise ValueError(f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None")
+            raise ValueError(
+                f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None"
+            )
         class_weights = balanced_class_weights(train.labels, classes)
     return None if class_weights is None else check_class_weights(class_weights, classes).to(device)

@@ -1,7 +1,8 @@
-"""Closed forms of a bit seen through Gaussian noise: what `mmtutor.data.worlds` knows about its samples.
+"""Closed forms of a bit seen through Gaussian noise: what `mmtutor.data.worlds` knows about its
+samples.
 
-A bit of ±1 seen at distance d (signal over noise standard deviation) has log-odds L ~ N(2d², 4d²) in favour of the
-truth.
+A bit of ±1 seen at distance d (signal over noise standard deviation) has log-odds L ~ N(2d², 4d²)
+in favour of the truth.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from scipy.special import log_expit, ndtr
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-# Trapezoid rule for expectations over N(0, 1): the error falls like exp(-pi²/(d·step)), far below 1e-12 for every d
-# whose information differs from ln 2 in double precision; beyond |z| = 12 the weight is below 1e-32.
+# Trapezoid rule for expectations over N(0, 1): the error falls like exp(-pi²/(d·step)), far below
+# 1e-12 for every d whose information differs from ln 2 in double precision; beyond |z| = 12 the
+# weight is below 1e-32.
 _Z = np.linspace(-12.0, 12.0, 2401)
 _WEIGHT = np.exp(-0.5 * _Z**2)
 _WEIGHT /= _WEIGHT.sum()
@@ -29,16 +31,19 @@ def bit_accuracy(d: float) -> float:
 def bit_information(d: float) -> float:
     """I(bit; d·bit + N(0, 1)) = ln 2 - E ln(1 + exp(-2d² - 2dZ)), Z ~ N(0, 1): 0 to ln 2 nats.
 
-    The capacity of the binary-input Gaussian channel (Richardson and Urbanke, Modern Coding Theory, 2008, ch. 4).
+    The capacity of the binary-input Gaussian channel (Richardson and Urbanke, Modern Coding Theory,
+    2008, ch. 4).
     """
     return _nats(_WEIGHT @ log_expit(2 * d * (d + _Z)))
 
 
 def xor_information(d_a: float, d_b: float) -> float:
-    """I(bit_a XOR bit_b; both observations) = ln 2 + E ln(p_a p_b + (1 - p_a)(1 - p_b)): 0 to ln 2 nats.
+    """I(bit_a XOR bit_b; both observations) = ln 2 + E ln(p_a p_b + (1 - p_a)(1 - p_b)): 0 to ln 2
+    nats.
 
-    p_m = 1/(1 + exp(-L_m)) is the belief in the true bit. With t_m = 2p_m - 1 the same number is the series
-    Σ_k E[t_a^2k] E[t_b^2k] / (2k(2k-1)) of one-dimensional integrals. Either distance being 0 gives 0.
+    p_m = 1/(1 + exp(-L_m)) is the belief in the true bit. With t_m = 2p_m - 1 the same number is
+    the series Σ_k E[t_a^2k] E[t_b^2k] / (2k(2k-1)) of one-dimensional integrals. Either distance
+    being 0 gives 0.
     """
     if d_a == 0 or d_b == 0:
         return 0.0
@@ -65,22 +70,25 @@ def part_accuracy(kind: str, d_a: float, d_b: float) -> float:
 
 
 def part_information(kind: str, d_a: float, d_b: float) -> dict[str, float]:
-    """I(a;Y), I(b;Y), I(a,b;Y) and the BROJA terms of one part of a world, in nats. With i(d) = `bit_information`:
+    """I(a;Y), I(b;Y), I(a,b;Y) and the BROJA terms of one part of a world, in nats. With i(d) =
+    `bit_information`:
 
     | part | a | b | ab | redundant | unique_a | unique_b | synergy |
     |---|---|---|---|---|---|---|---|
-    | redundant | i(d_a) | i(d_b) | i(sqrt(d_a² + d_b²)) | min(a, b) | a - min | b - min | ab - max(a, b) |
+    | redundant | i(d_a) | i(d_b) | i(sqrt(d_a² + d_b²)) | min(a, b) | a - min | b - min | ab -
+    max(a, b) |
     | unique | i(d_a) | 0 | a | 0 | a | 0 | 0 |
     | complement | i(d_a) | i(d_b) | a + b | 0 | a | b | 0 |
     | synergy | 0 | 0 | `xor_information` | 0 | 0 | 0 | ab |
 
-    Why exact. Redundant: the noisier view is a degraded copy of the clearer one, so Blackwell's order makes its unique
-    part 0 (and I_min agrees, as both classes are alike); what two noisy looks give beyond one counts as synergy.
-    Unique and synergy: a term cannot exceed I(m; Y) = 0. Complement: under any joint law with the same pairs,
-    I(a; Y | b) >= I(a, b; bit_a) >= I(a; bit_a), reached by the true law (I_min says min(a, b) redundant here, the
-    classic objection to it). Sums over independent parts stay exact, as the decomposition is additive: Bertschinger et
-    al., Quantifying Unique Information, Entropy 16, 2014; Rauh et al., Continuity and Additivity Properties of
-    Information Decompositions, Int. J. Approximate Reasoning 161, 2023.
+    Why exact. Redundant: the noisier view is a degraded copy of the clearer one, so Blackwell's
+    order makes its unique part 0 (and I_min agrees, as both classes are alike); what two noisy
+    looks give beyond one counts as synergy. Unique and synergy: a term cannot exceed I(m; Y) = 0.
+    Complement: under any joint law with the same pairs, I(a; Y | b) >= I(a, b; bit_a) >= I(a;
+    bit_a), reached by the true law (I_min says min(a, b) redundant here, the classic objection to
+    it). Sums over independent parts stay exact, as the decomposition is additive: Bertschinger et
+    al., Quantifying Unique Information, Entropy 16, 2014; Rauh et al., Continuity and Additivity
+    Properties of Information Decompositions, Int. J. Approximate Reasoning 161, 2023.
     """
     a, b = bit_information(d_a), bit_information(d_b)
     least = min(a, b)
@@ -105,7 +113,10 @@ def part_log_posterior(kind: str, a: Tensor, b: Tensor) -> Tensor:
         return torch.stack([zero_a, one_a], dim=1)
     if kind == "complement":
         return torch.stack([zero_a + zero_b, zero_a + one_b, one_a + zero_b, one_a + one_b], dim=1)
-    same, differ = torch.logaddexp(zero_a + zero_b, one_a + one_b), torch.logaddexp(zero_a + one_b, one_a + zero_b)
+    same, differ = (
+        torch.logaddexp(zero_a + zero_b, one_a + one_b),
+        torch.logaddexp(zero_a + one_b, one_a + zero_b),
+    )
     return torch.stack([same, differ], dim=1)
 
 

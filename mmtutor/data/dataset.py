@@ -1,4 +1,5 @@
-"""What every loader returns: raw samples by modality, labels, groups for honest splits, and the data card."""
+"""What every loader returns: raw samples by modality, labels, groups for honest splits, and the
+data card."""
 
 from __future__ import annotations
 
@@ -35,11 +36,15 @@ class Undisplayed(list):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """N samples: raw modalities, class labels, the groups that a split must keep together, and where they come from.
+    """N samples: raw modalities, class labels, the groups that a split must keep together, and
+    where they come from.
 
-    modalities[m]: N raw samples (list of Path for pictures, list of str for text, tensor (N, ...) for arrays);
-    labels: (N,) int64 in 0..len(classes)-1; groups: (N,) int64, one number per group, named by `group_names[number]`;
-    targets[t]: (N,) further columns, e.g. a rating; card: facts of the data card (title, licence, citation, ...).
+    modalities[m]: N raw samples (list of Path for pictures, list of str for text, tensor (N, ...)
+    for arrays);
+    labels: (N,) int64 in 0..len(classes)-1; groups: (N,) int64, one number per group, named by
+    `group_names[number]`;
+    targets[t]: (N,) further columns, e.g. a rating; card: facts of the data card (title, licence,
+    citation, ...).
     Raises ValueError naming the column whose length or range is wrong.
     """
 
@@ -53,21 +58,30 @@ class Dataset:
     targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse columns of unequal length and labels or groups without a name; hide what must not be shown."""
+        """Refuse columns of unequal length and labels or groups without a name; hide what must not
+        be shown."""
         for column, values in self._columns():
             if len(values) != len(self.labels):
-                raise ValueError(f"{self.name}: {column} has {len(values)} rows, labels have {len(self.labels)}")
+                raise ValueError(
+                    f"{self.name}: {column} has {len(values)} rows, labels have {len(self.labels)}"
+                )
         for column, values, known in (
             ("labels", torch.as_tensor(self.labels), self.classes),
             ("groups", torch.as_tensor(self.groups), self.group_names),
         ):
-            if known is not None and len(values) and not 0 <= int(values.min()) <= int(values.max()) < len(known):
+            if (
+                known is not None
+                and len(values)
+                and not 0 <= int(values.min()) <= int(values.max()) < len(known)
+            ):
                 raise ValueError(
                     f"{self.name}: {column} range from {int(values.min())} to {int(values.max())}, "
                     f"expected 0 to {len(known) - 1}"
                 )
         if self.do_not_display:
-            hidden = {m: Undisplayed(x) if isinstance(x, list) else x for m, x in self.modalities.items()}
+            hidden = {
+                m: Undisplayed(x) if isinstance(x, list) else x for m, x in self.modalities.items()
+            }
             object.__setattr__(self, "modalities", hidden)
 
     @property
@@ -80,16 +94,20 @@ class Dataset:
         return len(self.labels)
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Dataset:
-        """Return the samples at `index` (positions, a boolean mask or a slice), every column cut alike.
+        """Return the samples at `index` (positions, a boolean mask or a slice), every column cut
+        alike.
 
-        Groups keep their numbers. Raises IndexError for a position outside, or a mask of another length.
+        Groups keep their numbers. Raises IndexError for a position outside, or a mask of another
+        length.
         """
         if isinstance(index, slice):
             rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
         else:
             chosen = np.asarray(index)
             if chosen.dtype == bool and chosen.shape != (len(self),):
-                raise IndexError(f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}")
+                raise IndexError(
+                    f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}"
+                )
             rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         return Dataset(
             self.name,
@@ -105,19 +123,23 @@ class Dataset:
     def sample(self, i: int) -> dict[str, Any]:
         """Return the raw sample at position `i`, modality by modality, to look at.
 
-        Raises DisplayForbidden (a PermissionError) where the data card says that samples must not be shown.
+        Raises DisplayForbidden (a PermissionError) where the data card says that samples must not
+        be shown.
         """
         if self.do_not_display:
             raise DisplayForbidden(
-                f"{self.name}: its data card says to measure on it and never to show a sample "
-                f"(licence: {self.card.get('licence', 'not stated')}); print counts and results only"
+                f"{self.name}: its data card says to measure on it and never to show a sample"
+                f" (licence: {self.card.get('licence', 'not stated')}); print counts and results"
+                " only"
             )
         return {m: x[i] for m, x in self.modalities.items()}
 
     def __repr__(self) -> str:
         """Return counts only, so that no cell shows a sample by accident."""
         counts = torch.bincount(torch.as_tensor(self.labels), minlength=len(self.classes)).tolist()
-        classes = ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))
+        classes = ", ".join(
+            f"{name} {count}" for name, count in zip(self.classes, counts, strict=True)
+        )
         return (
             f"Dataset {self.name}: {len(self)} samples, {len(np.unique(self.groups))} groups; "
             f"modalities {', '.join(self.modalities)}; classes {classes}"

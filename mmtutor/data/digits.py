@@ -1,4 +1,5 @@
-"""Digits seen and heard: scikit-learn's 1797 real pictures, each with a recording of somebody saying that digit."""
+"""Digits seen and heard: scikit-learn's 1797 real pictures, each with a recording of somebody
+saying that digit."""
 
 from __future__ import annotations
 
@@ -28,14 +29,17 @@ _CARD = {
     "name": "digits",
     "title": "Digits seen and heard",
     "do_not_display": False,
-    "citation": "Alpaydin, E., & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning "
-    "Repository. https://doi.org/10.24432/C50P49",
+    "citation": (
+        "Alpaydin, E., & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine"
+        " Learning Repository. https://doi.org/10.24432/C50P49"
+    ),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class _Recordings:
-    """M recordings to draw from: waveforms (T_i,), digits, groups, voices (M,), and what the data card says."""
+    """M recordings to draw from: waveforms (T_i,), digits, groups, voices (M,), and what the data
+    card says."""
 
     waveforms: list[Tensor]
     digits: np.ndarray
@@ -55,15 +59,18 @@ def load(
 ) -> Dataset:
     """Return 1797 digits, each seen and heard; label = the digit.
 
-    modalities: image (N, 1, 8, 8) float32 in 0..1, plus Gaussian noise of standard deviation `image_noise` (not
-    clipped); audio (N, 24 frames, 32 mels) float32 log-mels, see `AudioEncoder`, of the recording with white noise at
-    `snr_db` (None: as recorded); with `waveforms` also waveform, the N recordings (T_i,) themselves, noise included.
-    The card's sample_rate says how to play them. targets: voice (N,), the speaker: 40 of espeak, 6 of fsdd.
-    speech: "espeak", made on this machine: 4 accents × 10 voices × 5 takes at random rates and pitches, groups = the
-    accent; or "fsdd", real recordings (3000, downloaded where they are missing), groups = the 6 speakers.
-    `seed` pairs each picture with one of the recordings of its digit, and draws the noise. No picture and no recording
-    occurs twice, so splitting by group leaves neither on both sides. The pairs, the pictures' noise and the pattern of
-    the sound's noise stay the same when only `image_noise` or `snr_db` change. Speaking takes about 5 s the first time.
+    modalities: image (N, 1, 8, 8) float32 in 0..1, plus Gaussian noise of standard deviation
+    `image_noise` (not clipped); audio (N, 24 frames, 32 mels) float32 log-mels, see `AudioEncoder`,
+    of the recording with white noise at `snr_db` (None: as recorded); with `waveforms` also
+    waveform, the N recordings (T_i,) themselves, noise included. The card's sample_rate says how to
+    play them. targets: voice (N,), the speaker: 40 of espeak, 6 of fsdd.
+    speech: "espeak", made on this machine: 4 accents × 10 voices × 5 takes at random rates and
+    pitches, groups = the accent; or "fsdd", real recordings (3000, downloaded where they are
+    missing), groups = the 6 speakers. `seed` pairs each picture with one of the recordings of its
+    digit, and draws the noise. No picture and no recording occurs twice, so splitting by group
+    leaves neither on both sides. The pairs, the pictures' noise and the pattern of the sound's
+    noise stay the same when only `image_noise` or `snr_db` change. Speaking takes about 5 s the
+    first time.
     Raises ValueError naming the option, SpeechUnavailable, and what `store.fetch` raises.
     """
     if speech not in _SOURCES:
@@ -71,7 +78,9 @@ def load(
     if not 0 <= image_noise < math.inf:
         raise ValueError(f"image_noise must be a standard deviation from 0, got {image_noise!r}")
     if snr_db is not None and not math.isfinite(snr_db):
-        raise ValueError(f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}")
+        raise ValueError(
+            f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}"
+        )
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed must be a whole number from 0, got {seed!r}")
     source = _SOURCES[speech]()
@@ -94,12 +103,15 @@ def load(
         groups=source.groups[rows],
         group_names=source.group_names,
         targets={"voice": torch.from_numpy(source.voices[rows])},
-        card=_CARD | {"n": len(digits), "speech": speech, "sample_rate": source.sample_rate} | source.facts,
+        card=_CARD
+        | {"n": len(digits), "speech": speech, "sample_rate": source.sample_rate}
+        | source.facts,
     )
 
 
 def _pair(pictures: np.ndarray, recordings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return for each picture the row of a recording of the same digit; no recording twice. (N,) and (M,) → (N,)."""
+    """Return for each picture the row of a recording of the same digit; no recording twice. (N,)
+    and (M,) → (N,)."""
     rows = np.empty(len(pictures), np.int64)
     for digit in np.unique(pictures):
         seen = np.flatnonzero(pictures == digit)
@@ -108,13 +120,15 @@ def _pair(pictures: np.ndarray, recordings: np.ndarray, rng: np.random.Generator
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
-    """Return a generator of its own for each use of `seed`, so that one option does not move the noise of another."""
+    """Return a generator of its own for each use of `seed`, so that one option does not move the
+    noise of another."""
     state = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
 
 def _espeak() -> _Recordings:
-    """Speak every word in every voice. The takes do not depend on the seed of `load`: one cache file serves all."""
+    """Speak every word in every voice. The takes do not depend on the seed of `load`: one cache
+    file serves all."""
     rng = np.random.default_rng(0)
     asked, digits, groups, voices = [], [], [], []
     for digit, word in enumerate(WORDS):
@@ -128,12 +142,19 @@ def _espeak() -> _Recordings:
     waveforms = [utterance.waveform for utterance in speak_all(asked)]
     licence = "pictures CC BY 4.0; speech generated by espeak-ng on this machine"
     return _Recordings(
-        waveforms, np.array(digits), np.array(groups), np.array(voices), ACCENTS, SAMPLE_RATE, {"licence": licence}
+        waveforms,
+        np.array(digits),
+        np.array(groups),
+        np.array(voices),
+        ACCENTS,
+        SAMPLE_RATE,
+        {"licence": licence},
     )
 
 
 def _fsdd() -> _Recordings:
-    """Read the Free Spoken Digit Dataset: files <digit>_<speaker>_<index>.wav, 16 bits, mono, 8000 Hz."""
+    """Read the Free Spoken Digit Dataset: files <digit>_<speaker>_<index>.wav, 16 bits, mono, 8000
+    Hz."""
     folder = store.fetch("fsdd") / "recordings"
     paths = sorted(folder.glob("*.wav"))
     digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)

@@ -1,4 +1,5 @@
-"""KITTI: three frames with a picture, lidar points, calibration and labelled boxes. To look at, not to learn from."""
+"""KITTI: three frames with a picture, lidar points, calibration and labelled boxes. To look at, not
+to learn from."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ FRAMES = ("000000", "000001", "000002")
 class LabelledBox:
     """An object as KITTI labels it.
 
-    kind: such as "Car"; rectangle: left, top, right, bottom in pixels; box: the same in rectified camera coordinates;
-    truncated: share outside the picture, 0 to 1; occluded: 0 visible, 1 partly, 2 largely, 3 unknown; alpha: angle of
-    observation, radians.
+    kind: such as "Car"; rectangle: left, top, right, bottom in pixels; box: the same in rectified
+    camera coordinates;
+    truncated: share outside the picture, 0 to 1; occluded: 0 visible, 1 partly, 2 largely, 3
+    unknown; alpha: angle of observation, radians.
     """
 
     kind: str
@@ -36,8 +38,10 @@ class LabelledBox:
 class Frame:
     """One moment: what camera and lidar saw.
 
-    image: path of the PNG; size: width, height in pixels; points: (N, 3) float32 metres, x forward, y left, z up;
-    reflectance: (N,) float32, 0 to 1; calibration: for the left colour camera; objects: without DontCare.
+    image: path of the PNG; size: width, height in pixels; points: (N, 3) float32 metres, x forward,
+    y left, z up;
+    reflectance: (N,) float32, 0 to 1; calibration: for the left colour camera; objects: without
+    DontCare.
     """
 
     name: str
@@ -53,8 +57,8 @@ class Frame:
 def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
     """Return one of `FRAMES`. Size and calibration differ between frames.
 
-    Raises ValueError for an unknown frame, and what `store.fetch` raises. Figures made from a frame must name KITTI,
-    stay non-commercial and carry its licence. Geiger, Lenz and Urtasun, CVPR 2012.
+    Raises ValueError for an unknown frame, and what `store.fetch` raises. Figures made from a frame
+    must name KITTI, stay non-commercial and carry its licence. Geiger, Lenz and Urtasun, CVPR 2012.
     """
     if frame not in FRAMES:
         raise ValueError(f"unknown frame {frame!r}; known: {', '.join(FRAMES)}")
@@ -71,14 +75,18 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
         points=scan[:, :3].copy(),
         reflectance=scan[:, 3].copy(),
         calibration=_calibration(folder / "calib" / f"{frame}.txt"),
-        objects=[_labelled(line) for line in lines if line.strip() and not line.startswith("DontCare")],
+        objects=[
+            _labelled(line) for line in lines if line.strip() and not line.startswith("DontCare")
+        ],
         card=store.facts("kitti"),
     )
 
 
 def _calibration(path: Path) -> Calibration:
     """Return the matrices of the left colour camera, number 2 of four."""
-    rows = (line.split(":") for line in path.read_text(encoding="ascii").splitlines() if line.strip())
+    rows = (
+        line.split(":") for line in path.read_text(encoding="ascii").splitlines() if line.strip()
+    )
     numbers = {name: np.array(values.split(), dtype=np.float64) for name, values in rows}
     return Calibration(
         projection=numbers["P2"].reshape(3, 4),
@@ -89,7 +97,9 @@ def _calibration(path: Path) -> Calibration:
 
 def _labelled(line: str) -> LabelledBox:
     kind, *numbers = line.split()
-    truncated, occluded, alpha, left, top, right, bottom, height, width, length, x, y, z, turn = map(float, numbers)
+    truncated, occluded, alpha, left, top, right, bottom, height, width, length, x, y, z, turn = (
+        map(float, numbers)
+    )
     return LabelledBox(
         kind=kind,
         rectangle=(left, top, right, bottom),

@@ -1,4 +1,5 @@
-"""MVSA-Single: tweets with a picture, labelled for sentiment (2000 posts). Measure on it; never show a post."""
+"""MVSA-Single: tweets with a picture, labelled for sentiment (2000 posts). Measure on it; never
+show a post."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ CLASSES = ("negative", "neutral", "positive")
 
 
 def load(accept_licence: bool = False) -> Dataset:
-    """Return the 2000 posts: modalities image (list of Path, JPEG) and text (list of str), labels of the whole post.
+    """Return the 2000 posts: modalities image (list of Path, JPEG) and text (list of str), labels
+    of the whole post.
 
-    Groups: posts whose text is the same once links, mentions, "RT" and all but letters are dropped, so that a retweet
-    never stands on both sides of a split. (Posts of which nothing is left then are one group, too.)
-    card["encodings"] counts how the texts were decoded. Raises what `store.fetch` raises.
-    Niu, Zhu, Pang & El Saddik, MultiMedia Modeling 2016.
+    Groups: posts whose text is the same once links, mentions, "RT" and all but letters are dropped,
+    so that a retweet never stands on both sides of a split. (Posts of which nothing is left then
+    are one group, too.) card["encodings"] counts how the texts were decoded. Raises what
+    `store.fetch` raises. Niu, Zhu, Pang & El Saddik, MultiMedia Modeling 2016.
     """
     folder = store.fetch("mvsa", accept_licence)
     listed = {entry["path"] for entry in store.manifest("mvsa")["files"]}
@@ -38,12 +40,16 @@ def load(accept_licence: bool = False) -> Dataset:
         labels=torch.tensor([CLASSES.index(tags[guid]) for guid in posts]),
         classes=CLASSES,
         groups=groups.astype(np.int64),
-        card={**store.facts("mvsa"), "encodings": {name: encodings.count(name) for name in sorted(set(encodings))}},
+        card={
+            **store.facts("mvsa"),
+            "encodings": {name: encodings.count(name) for name in sorted(set(encodings))},
+        },
     )
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """Return a post's text and the encoding that fitted: utf-8, else gb18030, else "replaced" (utf-8 with gaps)."""
+    """Return a post's text and the encoding that fitted: utf-8, else gb18030, else "replaced"
+    (utf-8 with gaps)."""
     for encoding in ("utf-8", "gb18030"):
         try:
             return raw.decode(encoding), encoding
@@ -53,6 +59,7 @@ def decode(raw: bytes) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """Return the letters of a post in lower case, without links, @mentions and the mark RT: equal for retweets."""
+    """Return the letters of a post in lower case, without links, @mentions and the mark RT: equal
+    for retweets."""
     text = re.sub(r"https?:\S*|@\w+|\brt\b", " ", text.lower())
     return "".join(character for character in text if character.isalpha())

@@ -34,13 +34,14 @@ def load(
 ) -> Dataset:
     """Return the 590 pictures with their captions; label = how the viewer feels.
 
-    modalities: image (list of Path, JPEG), text (list of str). Labels from valence v (1..7) by cuts a ≤ b:
-    negative (0) if v < a, positive (2) if v > b, neutral (1) otherwise. targets: valence (1..7), valence_sd, raters
-    (how many rated it), arousal (1..7), category (int64, into card["categories"]: animal, object, person, scenery).
-    Groups: the theme, that is the picture's name without its number (188); with `merge_themes` the kindred themes that
-    the data card lists count as one.
-    Raises ValueError for cuts out of order or range and for unknown captions, and what `store.fetch` raises.
-    Kurdi, Lozano & Banaji, Behavior Research Methods 49, 2017.
+    modalities: image (list of Path, JPEG), text (list of str). Labels from valence v (1..7) by cuts
+    a ≤ b: negative (0) if v < a, positive (2) if v > b, neutral (1) otherwise. targets: valence
+    (1..7), valence_sd, raters (how many rated it), arousal (1..7), category (int64, into
+    card["categories"]: animal, object, person, scenery).
+    Groups: the theme, that is the picture's name without its number (188); with `merge_themes` the
+    kindred themes that the data card lists count as one.
+    Raises ValueError for cuts out of order or range and for unknown captions, and what
+    `store.fetch` raises. Kurdi, Lozano & Banaji, Behavior Research Methods 49, 2017.
     """
     low, high = cuts
     if not 1 <= low <= high <= 7:
@@ -75,7 +76,8 @@ def load(
 
 
 def theme_of(name: str, merge: bool = False) -> str:
-    """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred ones share a name, "Fire/Explosion"."""
+    """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred ones share a name,
+    "Fire/Explosion"."""
     theme = re.sub(r"\s*\d+\s*$", "", name)
     if merge:
         return next(("/".join(family) for family in KINDRED if theme in family), theme)
@@ -83,13 +85,16 @@ def theme_of(name: str, merge: bool = False) -> str:
 
 
 def _table(folder: Path, captions: str) -> pd.DataFrame:
-    """Return ratings and captions of the pictures that the manifest lists, one row each, by name, in the table's order.
+    """Return ratings and captions of the pictures that the manifest lists, one row each, by name,
+    in the table's order.
 
     The tables hold 310 more rows, some of them explicit: they are dropped here and go nowhere.
     """
     paths = (Path(entry["path"]) for entry in store.manifest("oasis")["files"])
     pictures = {path.stem for path in paths if path.suffix == ".jpg"}
-    ratings = pd.read_csv(folder / "OASIS.csv").set_index("Theme")  # its lines end in CR alone, which pandas reads
+    ratings = pd.read_csv(folder / "OASIS.csv").set_index(
+        "Theme"
+    )  # its lines end in CR alone, which pandas reads
     words = pd.read_csv(
         folder / CAPTIONS[captions],
         sep="|",

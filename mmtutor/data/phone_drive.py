@@ -1,4 +1,5 @@
-"""One drive of 342 s, recorded by a phone on the dash and by the car's own bus: two clocks, many rates."""
+"""One drive of 342 s, recorded by a phone on the dash and by the car's own bus: two clocks, many
+rates."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ MILE_PER_HOUR = 0.44704
 _PHONE = {
     "phone_speed": ("locationSpeed(m/s)", "m/s", 1.0),
     "phone_altitude": ("locationAltitude(m)", "m", 1.0),
-    **{f"phone_acceleration_{x.lower()}": (f"accelerometerAcceleration{x}(G)", "g", 1.0) for x in "XYZ"},
+    **{
+        f"phone_acceleration_{x.lower()}": (f"accelerometerAcceleration{x}(G)", "g", 1.0)
+        for x in "XYZ"
+    },
     **{f"phone_gyro_{x.lower()}": (f"gyroRotation{x}(rad/s)", "rad/s", 1.0) for x in "XYZ"},
 }
 _CAR = {
@@ -36,7 +40,8 @@ _GPS = ("phone_speed", "phone_altitude")
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """times: (T,) float64 seconds since `START`, strictly increasing; values: (T,) float64 in `unit`."""
+    """times: (T,) float64 seconds since `START`, strictly increasing; values: (T,) float64 in
+    `unit`."""
 
     times: np.ndarray
     values: np.ndarray
@@ -51,37 +56,49 @@ class Drive:
     card: dict[str, Any]
 
     def pairs(self, *names: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return name → (times, values) of these streams, all of them by default, as `clock.synchronise` takes them.
+        """Return name → (times, values) of these streams, all of them by default, as
+        `clock.synchronise` takes them.
 
         Raises KeyError, naming those that are not there.
         """
         if unknown := [name for name in names if name not in self.streams]:
             raise KeyError(f"no stream {unknown}, there are {list(self.streams)}")
-        return {name: (self.streams[name].times, self.streams[name].values) for name in names or self.streams}
+        return {
+            name: (self.streams[name].times, self.streams[name].values)
+            for name in names or self.streams
+        }
 
 
 def load(accept_licence: bool = False) -> Drive:
-    """Return the drive: streams "phone_..." and "car_...", each on the stamps its own recorder wrote.
+    """Return the drive: streams "phone_..." and "car_...", each on the stamps its own recorder
+    wrote.
 
-    The phone logs every 0.1 s, its gyroscope's x axis points up; the car logs 13.8 rows a second in uneven steps, two
-    rhythms interleaved, some rows only 0.06 ms apart but none on the same stamp, so all are kept. Its speed is
-    turned from miles per hour into m/s, its other columns are as logged.
-    The phone's GPS gives a new fix about once a second and its log repeats it in between. Only the row in which a fix
-    first stands is kept, even if its value is the old one; so is not the fix of the first row, which may have arrived
-    long before. A fix is some 0.2 to 0.3 s old by the receiver's own stamp when it is logged.
-    Places are left out: nothing here needs to know where somebody drove. Raises what `store.fetch` raises.
+    The phone logs every 0.1 s, its gyroscope's x axis points up; the car logs 13.8 rows a second in
+    uneven steps, two rhythms interleaved, some rows only 0.06 ms apart but none on the same stamp,
+    so all are kept. Its speed is turned from miles per hour into m/s, its other columns are as
+    logged. The phone's GPS gives a new fix about once a second and its log repeats it in between.
+    Only the row in which a fix first stands is kept, even if its value is the old one; so is not
+    the fix of the first row, which may have arrived long before. A fix is some 0.2 to 0.3 s old by
+    the receiver's own stamp when it is logged. Places are left out: nothing here needs to know
+    where somebody drove. Raises what `store.fetch` raises.
     """
     folder = store.fetch("phone_drive", accept_licence)
     phone = pd.read_csv(folder / "dataset1_phone.csv", encoding="utf-8")
     car = pd.read_csv(folder / "dataset1_car.csv", encoding="utf-8")
     fix = phone["locationTimestamp_since1970(s)"]
-    streams = _streams(phone[fix.diff().fillna(0) != 0], "loggingTime(txt)", {name: _PHONE[name] for name in _GPS})
-    streams |= _streams(phone, "loggingTime(txt)", {name: c for name, c in _PHONE.items() if name not in _GPS})
+    streams = _streams(
+        phone[fix.diff().fillna(0) != 0], "loggingTime(txt)", {name: _PHONE[name] for name in _GPS}
+    )
+    streams |= _streams(
+        phone, "loggingTime(txt)", {name: c for name, c in _PHONE.items() if name not in _GPS}
+    )
     streams |= _streams(car, "Time", _CAR)
     return Drive(streams, store.facts("phone_drive"))
 
 
-def _streams(table: pd.DataFrame, stamp: str, columns: dict[str, tuple[str, str, float]]) -> dict[str, Stream]:
+def _streams(
+    table: pd.DataFrame, stamp: str, columns: dict[str, tuple[str, str, float]]
+) -> dict[str, Stream]:
     """Return the named columns of a table, all on the stamps of its column `stamp`."""
     times = (pd.to_datetime(table[stamp]) - pd.Timestamp(START)).dt.total_seconds().to_numpy()
     return {

@@ -1,7 +1,8 @@
-"""From raw signals to vectors: a frozen pretrained network per modality, its features cached by content.
+"""From raw signals to vectors: a frozen pretrained network per modality, its features cached by
+content.
 
-Every encoder has `.name`, `.dim` and `.encode(samples) -> Tensor (N, D)`. The classes are imported on first use:
-asking for one modality does not load the libraries of the others.
+Every encoder has `.name`, `.dim` and `.encode(samples) -> Tensor (N, D)`. The classes are imported
+on first use: asking for one modality does not load the libraries of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ __all__ = ["AudioEncoder", "EncoderUnavailable", "ImageEncoder", "TextEncoder"]
 def __getattr__(name: str) -> Any:
     """Import the module that holds `name` when it is asked for."""
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_HOME))}"
+        )
     return getattr(import_module(f"mmtutor.{_HOME[name]}"), name)
 
 

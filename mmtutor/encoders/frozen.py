@@ -1,4 +1,5 @@
-"""What the image and the text encoder share: a frozen network, a device, batches, the cache, a progress bar."""
+"""What the image and the text encoder share: a frozen network, a device, batches, the cache, a
+progress bar."""
 
 from __future__ import annotations
 
@@ -22,15 +23,19 @@ def known(name: str, names: Iterable[str], kind: str) -> str:
     """Return `name` if it is one of `names`; ValueError, naming them, otherwise."""
     names = list(names)
     if name not in names:
-        raise ValueError(f"unknown {kind} encoder {name!r}: the known ones are {', '.join(map(repr, names))}")
+        raise ValueError(
+            f"unknown {kind} encoder {name!r}: the known ones are {', '.join(map(repr, names))}"
+        )
     return name
 
 
 class FrozenEncoder:
-    """A pretrained network that is only read: raw samples → vectors (N, D) float32, on the processor, without gradient.
+    """A pretrained network that is only read: raw samples → vectors (N, D) float32, on the
+    processor, without gradient.
 
-    The weights are loaded when a sample is first encoded, not before: features that are all cached need no network.
-    Subclasses say how a sample is checked and hashed, how the network is built and how batches run through it.
+    The weights are loaded when a sample is first encoded, not before: features that are all cached
+    need no network. Subclasses say how a sample is checked and hashed, how the network is built and
+    how batches run through it.
     """
 
     name: str
@@ -52,7 +57,9 @@ class FrozenEncoder:
         self.cache: FeatureCache | None = None
         if cache is not False:
             fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
-            self.cache = FeatureCache(self.name, fingerprint, self.dim, None if cache is True else cache)
+            self.cache = FeatureCache(
+                self.name, fingerprint, self.dim, None if cache is True else cache
+            )
 
     @property
     def model(self) -> nn.Module:
@@ -62,22 +69,29 @@ class FrozenEncoder:
         return self._model
 
     def keys(self, samples: Sequence[Any]) -> list[bytes]:
-        """Return the content hash of each sample, under which its features are cached. Raises as `encode`."""
+        """Return the content hash of each sample, under which its features are cached. Raises as
+        `encode`."""
         return [self._key(sample, i) for i, sample in enumerate(self._checked(samples))]
 
-    def encode(self, samples: Sequence[Any], progress: bool = True, keys: list[bytes] | None = None) -> Tensor:
+    def encode(
+        self, samples: Sequence[Any], progress: bool = True, keys: list[bytes] | None = None
+    ) -> Tensor:
         """Return one vector per sample: (N, D) float32, (0, D) for none.
 
-        Cached features come as a copy-on-write memory map, so they take no memory until they are read. `progress` shows
-        a bar on a terminal; where stderr is no terminal (a notebook, a log) it stays quiet. keys: what `keys` has
-        returned for these samples, so that they are not read and hashed a second time.
-        Raises TypeError or ValueError naming the sample that cannot be encoded, EncoderUnavailable where weights cannot
-        be had, CacheNotWritable where features cannot be stored. Batches finished before that stay cached.
+        Cached features come as a copy-on-write memory map, so they take no memory until they are
+        read. `progress` shows a bar on a terminal; where stderr is no terminal (a notebook, a log)
+        it stays quiet. keys: what `keys` has returned for these samples, so that they are not read
+        and hashed a second time.
+        Raises TypeError or ValueError naming the sample that cannot be encoded, EncoderUnavailable
+        where weights cannot be had, CacheNotWritable where features cannot be stored. Batches
+        finished before that stay cached.
         """
         samples = self._checked(samples)
 
         def compute(rows: list[int]) -> Iterator[Batch]:
-            with tqdm(total=len(rows), desc=self.name, unit="sample", disable=None if progress else True) as bar:
+            with tqdm(
+                total=len(rows), desc=self.name, unit="sample", disable=None if progress else True
+            ) as bar:
                 for done, features in self._batches(samples, rows):
                     yield done, features
                     bar.update(len(done))

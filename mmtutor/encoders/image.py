@@ -20,7 +20,8 @@ from mmtutor.files.weights import locate
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network wants its pictures, as published with its weights; pixels x in 0..1 become (x - mean) / std.
+    """How a network wants its pictures, as published with its weights; pixels x in 0..1 become (x -
+    mean) / std.
 
     crop: share of the shorter side that the central square keeps.
     """
@@ -36,7 +37,8 @@ class Recipe:
 def efficientnet_lite0(path: Path) -> nn.Module:
     """Build EfficientNet-Lite0 (timm's port) from the packaged file, with its 1000-class layer.
 
-    The file's tensors bear other names but come in the same order; every shape is compared on loading.
+    The file's tensors bear other names but come in the same order; every shape is compared on
+    loading.
     """
     import timm
 
@@ -57,18 +59,28 @@ def resnet18(path: Path) -> nn.Module:
 
 _HALF = (0.5, 0.5, 0.5)
 RECIPES = {
-    "efficientnet-lite0": Recipe(1280, efficientnet_lite0, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF),
-    "resnet18": Recipe(512, resnet18, 0.875, Image.Resampling.BILINEAR, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "efficientnet-lite0": Recipe(
+        1280, efficientnet_lite0, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF
+    ),
+    "resnet18": Recipe(
+        512,
+        resnet18,
+        0.875,
+        Image.Resampling.BILINEAR,
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+    ),
 }
 
 
 class ImageEncoder(FrozenEncoder):
     """Mean over the last feature map of a network trained on ImageNet: pictures → (N, D) float32.
 
-    name: "efficientnet-lite0" (D = 1280, comes with the installation; Tan & Le 2019, arXiv 1905.11946) or "resnet18"
-    (D = 512, downloaded on first use; He et al. 2016, arXiv 1512.03385).
+    name: "efficientnet-lite0" (D = 1280, comes with the installation; Tan & Le 2019, arXiv
+    1905.11946) or "resnet18" (D = 512, downloaded on first use; He et al. 2016, arXiv 1512.03385).
     device: "cpu", "cuda", "mps", or None for the best there is. batch_size: pictures at a time.
-    cache: True for the usual cache folder, a path for another, False for none. image_size: side in pixels, from 32.
+    cache: True for the usual cache folder, a path for another, False for none. image_size: side in
+    pixels, from 32.
     Raises ValueError for an unknown name, RuntimeError for a device that is not there.
     """
 
@@ -82,16 +94,21 @@ class ImageEncoder(FrozenEncoder):
     ) -> None:
         """Settle the options; weights are loaded when the first picture needs them."""
         if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 32:
-            raise ValueError(f"image_size must be a whole number of pixels from 32, got {image_size!r}")
+            raise ValueError(
+                f"image_size must be a whole number of pixels from 32, got {image_size!r}"
+            )
         self.name = known(name, RECIPES, "image")
         self.recipe = RECIPES[name]
         self.dim = self.recipe.dim
         self.image_size = image_size
-        super().__init__(device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": image_size})
+        super().__init__(
+            device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": image_size}
+        )
 
     @torch.no_grad()
     def grid(self, samples: Sequence[Picture]) -> Tensor:
-        """Return the last feature map before pooling: (N, P, D) float32, P = H·W places row by row (49 at 224 px).
+        """Return the last feature map before pooling: (N, P, D) float32, P = H·W places row by row
+        (49 at 224 px).
 
         Its mean over the places is what `encode` returns. Not cached: P times as large.
         """
@@ -103,7 +120,8 @@ class ImageEncoder(FrozenEncoder):
         return out
 
     def preprocess(self, picture: Picture) -> Tensor:
-        """Return what the network sees of a picture: (3, S, S) float32, standardised as its training data were."""
+        """Return what the network sees of a picture: (3, S, S) float32, standardised as its
+        training data were."""
         pictures.check_type(picture, 0)
         return self._standardise(self._square(picture, 0)[None])[0]
 
@@ -117,7 +135,8 @@ class ImageEncoder(FrozenEncoder):
         return pictures.key(sample, index)
 
     def _build(self) -> nn.Module:
-        # Convolutions run almost twice as fast on the processor when the channels lie next to each other.
+        # Convolutions run almost twice as fast on the processor when the channels lie next to each
+        # other.
         return self.recipe.build(locate(self.name)).to(memory_format=torch.channels_last)
 
     def _batches(self, samples: Sequence[Picture], rows: list[int]) -> Iterator[Batch]:
@@ -127,7 +146,8 @@ class ImageEncoder(FrozenEncoder):
             yield done, features
 
     def _squares(self, samples: Sequence[Picture], rows: list[int]) -> Iterator[Batch]:
-        """Read pictures one batch ahead of the network, in threads (decoding releases Python's lock)."""
+        """Read pictures one batch ahead of the network, in threads (decoding releases Python's
+        lock)."""
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
 
@@ -144,8 +164,11 @@ class ImageEncoder(FrozenEncoder):
         return pictures.square(rgb, self.image_size, self.recipe.crop, self.recipe.resample)
 
     def _standardise(self, squares: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 → (B, 3, S, S) float32 on the device; the transposition costs nothing, being a view."""
-        mean, std = (torch.tensor(x, device=self.device) * 255 for x in (self.recipe.mean, self.recipe.std))
+        """(B, S, S, 3) uint8 → (B, 3, S, S) float32 on the device; the transposition costs nothing,
+        being a view."""
+        mean, std = (
+            torch.tensor(x, device=self.device) * 255 for x in (self.recipe.mean, self.recipe.std)
+        )
         return ((squares.to(self.device).float() - mean) / std).permute(0, 3, 1, 2)
 
     def _map(self, batch: Tensor) -> Tensor:
@@ -154,7 +177,8 @@ class ImageEncoder(FrozenEncoder):
 
 
 def _features(network: nn.Module, batch: Tensor) -> Tensor:
-    """Run a network up to its last feature map: timm has a method for it, in torchvision the last two layers go."""
+    """Run a network up to its last feature map: timm has a method for it, in torchvision the last
+    two layers go."""
     if hasattr(network, "forward_features"):
         return network.forward_features(batch)
     for layer in list(network.children())[:-2]:

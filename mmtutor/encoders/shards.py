@@ -1,8 +1,10 @@
-"""One file of cached features: written whole or not at all, checked when opened, read as a memory map.
+"""One file of cached features: written whole or not at all, checked when opened, read as a memory
+map.
 
-The format is safetensors, so any tool can read it: `features` (N, D) float32, `keys` (N, 16) uint8, one content hash
-per row, and `checksum` (32,) uint8, blake2b of the two tables before it. safetensors' own writer wants every table in
-memory at once and has no checksum; here the rows stream through, and the checksum comes last.
+The format is safetensors, so any tool can read it: `features` (N, D) float32, `keys` (N, 16) uint8,
+one content hash per row, and `checksum` (32,) uint8, blake2b of the two tables before it.
+safetensors' own writer wants every table in memory at once and has no checksum; here the rows
+stream through, and the checksum comes last.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class ShardCorrupt(RuntimeError):
 
 @dataclass(frozen=True)
 class Shard:
-    """An open cache file: keys (N,) of 16 bytes, features (N, D) mapped copy-on-write, `order` sorting the keys."""
+    """An open cache file: keys (N,) of 16 bytes, features (N, D) mapped copy-on-write, `order`
+    sorting the keys."""
 
     path: Path
     keys: np.ndarray
@@ -38,7 +41,8 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path, dim: int) -> Shard:
-        """Check the file and map it. Raises ShardCorrupt, or FileNotFoundError where a merge has just deleted it."""
+        """Check the file and map it. Raises ShardCorrupt, or FileNotFoundError where a merge has
+        just deleted it."""
         try:
             start, rows = _read_header(path, dim)
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -46,7 +50,8 @@ class Shard:
         if path.stat().st_size != start + rows * (dim * 4 + KEY_BYTES) + CHECKSUM_BYTES:
             raise ShardCorrupt(f"{path} has the wrong size for {rows} rows of width {dim}")
         _check(path, start, rows * (dim * 4 + KEY_BYTES))
-        # Mode "c": what is written into the mapped array stays in memory, and torch takes it without a warning.
+        # Mode "c": what is written into the mapped array stays in memory, and torch takes it
+        # without a warning.
         features = np.memmap(path, "<f4", "c", start, (rows, dim))
         keys = np.fromfile(path, f"S{KEY_BYTES}", rows, offset=start + rows * dim * 4)
         return cls(path, keys, features, np.argsort(keys, kind="stable"))
@@ -58,7 +63,8 @@ class Shard:
         return np.where(self.keys[rows] == keys, rows, -1)
 
     def run(self, keys: np.ndarray) -> np.ndarray | None:
-        """Return the rows that hold exactly `keys` in this order, still mapped; None if there is no such stretch."""
+        """Return the rows that hold exactly `keys` in this order, still mapped; None if there is no
+        such stretch."""
         for start in {0, int(self.find(keys[:1])[0])} - {-1}:
             if np.array_equal(self.keys[start : start + len(keys)], keys):
                 return self.features[start : start + len(keys)]
@@ -70,13 +76,16 @@ class Shard:
 
 
 def write_shard(folder: Path, keys: np.ndarray, blocks: Iterable[np.ndarray], dim: int) -> Path:
-    """Write rows, block by block, under a temporary name; move them into place; return the final path.
+    """Write rows, block by block, under a temporary name; move them into place; return the final
+    path.
 
-    keys: (N,) of 16 bytes; blocks: arrays (·, D) that make up the N rows. Raises OSError and leaves nothing behind
-    where the folder cannot be written or the disk is full.
+    keys: (N,) of 16 bytes; blocks: arrays (·, D) that make up the N rows. Raises OSError and leaves
+    nothing behind where the folder cannot be written or the disk is full.
     """
     digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
-    temporary = folder / f"{uuid.uuid4().hex}.part"  # not from tempfile: others may read a shared cache
+    temporary = (
+        folder / f"{uuid.uuid4().hex}.part"
+    )  # not from tempfile: others may read a shared cache
     try:
         with temporary.open("xb") as file:
             file.write(_header(len(keys), dim))
@@ -102,7 +111,11 @@ def _write_table(file, digest, table: np.ndarray) -> None:
 def _header(rows: int, dim: int) -> bytes:
     """Return the safetensors header: its length (8 bytes), then JSON padded to a multiple of 8."""
     sizes = {"features": rows * dim * 4, "keys": rows * KEY_BYTES, "checksum": CHECKSUM_BYTES}
-    kinds = {"features": ("F32", [rows, dim]), "keys": ("U8", [rows, KEY_BYTES]), "checksum": ("U8", [CHECKSUM_BYTES])}
+    kinds = {
+        "features": ("F32", [rows, dim]),
+        "keys": ("U8", [rows, KEY_BYTES]),
+        "checksum": ("U8", [CHECKSUM_BYTES]),
+    }
     tables, end = {}, 0
     for name, size in sizes.items():
         dtype, shape = kinds[name]
@@ -114,7 +127,8 @@ def _header(rows: int, dim: int) -> bytes:
 
 
 def _read_header(path: Path, dim: int) -> tuple[int, int]:
-    """Return where the data start, in bytes, and the number of rows; ValueError unless it is a header of ours."""
+    """Return where the data start, in bytes, and the number of rows; ValueError unless it is a
+    header of ours."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         text = file.read(min(length, 4096))

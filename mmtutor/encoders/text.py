@@ -16,14 +16,17 @@ from mmtutor.encoders.frozen import Batch, FrozenEncoder, known
 from mmtutor.files.weights import locate
 
 VERSION = 1
-"""Raised whenever the same text would give other features: those cached before are then computed again."""
+"""Raised whenever the same text would give other features: those cached before are then computed
+again."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network's output becomes one vector, and the longest text it was trained for, in word pieces.
+    """How a network's output becomes one vector, and the longest text it was trained for, in word
+    pieces.
 
-    pooling: "mean" over the real word pieces, or "pooler", the network's own layer on its first word piece.
+    pooling: "mean" over the real word pieces, or "pooler", the network's own layer on its first
+    word piece.
     """
 
     dim: int
@@ -37,15 +40,17 @@ RECIPES = {"minilm": Recipe(384, "mean", 256), "bert-base-uncased": Recipe(768, 
 class TextEncoder(FrozenEncoder):
     """One vector per text: list of N strings → (N, D) float32.
 
-    name: "minilm" (D = 384, comes with the installation; mean of the last layer over the real word pieces: Reimers &
-    Gurevych 2019, arXiv 1908.10084; Wang et al. 2020, arXiv 2002.10957) or "bert-base-uncased" (D = 768, downloaded on
-    first use; pooler output: Devlin et al. 2019, arXiv 1810.04805). Both know English; other scripts fall into single
-    characters or the unknown piece, and get a vector that means little.
+    name: "minilm" (D = 384, comes with the installation; mean of the last layer over the real word
+    pieces: Reimers & Gurevych 2019, arXiv 1908.10084; Wang et al. 2020, arXiv 2002.10957) or
+    "bert-base-uncased" (D = 768, downloaded on first use; pooler output: Devlin et al. 2019, arXiv
+    1810.04805). Both know English; other scripts fall into single characters or the unknown piece,
+    and get a vector that means little.
     device: "cpu", "cuda", "mps", or None for the best there is. batch_size: texts at a time.
     cache: True for the usual cache folder, a path for another, False for none.
-    max_tokens: texts are cut after this many word pieces, two of them the marks at both ends; by default, and at most,
-    what the network was trained for (256 for minilm, 512 for bert-base-uncased: roughly 190 and 380 words).
-    The empty text is defined: it is encoded as its two marks alone.
+    max_tokens: texts are cut after this many word pieces, two of them the marks at both ends; by
+    default, and at most, what the network was trained for (256 for minilm, 512 for
+    bert-base-uncased: roughly 190 and 380 words). The empty text is defined: it is encoded as its
+    two marks alone.
     Raises ValueError for an unknown name, RuntimeError for a device that is not there.
     """
 
@@ -64,20 +69,30 @@ class TextEncoder(FrozenEncoder):
         limit = self.recipe.max_tokens
         self.max_tokens = limit if max_tokens is None else max_tokens
         if not isinstance(self.max_tokens, int) or not 2 < self.max_tokens <= limit:
-            raise ValueError(f"max_tokens must be a whole number from 3 to {limit} for {name!r}, got {max_tokens!r}")
+            raise ValueError(
+                f"max_tokens must be a whole number from 3 to {limit} for {name!r}, got"
+                f" {max_tokens!r}"
+            )
         self._tokenizer: Any = None
-        super().__init__(device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens})
+        super().__init__(
+            device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens}
+        )
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the last layer before pooling: (N, T, D) float32, and (N, T) bool, true where a word piece is real.
+        """Return the last layer before pooling: (N, T, D) float32, and (N, T) bool, true where a
+        word piece is real.
 
-        T is the longest text's number of word pieces, the marks at both ends included; padded steps are zero. For
-        "minilm" the mean over the real steps is what `encode` returns. Not cached: T times as large.
+        T is the longest text's number of word pieces, the marks at both ends included; padded steps
+        are zero. For "minilm" the mean over the real steps is what `encode` returns. Not cached: T
+        times as large.
         """
         texts = self._checked(texts)
         ids = self._ids(texts)
         steps = max(map(len, ids), default=0)
-        out, mask = torch.zeros(len(ids), steps, self.dim), torch.zeros(len(ids), steps, dtype=torch.bool)
+        out, mask = (
+            torch.zeros(len(ids), steps, self.dim),
+            torch.zeros(len(ids), steps, dtype=torch.bool),
+        )
         for rows in self._by_length(ids, list(range(len(ids)))):
             batch_mask, hidden, _ = self._run([ids[i] for i in rows])
             longest = batch_mask.shape[1]
@@ -96,7 +111,10 @@ class TextEncoder(FrozenEncoder):
         texts = list(texts)
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise TypeError(f"sample {index} is a {type(text).__name__}: expected a str ('' for an absent text)")
+                raise TypeError(
+                    f"sample {index} is a {type(text).__name__}: expected a str ('' for an absent"
+                    " text)"
+                )
             try:
                 text.encode()
             except UnicodeEncodeError as error:
@@ -113,16 +131,21 @@ class TextEncoder(FrozenEncoder):
         return network
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Cut texts into word pieces, by number; lists of different lengths, none above max_tokens."""
+        """Cut texts into word pieces, by number; lists of different lengths, none above
+        max_tokens."""
         if not texts:
             return []
         _ = self.model  # loads the tokenizer too
-        # Both settings are given because minilm's tokenizer file asks for cutting and padding to 128 pieces.
-        cut = self._tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)
+        # Both settings are given because minilm's tokenizer file asks for cutting and padding to
+        # 128 pieces.
+        cut = self._tokenizer(
+            list(texts), truncation=True, max_length=self.max_tokens, padding=False
+        )
         return cut["input_ids"]
 
     def _by_length(self, ids: list[list[int]], rows: list[int]) -> Iterator[list[int]]:
-        """Cut `rows` into batches of similar length, longest first: little padding, and too large fails at once."""
+        """Cut `rows` into batches of similar length, longest first: little padding, and too large
+        fails at once."""
         rows = sorted(rows, key=lambda i: -len(ids[i]))
         return (rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size))
 
@@ -136,7 +159,9 @@ class TextEncoder(FrozenEncoder):
     def _run(self, ids: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
         """Pad and run one batch → mask (B, T) bool, last layer (B, T, D), pooler output (B, D)."""
         padded = nn.utils.rnn.pad_sequence(
-            [torch.tensor(i) for i in ids], batch_first=True, padding_value=self._tokenizer.pad_token_id
+            [torch.tensor(i) for i in ids],
+            batch_first=True,
+            padding_value=self._tokenizer.pad_token_id,
         ).to(self.device)
         lengths = torch.tensor([len(i) for i in ids], device=self.device)
         mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
@@ -145,13 +170,15 @@ class TextEncoder(FrozenEncoder):
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Σ_t mask_t h_t / Σ_t mask_t: hidden (B, T, D), mask (B, T) bool with at least one true step → (B, D)."""
+    """Σ_t mask_t h_t / Σ_t mask_t: hidden (B, T, D), mask (B, T) bool with at least one true step →
+    (B, D)."""
     weights = mask[..., None].to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
 def load(folder: Path) -> tuple[Any, nn.Module]:
-    """Load tokenizer and network, float32, from a folder in transformers' format; no hub is asked for anything."""
+    """Load tokenizer and network, float32, from a folder in transformers' format; no hub is asked
+    for anything."""
     from transformers import AutoModel, AutoTokenizer
 
     with _quiet():
@@ -162,7 +189,8 @@ def load(folder: Path) -> tuple[Any, nn.Module]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from printing bars and reports of harmless surplus tensors; restore its settings afterwards."""
+    """Keep transformers from printing bars and reports of harmless surplus tensors; restore its
+    settings afterwards."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

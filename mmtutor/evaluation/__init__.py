@@ -1,7 +1,8 @@
 """How good is it, how sure are we, and is it better than the other one?
 
-metrics: accuracy, macro-F1, Brier score, log loss. calibration: ECE, reliability curve, temperature. intervals:
-bootstrap and Nadeau-Bengio. splits: stratified and grouped folds. Everything takes torch tensors or numpy arrays.
+metrics: accuracy, macro-F1, Brier score, log loss. calibration: ECE, reliability curve,
+temperature. intervals: bootstrap and Nadeau-Bengio. splits: stratified and grouped folds.
+Everything takes torch tensors or numpy arrays.
 """
 
 from mmtutor.evaluation.calibration import (

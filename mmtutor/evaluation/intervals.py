@@ -1,4 +1,5 @@
-"""How sure are we? Intervals for one method and for the difference of two, over samples, groups or folds."""
+"""How sure are we? Intervals for one method and for the difference of two, over samples, groups or
+folds."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ CELLS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate between its bounds, in the units of the values it was made from; level: nominal coverage, 0 to 1."""
+    """An estimate between its bounds, in the units of the values it was made from; level: nominal
+    coverage, 0 to 1."""
 
     estimate: float
     low: float
@@ -38,7 +40,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean of a - b over n pairs with its interval and two-sided p; wins and ties count the pairs with a > b, a = b."""
+    """Mean of a - b over n pairs with its interval and two-sided p; wins and ties count the pairs
+    with a > b, a = b."""
 
     difference: float
     low: float
@@ -71,13 +74,15 @@ def bootstrap_interval(
     statistic: Callable[[np.ndarray], float] | None = None,
     resamples: int = 5000,
 ) -> Interval:
-    """Percentile bootstrap interval for the mean of per-sample scores, or for any other statistic of them.
+    """Percentile bootstrap interval for the mean of per-sample scores, or for any other statistic
+    of them.
 
-    values: (N,) scores such as hits of 0 and 1, or (N, K) columns for a `statistic` that takes the redrawn rows, such
-    as lambda rows: macro_f1(rows[:, 0], rows[:, 1]). groups: (N,) group of each sample; whole groups are then drawn,
-    which is right when samples of one speaker, patient or theme resemble each other. Use one value per sample of
-    *one* test set: scores of overlapping folds belong in `corrected_interval`. Efron and Tibshirani, An Introduction
-    to the Bootstrap, 1993, ch. 13; groups: Davison and Hinkley 1997, sec. 3.8. Raises ValueError for NaN, fewer than
+    values: (N,) scores such as hits of 0 and 1, or (N, K) columns for a `statistic` that takes the
+    redrawn rows, such as lambda rows: macro_f1(rows[:, 0], rows[:, 1]). groups: (N,) group of each
+    sample; whole groups are then drawn, which is right when samples of one speaker, patient or
+    theme resemble each other. Use one value per sample of *one* test set: scores of overlapping
+    folds belong in `corrected_interval`. Efron and Tibshirani, An Introduction to the Bootstrap,
+    1993, ch. 13; groups: Davison and Hinkley 1997, sec. 3.8. Raises ValueError for NaN, fewer than
     two samples or groups, unequal lengths, level outside (0, 1).
     """
     rows = as_numpy(values)
@@ -85,15 +90,22 @@ def bootstrap_interval(
     members = _members(rows, groups)
     _check_level(level)
     if resamples < 100:
-        raise ValueError(f"resamples must be at least 100, not {resamples}: the ends of an interval need many")
+        raise ValueError(
+            f"resamples must be at least 100, not {resamples}: the ends of an interval need many"
+        )
     rng = np.random.default_rng(seed)
     if statistic is None:
         estimate, drawn = float(rows.mean()), _resampled_means(rows, members, resamples, rng)
     else:
         estimate = float(statistic(rows))
         picks = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
-        # without groups the members are the rows themselves: joining N arrays of one would take most of the time
-        redrawn = picks if groups is None else (np.concatenate([members[i] for i in pick]) for pick in picks)
+        # without groups the members are the rows themselves: joining N arrays of one would take
+        # most of the time
+        redrawn = (
+            picks
+            if groups is None
+            else (np.concatenate([members[i] for i in pick]) for pick in picks)
+        )
         drawn = np.array([statistic(rows[pick]) for pick in redrawn])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
@@ -107,15 +119,22 @@ def corrected_interval(
     n_test: Array | float | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """t interval for one method's mean score over J folds, widened because folds share training data.
+    """t interval for one method's mean score over J folds, widened because folds share training
+    data.
 
-    mean ± t(J - 1) · sqrt((1/J + n_test/n_train) · s²), s² the variance over folds (J - 1 in its denominator).
-    values: (J,). Arguments, source and errors as in `paired_comparison`. Equal values give an interval of no width.
+    mean ± t(J - 1) · sqrt((1/J + n_test/n_train) · s²), s² the variance over folds (J - 1 in its
+    denominator).
+    values: (J,). Arguments, source and errors as in `paired_comparison`. Equal values give an
+    interval of no width.
     """
     scores = _fold_scores("values", values)
     _check_level(level)
-    half = _standard_error(scores, _ratio(test_fraction, n_train, n_test)) * _quantile(level, len(scores))
-    return Interval(float(scores.mean()), float(scores.mean() - half), float(scores.mean() + half), level)
+    half = _standard_error(scores, _ratio(test_fraction, n_train, n_test)) * _quantile(
+        level, len(scores)
+    )
+    return Interval(
+        float(scores.mean()), float(scores.mean() - half), float(scores.mean() + half), level
+    )
 
 
 def paired_comparison(
@@ -127,22 +146,27 @@ def paired_comparison(
     n_test: Array | float | None = None,
     level: float = 0.95,
 ) -> Comparison:
-    """Is method a better than method b on the same J folds? Nadeau and Bengio's corrected resampled t test.
+    """Is method a better than method b on the same J folds? Nadeau and Bengio's corrected resampled
+    t test.
 
-    t = mean(a - b) / sqrt((1/J + n_test/n_train) · s²), J - 1 degrees of freedom, two-sided. The plain paired t has 1/J
-    alone, as if folds were independent; they share most of their training data, so it announces differences that are
-    not there.
+    t = mean(a - b) / sqrt((1/J + n_test/n_train) · s²), J - 1 degrees of freedom, two-sided. The
+    plain paired t has 1/J alone, as if folds were independent; they share most of their training
+    data, so it announces differences that are not there.
 
-    a, b: (J,) scores of the two methods, fold by fold. Say how large the splits were with n_train and n_test
-    (samples, or arrays of one per fold) or with test_fraction = n_test / (n_train + n_test); left out, it is 0.2,
-    five-fold CV. test_fraction=0 gives the plain paired t, right only where every pair has training and test data of
-    its own. Identical scores: difference 0, p 1. The same difference other than 0 in every pair: p 0, no width.
-    Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52, 2003. Raises ValueError for NaN,
-    unequal lengths, fewer than two pairs, impossible sizes.
+    a, b: (J,) scores of the two methods, fold by fold. Say how large the splits were with n_train
+    and n_test (samples, or arrays of one per fold) or with test_fraction = n_test / (n_train +
+    n_test); left out, it is 0.2, five-fold CV. test_fraction=0 gives the plain paired t, right only
+    where every pair has training and test data of its own. Identical scores: difference 0, p 1. The
+    same difference other than 0 in every pair: p 0, no width. Nadeau and Bengio, Inference for the
+    Generalization Error, Machine Learning 52, 2003. Raises ValueError for NaN, unequal lengths,
+    fewer than two pairs, impossible sizes.
     """
     first, second = _fold_scores("a", a), _fold_scores("b", b)
     if len(first) != len(second):
-        raise ValueError(f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each fold")
+        raise ValueError(
+            f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each"
+            " fold"
+        )
     _check_level(level)
     gain = first - second
     mean, error = float(gain.mean()), _standard_error(gain, _ratio(test_fraction, n_train, n_test))
@@ -176,7 +200,9 @@ def _members(rows: np.ndarray, groups: Array | None) -> list[np.ndarray]:
         return list(np.arange(n)[:, None])
     names = as_numpy(groups)
     if names.shape != (n,):
-        raise ValueError(f"groups must name one group for each of the {n} samples, not shape {names.shape}")
+        raise ValueError(
+            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
+        )
     _, group = np.unique(names, return_inverse=True)
     if group.max() == 0:
         raise ValueError("all samples belong to one group: redrawing groups needs at least 2")
@@ -190,7 +216,9 @@ def _fold_scores(name: str, values: Array) -> np.ndarray:
     return scores
 
 
-def _ratio(test_fraction: float | None, n_train: Array | float | None, n_test: Array | float | None) -> float:
+def _ratio(
+    test_fraction: float | None, n_train: Array | float | None, n_test: Array | float | None
+) -> float:
     """Return n_test / n_train from whichever way the caller said it."""
     if n_train is None and n_test is None:
         share = FOLD_SHARE if test_fraction is None else test_fraction
@@ -200,7 +228,12 @@ def _ratio(test_fraction: float | None, n_train: Array | float | None, n_test: A
     if n_train is None or n_test is None or test_fraction is not None:
         raise ValueError("give n_train and n_test together, or test_fraction alone")
     train, test = (np.atleast_1d(as_numpy(size)).astype(np.float64) for size in (n_train, n_test))
-    if not (np.isfinite(train).all() and np.isfinite(test).all() and (train > 0).all() and (test >= 0).all()):
+    if not (
+        np.isfinite(train).all()
+        and np.isfinite(test).all()
+        and (train > 0).all()
+        and (test >= 0).all()
+    ):
         raise ValueError(f"n_train must be > 0 and n_test >= 0, not {n_train!r} and {n_test!r}")
     return float(test.mean() / train.mean())
 

@@ -1,4 +1,5 @@
-"""Which samples to learn from and which to ask: repeated, stratified, and with groups kept whole."""
+"""Which samples to learn from and which to ask: repeated, stratified, and with groups kept
+whole."""
 
 from __future__ import annotations
 
@@ -22,30 +23,41 @@ Split = tuple[np.ndarray, np.ndarray]
 def folds(
     labels: Array, groups: Array | None = None, splits: int = 5, repeats: int = 5, seed: int = 0
 ) -> Iterator[Split]:
-    """Repeated cross-validation: splits · repeats pairs (train, test) of positions; a repeat tests each sample once.
+    """Repeated cross-validation: splits · repeats pairs (train, test) of positions; a repeat tests
+    each sample once.
 
-    labels: (N,) classes, kept in like shares in every fold; groups: (N,) group of each sample (theme, speaker,
-    patient), never cut by a fold. As many groups as splits means one group per fold, which can be done in one way
-    only: say repeats=1. Raises ValueError, before the first fold, for unequal lengths, fewer groups than splits, a
-    class with fewer samples than splits, a class that one single group holds, and a fold whose either side holds one
-    class only.
+    labels: (N,) classes, kept in like shares in every fold; groups: (N,) group of each sample
+    (theme, speaker, patient), never cut by a fold. As many groups as splits means one group per
+    fold, which can be done in one way
+    only: say repeats=1. Raises ValueError, before the first fold, for unequal lengths, fewer groups
+    than splits, a class with fewer samples than splits, a class that one single group holds, and a
+    fold whose either side holds one class only.
     """
     y = whole_labels("labels", labels)
     group = _groups(groups, len(y))
     if splits < 2 or repeats < 1:
-        raise ValueError(f"splits must be at least 2 and repeats at least 1, not {splits} and {repeats}")
+        raise ValueError(
+            f"splits must be at least 2 and repeats at least 1, not {splits} and {repeats}"
+        )
     _check_classes(y, group, splits)
-    plans = [_one_round(y, group, splits, seed + r) for r in range(_check_repeats(group, splits, repeats))]
+    plans = [
+        _one_round(y, group, splits, seed + r)
+        for r in range(_check_repeats(group, splits, repeats))
+    ]
     return iter([split for plan in plans for split in plan])
 
 
-def grouped_split(labels: Array, groups: Array | None = None, fraction: float = 0.2, seed: int = 0) -> Split:
-    """Cut off one part, for validation: positions (the rest, the part), with whole groups and like shares of classes.
+def grouped_split(
+    labels: Array, groups: Array | None = None, fraction: float = 0.2, seed: int = 0
+) -> Split:
+    """Cut off one part, for validation: positions (the rest, the part), with whole groups and like
+    shares of classes.
 
-    fraction: wanted share of the samples in the part, in (0, 1); with groups it is met as nearly as the best of 64
-    random draws of groups meets it, class by class. Positions count within what was given: to cut a fold's training
-    side, pass labels[train] and groups[train], and index train with the answer. Raises ValueError for unequal
-    lengths, a fraction out of range, fewer than two groups, one class only on either side.
+    fraction: wanted share of the samples in the part, in (0, 1); with groups it is met as nearly as
+    the best of 64 random draws of groups meets it, class by class. Positions count within what was
+    given: to cut a fold's training side, pass labels[train] and groups[train], and index train with
+    the answer. Raises ValueError for unequal lengths, a fraction out of range, fewer than two
+    groups, one class only on either side.
     """
     y = whole_labels("labels", labels)
     group = _groups(groups, len(y))
@@ -57,7 +69,9 @@ def grouped_split(labels: Array, groups: Array | None = None, fraction: float = 
     else:
         draws = GroupShuffleSplit(64, test_size=fraction, random_state=seed).split(y, y, group)
     wanted = fraction * np.bincount(y)
-    rest, part = min(draws, key=lambda d: np.abs(np.bincount(y[d[1]], minlength=len(wanted)) - wanted).sum())
+    rest, part = min(
+        draws, key=lambda d: np.abs(np.bincount(y[d[1]], minlength=len(wanted)) - wanted).sum()
+    )
     return _checked_split(y, np.sort(rest), np.sort(part))
 
 
@@ -76,7 +90,10 @@ def _checked_split(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> Split:
         present = np.unique(y[rows])
         if len(present) < 2:
             holds = f"class {present[0]} only" if len(present) else "no sample"
-            raise ValueError(f"the {side} side of a fold holds {holds}: use fewer splits, or coarser classes or groups")
+            raise ValueError(
+                f"the {side} side of a fold holds {holds}: use fewer splits, or coarser classes or"
+                " groups"
+            )
     return train, test
 
 
@@ -84,10 +101,14 @@ def _check_classes(y: np.ndarray, group: np.ndarray | None, splits: int) -> None
     count = np.bincount(y)
     present = np.flatnonzero(count)
     if len(present) < 2:
-        raise ValueError(f"all {len(y)} samples have class {present[0]}: there is nothing to tell apart")
+        raise ValueError(
+            f"all {len(y)} samples have class {present[0]}: there is nothing to tell apart"
+        )
     rare = present[count[present] < splits]
     if len(rare):
-        raise ValueError(f"class {rare[0]} has {count[rare[0]]} samples, fewer than {splits} splits")
+        raise ValueError(
+            f"class {rare[0]} has {count[rare[0]]} samples, fewer than {splits} splits"
+        )
     if group is None:
         return
     found = len(np.unique(group))
@@ -95,7 +116,10 @@ def _check_classes(y: np.ndarray, group: np.ndarray | None, splits: int) -> None
         raise ValueError(f"{found} groups cannot fill {splits} splits: use at most {found} splits")
     for label in present:
         if len(np.unique(group[y == label])) < 2:
-            raise ValueError(f"class {label} occurs in one group only: the fold that tests it could not have learnt it")
+            raise ValueError(
+                f"class {label} occurs in one group only: the fold that tests it could not have"
+                " learnt it"
+            )
 
 
 def _check_repeats(group: np.ndarray | None, splits: int, repeats: int) -> int:
@@ -112,5 +136,7 @@ def _groups(groups: Array | None, n: int) -> np.ndarray | None:
         return None
     names = as_numpy(groups)
     if names.shape != (n,):
-        raise ValueError(f"groups must name one group for each of the {n} samples, not shape {names.shape}")
+        raise ValueError(
+            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
+        )
     return np.unique(names, return_inverse=True)[1]

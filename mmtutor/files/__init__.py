@@ -1,1 +1,2 @@
-"""A manifest and what can be done with it: find, fetch, verify; hashed weights. Importing it imports no torch."""
+"""A manifest and what can be done with it: find, fetch, verify; hashed weights. Importing it
+imports no torch."""

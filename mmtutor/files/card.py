@@ -1,4 +1,5 @@
-"""A data card in MyST Markdown, rendered from a packaged manifest: what the page `data_cards` of the book shows."""
+"""A data card in MyST Markdown, rendered from a packaged manifest: what the page `data_cards` of
+the book shows."""
 
 from __future__ import annotations
 
@@ -9,17 +10,24 @@ from mmtutor.files import catalogue
 
 # What no manifest says in one place: what a sample consists of, and what is predicted from it.
 _SAMPLE = {
-    "oasis": ("photograph, human caption, machine caption", "valence and arousal, 1 to 7 (three classes by two cuts)"),
+    "oasis": (
+        "photograph, human caption, machine caption",
+        "valence and arousal, 1 to 7 (three classes by two cuts)",
+    ),
     "fsdd": ("spoken digit", "digit 0 to 9; speaker"),
     "ham10000": ("dermatoscopic picture, patient record", "seven diagnoses; benign or malignant"),
     "kitti": ("camera picture, lidar points, calibration", "2D and 3D boxes"),
     "mvsa": ("picture, tweet", "sentiment: negative, neutral, positive"),
-    "phone_drive": ("phone motion sensors, GPS, the car's own bus", "steering angle, speed, lateral acceleration"),
+    "phone_drive": (
+        "phone motion sensors, GPS, the car's own bus",
+        "steering angle, speed, lateral acceleration",
+    ),
 }
 
 
 def card_markdown(name: str) -> str:
-    """Return the data card of a set: a heading with the target `card-<name>`, a table of facts and one of fields.
+    """Return the data card of a set: a heading with the target `card-<name>`, a table of facts and
+    one of fields.
 
     Raises UnknownDataset.
     """
@@ -40,7 +48,11 @@ def card_markdown(name: str) -> str:
 def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the rows of the first table, each value ready for a Markdown cell."""
     modalities, label = _SAMPLE.get(data["name"], ("see the fields", "see the fields"))
-    shown = "**no: measure on it, never show a sample**" if data["do_not_display"] else "single samples, source named"
+    shown = (
+        "**no: measure on it, never show a sample**"
+        if data["do_not_display"]
+        else "single samples, source named"
+    )
     return [
         ("name in `mmtutor`", f"`{data['name']}`"),
         ("samples", str(data["n"])),
@@ -68,8 +80,13 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return plain text as Markdown that shows it: `<guid>` is no tag, `i_d` no emphasis, an address is a link."""
-    text = re.sub(r"([\\*_`\[\]$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    """Return plain text as Markdown that shows it: `<guid>` is no tag, `i_d` no emphasis, an
+    address is a link."""
+    text = re.sub(
+        r"([\\*_`\[\]$])",
+        r"\\\1",
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+    )
     return re.sub(r"https?://\S*[^\s.,;)]", _link, text)
 
 

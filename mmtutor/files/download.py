@@ -1,4 +1,5 @@
-"""Fetch the files of one set from its pinned source, each through a temporary file, the set through `partial`."""
+"""Fetch the files of one set from its pinned source, each through a temporary file, the set through
+`partial`."""
 
 from __future__ import annotations
 
@@ -25,11 +26,14 @@ TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for the next bytes
 
 
 def download(name: str, target: Path) -> None:
-    """Fill `target` (…/<name>/files) with the files that the manifest lists, each with its size and sha256.
+    """Fill `target` (…/<name>/files) with the files that the manifest lists, each with its size and
+    sha256.
 
-    Files arrive in `partial` beside `target`, which takes its final name once the set is complete and verified. An
-    interrupted download keeps its complete files and goes on from there. One process at a time, guarded by a lock.
-    Raises DatasetUnavailable (source out of reach, folder not writable), DatasetCorrupt (source sends other content).
+    Files arrive in `partial` beside `target`, which takes its final name once the set is complete
+    and verified. An interrupted download keeps its complete files and goes on from there. One
+    process at a time, guarded by a lock.
+    Raises DatasetUnavailable (source out of reach, folder not writable), DatasetCorrupt (source
+    sends other content).
     """
     data = catalogue.manifest(name)
     partial = target.with_name("partial")
@@ -41,7 +45,9 @@ def download(name: str, target: Path) -> None:
             _prepare(data, target, partial)
             _fetch_all(data, partial)
             for problem in checking.problems(data, partial):
-                raise DatasetCorrupt(f"data set {name!r} is refused: {partial}: {problem}. Run the download again.")
+                raise DatasetCorrupt(
+                    f"data set {name!r} is refused: {partial}: {problem}. Run the download again."
+                )
             os.replace(partial, target)
 
 
@@ -57,19 +63,25 @@ def _writable(name: str, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"cannot write to the cache folder {folder} ({error.strerror or error})"
-        message = f"{catalogue.unavailable(name, reason)}\n  or set MMTUTOR_CACHE to a folder that you can write to."
+        message = (
+            f"{catalogue.unavailable(name, reason)}\n  or set MMTUTOR_CACHE to a folder that you"
+            " can write to."
+        )
         raise catalogue.DatasetUnavailable(message, reason) from error
 
 
 def _prepare(data: dict[str, Any], target: Path, partial: Path) -> None:
-    """Make `partial` and its subfolders, keep what an earlier try left there, drop what a killed one left half-done."""
+    """Make `partial` and its subfolders, keep what an earlier try left there, drop what a killed
+    one left half-done."""
     if target.is_dir():  # a set that differs: keep its sound files, and fetch the others afresh
         if partial.exists():
             shutil.rmtree(partial)
         os.replace(target, partial)
     listed = {entry["path"] for entry in data["files"]}
     for path in partial.rglob("*"):
-        left_over = path.name.startswith("tmp") and path.relative_to(partial).as_posix() not in listed
+        left_over = (
+            path.name.startswith("tmp") and path.relative_to(partial).as_posix() not in listed
+        )
         if path.is_symlink() or (left_over and path.is_file()):
             path.unlink()
     if partial.is_symlink():
@@ -80,10 +92,13 @@ def _prepare(data: dict[str, Any], target: Path, partial: Path) -> None:
 
 
 def _fetch_all(data: dict[str, Any], folder: Path) -> None:
-    """Fetch every listed file that `folder` lacks, several at a time, under one progress bar; stop at a failure."""
+    """Fetch every listed file that `folder` lacks, several at a time, under one progress bar; stop
+    at a failure."""
     urls = {entry["path"]: url_of(data, entry) for entry in data["files"]}
     registry = {entry["path"]: f"sha256:{entry['sha256']}" for entry in data["files"]}
-    keeper = pooch.create(path=folder, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES)
+    keeper = pooch.create(
+        path=folder, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES
+    )
     bar = checking.progress_bar(catalogue.total_bytes(data), f"downloading {data['name']}")
     with bar, _quiet_pooch(), requests.Session() as session, ThreadPoolExecutor(THREADS) as pool:
         jobs = {pool.submit(_fetch, keeper, data, entry, session): entry for entry in data["files"]}
@@ -96,16 +111,21 @@ def _fetch_all(data: dict[str, Any], folder: Path) -> None:
             raise
 
 
-def _fetch(keeper: pooch.Pooch, data: dict[str, Any], entry: dict[str, Any], session: requests.Session) -> None:
+def _fetch(
+    keeper: pooch.Pooch, data: dict[str, Any], entry: dict[str, Any], session: requests.Session
+) -> None:
     """Fetch one file; name it in whatever error arises."""
     try:
         keeper.fetch(entry["path"], downloader=_Reader(session, entry["bytes"]))
     except requests.RequestException as error:
-        raise catalogue.unavailable(data["name"], _reason(entry, url_of(data, entry), error)) from error
+        raise catalogue.unavailable(
+            data["name"], _reason(entry, url_of(data, entry), error)
+        ) from error
     except ValueError as error:
         raise DatasetCorrupt(
-            f"data set {data['name']!r} is refused: the source sent another {entry['path']} than the manifest names "
-            f"({error}). Nothing of it was kept. Try again later; if it stays so, report it."
+            f"data set {data['name']!r} is refused: the source sent another {entry['path']} than"
+            f" the manifest names ({error}). Nothing of it was kept. Try again later; if it stays"
+            " so, report it."
         ) from error
     # pooch's temporary file is private to the user; a cache may be shared by a class.
     (keeper.abspath / entry["path"]).chmod(0o644)
@@ -118,20 +138,28 @@ def _reason(entry: dict[str, Any], url: str, error: requests.RequestException) -
         return f"{host} answered {error.response.status_code} for {entry['path']} ({url})"
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return f"no connection to {host} (is there a network?) while reading {entry['path']}"
-    return f"the connection to {host} broke while reading {entry['path']}; the next try goes on from here"
+    return (
+        f"the connection to {host} broke while reading {entry['path']}; the next try goes on from"
+        " here"
+    )
 
 
 class _Reader:
-    """A pooch downloader that keeps its connection between files and stops at the size the manifest gives."""
+    """A pooch downloader that keeps its connection between files and stops at the size the manifest
+    gives."""
 
     def __init__(self, session: requests.Session, size: int) -> None:
         """Read through `session`, `size` bytes at most."""
         self.session, self.size = session, size
 
     def __call__(self, url: str, output_file: str, _keeper: pooch.Pooch) -> None:
-        """Write what `url` sends to `output_file`; raise ValueError when it is more than expected."""
+        """Write what `url` sends to `output_file`; raise ValueError when it is more than
+        expected."""
         left = self.size
-        with self.session.get(url, stream=True, timeout=TIMEOUT) as response, open(output_file, "wb") as handle:
+        with (
+            self.session.get(url, stream=True, timeout=TIMEOUT) as response,
+            open(output_file, "wb") as handle,
+        ):
             response.raise_for_status()
             for block in response.iter_content(1 << 16):
                 left -= len(block)

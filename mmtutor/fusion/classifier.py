@@ -9,13 +9,15 @@ from mmtutor.types import Features, Masks, Present
 
 
 class FusionClassifier(nn.Module):
-    """logits = head(fusion(features)), the head linear, or with one hidden layer if `hidden` is given.
+    """logits = head(fusion(features)), the head linear, or with one hidden layer if `hidden` is
+    given.
 
     features as the fusion takes them → (B, classes). `fusion` is any module with `out_features`.
     dropout in [0, 1) acts on the fused features and on the hidden layer.
-    recompute: forget the fused features and compute them once more in the backward pass. Same numbers, more work, and
-    what is wide, the outer product of `TensorFusion` above all, is not kept in memory between the two passes.
-    Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv 1604.06174).
+    recompute: forget the fused features and compute them once more in the backward pass. Same
+    numbers, more work, and what is wide, the outer product of `TensorFusion` above all, is not kept
+    in memory between the two passes. Chen et al., Training Deep Nets with Sublinear Memory Cost,
+    2016 (arXiv 1604.06174).
     """
 
     def __init__(
@@ -33,11 +35,17 @@ class FusionClassifier(nn.Module):
         # no Dropout(0): it would copy what is wide
         layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
         if hidden is not None:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers += [
+                nn.Linear(width, hidden),
+                nn.ReLU(),
+                *([nn.Dropout(dropout)] if dropout else []),
+            ]
             width = hidden
         self.head = nn.Sequential(*layers, nn.Linear(width, classes))
 
-    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
         """Return logits (B, classes). masks are handed on to a fusion that reads sequences."""
         inputs = (features, present) if masks is None else (features, present, masks)
         if self.recompute and self.training:

@@ -16,10 +16,12 @@ from mmtutor.types import Features, Present
 class ConcatFusion(nn.Module):
     """h = [x_1; x_2; ...; x_M]: lay the modalities side by side, in the order of `dims`.
 
-    features[m]: (B, dims[m]) → (B, Σ dims). An absent modality contributes zeros and receives no gradient.
-    Nothing is learnt here; whatever follows learns one weight per input feature, hence no products between modalities.
-    Raises ValueError for empty `dims` or a width below 1; forward raises as `inputs.masked_vectors`.
-    Baltrušaitis et al., Multimodal Machine Learning, TPAMI 2019 (arXiv 1705.09406), section 5.1.
+    features[m]: (B, dims[m]) → (B, Σ dims). An absent modality contributes zeros and receives no
+    gradient. Nothing is learnt here; whatever follows learns one weight per input feature, hence no
+    products between modalities.
+    Raises ValueError for empty `dims` or a width below 1; forward raises as
+    `inputs.masked_vectors`. Baltrušaitis et al., Multimodal Machine Learning, TPAMI 2019 (arXiv
+    1705.09406), section 5.1.
     """
 
     def __init__(self, dims: dict[str, int]) -> None:
@@ -36,8 +38,9 @@ class ConcatFusion(nn.Module):
 class SumFusion(nn.Module):
     """h = b + Σ_m W_m x_m: project every modality to one width, then add.
 
-    features[m]: (B, dims[m]) → (B, out_features). An absent modality adds nothing. Exactly a linear layer behind
-    `ConcatFusion`, its weight cut into one block per modality: like it, it knows no products between modalities.
+    features[m]: (B, dims[m]) → (B, out_features). An absent modality adds nothing. Exactly a linear
+    layer behind `ConcatFusion`, its weight cut into one block per modality: like it, it knows no
+    products between modalities.
     Raises as `ConcatFusion`. Baltrušaitis et al., TPAMI 2019 (arXiv 1705.09406), section 5.1.
     """
 
@@ -45,7 +48,9 @@ class SumFusion(nn.Module):
         """Make one projection per modality and one bias; out_features ≥ 1."""
         super().__init__()
         self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
-        self.project = nn.ModuleDict({m: nn.Linear(d, out_features, bias=False) for m, d in dims.items()})
+        self.project = nn.ModuleDict(
+            {m: nn.Linear(d, out_features, bias=False) for m, d in dims.items()}
+        )
         bound = 1 / math.sqrt(sum(dims.values()))
         self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
 
@@ -58,19 +63,23 @@ class SumFusion(nn.Module):
 class GatedFusion(nn.Module):
     """h = Σ_m z_m ⊙ tanh(W_m x_m + b_m),  z = softmax over the modalities of V [x_1; ...; x_M] + c.
 
-    features[m]: (B, dims[m]) → (B, out_features). For each output unit the sample itself sets how much each modality
-    counts; the gates of those present sum to 1, an absent modality has gate 0, and nobody present gives 0.
-    With two modalities z_2 = 1 - z_1 and z_1 is a sigmoid: the gated multimodal unit. Raises as `ConcatFusion`.
-    Arevalo et al., Gated Multimodal Units for Information Fusion, 2017 (arXiv 1702.01992).
+    features[m]: (B, dims[m]) → (B, out_features). For each output unit the sample itself sets how
+    much each modality counts; the gates of those present sum to 1, an absent modality has gate 0,
+    and nobody present gives 0. With two modalities z_2 = 1 - z_1 and z_1 is a sigmoid: the gated
+    multimodal unit. Raises as `ConcatFusion`. Arevalo et al., Gated Multimodal Units for
+    Information Fusion, 2017 (arXiv 1702.01992).
     """
 
     def __init__(self, dims: dict[str, int], out_features: int) -> None:
-        """Make one candidate per modality and one gate layer that sees all of them; out_features ≥ 1."""
+        """Make one candidate per modality and one gate layer that sees all of them; out_features ≥
+        1."""
         super().__init__()
         self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
         self.candidate = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
         # one modality has nothing to choose between: no gate, and no weights that could never learn
-        self.gate = nn.Linear(sum(dims.values()), len(dims) * out_features) if len(dims) > 1 else None
+        self.gate = (
+            nn.Linear(sum(dims.values()), len(dims) * out_features) if len(dims) > 1 else None
+        )
 
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features), each entry in (-1, 1)."""
@@ -78,33 +87,46 @@ class GatedFusion(nn.Module):
         candidates = [self.candidate[m](x[m]).tanh() for m in self.dims]  # M times (B, out)
         if present:
             there = presence(features, present)
-            candidates = [torch.where(there[m][:, None], c, 0.0) for m, c in zip(self.dims, candidates, strict=True)]
+            candidates = [
+                torch.where(there[m][:, None], c, 0.0)
+                for m, c in zip(self.dims, candidates, strict=True)
+            ]
         gates = self.gates(x, present)
         return reduce(torch.add, (gates[m] * c for m, c in zip(self.dims, candidates, strict=True)))
 
     def gates(self, features: Features, present: Present | None = None) -> dict[str, Tensor]:
-        """Return z_m: (B, out_features) in [0, 1], which sum to 1 over the modalities (where somebody is present)."""
+        """Return z_m: (B, out_features) in [0, 1], which sum to 1 over the modalities (where
+        somebody is present)."""
         x = masked_vectors(features, self.dims, present)
         if self.gate is None:
             (only,) = self.dims
             return {only: x[only].new_ones(len(x[only]), self.out_features)}
-        scores = self.gate(torch.cat(list(x.values()), -1)).chunk(len(self.dims), dim=-1)  # M times (B, out)
+        scores = self.gate(torch.cat(list(x.values()), -1)).chunk(
+            len(self.dims), dim=-1
+        )  # M times (B, out)
         if len(self.dims) == 2 and not present:  # the same softmax, in one step instead of four
             first = torch.sigmoid(scores[0] - scores[1])
             return dict(zip(self.dims, (first, 1 - first), strict=True))
         if present:
             there = presence(features, present)
-            lowest = torch.finfo(scores[0].dtype).min  # not -inf: its softmax is NaN where nobody is present
-            scores = [s.masked_fill(~there[m][:, None], lowest) for m, s in zip(self.dims, scores, strict=True)]
+            lowest = torch.finfo(
+                scores[0].dtype
+            ).min  # not -inf: its softmax is NaN where nobody is present
+            scores = [
+                s.masked_fill(~there[m][:, None], lowest)
+                for m, s in zip(self.dims, scores, strict=True)
+            ]
         return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))
 
 
 class TensorFusion(nn.Module):
-    """h = vec([1; x_1] ⊗ [1; x_2] ⊗ ... ⊗ [1; x_M]): every product of features across modalities, of every order.
+    """h = vec([1; x_1] ⊗ [1; x_2] ⊗ ... ⊗ [1; x_M]): every product of features across modalities,
+    of every order.
 
-    features[m]: (B, dims[m]) → (B, Π (dims[m] + 1)), the last modality varying fastest. The leading 1 keeps the single
-    features and the products of some modalities only; an absent modality is [1; 0], which leaves the products of the
-    others. Nothing is learnt here, and the width grows by a factor dims[m] + 1 with each modality: memory is the limit.
+    features[m]: (B, dims[m]) → (B, Π (dims[m] + 1)), the last modality varying fastest. The leading
+    1 keeps the single features and the products of some modalities only; an absent modality is [1;
+    0], which leaves the products of the others. Nothing is learnt here, and the width grows by a
+    factor dims[m] + 1 with each modality: memory is the limit.
     Raises as `ConcatFusion`. Zadeh et al., Tensor Fusion Network, EMNLP 2017 (arXiv 1707.07250).
     """
 
@@ -116,32 +138,43 @@ class TensorFusion(nn.Module):
 
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features)."""
-        rows = [F.pad(x, (1, 0), value=1.0) for x in masked_vectors(features, self.dims, present).values()]
+        rows = [
+            F.pad(x, (1, 0), value=1.0)
+            for x in masked_vectors(features, self.dims, present).values()
+        ]
         product = rows[0]  # (B, d_1 + 1)
         for row in rows[1:]:
-            # a column times a row as a matrix product: broadcasting or einsum would take three times as long
+            # a column times a row as a matrix product: broadcasting or einsum would take three
+            # times as long
             product = torch.bmm(product[:, :, None], row[:, None, :]).flatten(1)  # (B, Π so far)
         return product
 
 
 class LowRankFusion(nn.Module):
-    """h = Σ_r Π_m W_m^(r) [1; x_m]: tensor fusion and a linear layer, without ever building the tensor.
+    """h = Σ_r Π_m W_m^(r) [1; x_m]: tensor fusion and a linear layer, without ever building the
+    tensor.
 
-    features[m]: (B, dims[m]) → (B, out_features). The linear layer's weight, a tensor of M + 1 axes, is held as `rank`
-    products of one factor per modality, so cost and memory grow with Σ dims and not with Π dims. At a rank as large as
-    the tensor's own, every linear layer behind `TensorFusion` can be written so. An absent modality is [1; 0].
-    Raises as `ConcatFusion`. Liu et al., Efficient Low-rank Multimodal Fusion, ACL 2018 (arXiv 1806.00064).
+    features[m]: (B, dims[m]) → (B, out_features). The linear layer's weight, a tensor of M + 1
+    axes, is held as `rank` products of one factor per modality, so cost and memory grow with Σ dims
+    and not with Π dims. At a rank as large as the tensor's own, every linear layer behind
+    `TensorFusion` can be written so. An absent modality is [1; 0].
+    Raises as `ConcatFusion`. Liu et al., Efficient Low-rank Multimodal Fusion, ACL 2018 (arXiv
+    1806.00064).
     """
 
     def __init__(self, dims: dict[str, int], out_features: int, rank: int) -> None:
         """Make one factor per modality, rank · out_features wide; rank ≥ 1, out_features ≥ 1."""
         super().__init__()
-        self.dims, self.out_features = check_dims(dims, out_features=out_features, rank=rank), out_features
+        self.dims, self.out_features = (
+            check_dims(dims, out_features=out_features, rank=rank),
+            out_features,
+        )
         self.rank = rank
         # the layer's bias is the column of W_m that meets the 1
         self.factor = nn.ModuleDict({m: nn.Linear(d, rank * out_features) for m, d in dims.items()})
-        # with the usual start, a product over many modalities is nearly 0 or huge: here its variance is that of one
-        # [1; x] is d + 1 numbers of size 1; rank^(-1/2M) in each factor is rank^(-1/2) in their product
+        # with the usual start, a product over many modalities is nearly 0 or huge: here its
+        # variance is that of one [1; x] is d + 1 numbers of size 1; rank^(-1/2M) in each factor is
+        # rank^(-1/2) in their product
         for factor in self.factor.values():
             std = rank ** (-0.5 / len(dims)) / math.sqrt(factor.in_features + 1)
             nn.init.normal_(factor.weight, std=std)
@@ -155,20 +188,27 @@ class LowRankFusion(nn.Module):
 
 
 class FilmFusion(nn.Module):
-    """h = (1 + γ) ⊙ u + β,  [γ; β] = V x_c,  u = b + Σ_{m≠c} W_m x_m: the condition c scales and shifts the others.
+    """h = (1 + γ) ⊙ u + β,  [γ; β] = V x_c,  u = b + Σ_{m≠c} W_m x_m: the condition c scales and
+    shifts the others.
 
-    features[m]: (B, dims[m]) → (B, out_features). γ counts from 1 and V has no bias, so a condition that is zero or
-    absent is the identity: h = u. One modality sets *how* the others are read; h is linear in each of the two sides.
-    Raises ValueError where `condition` is not one of at least two modalities, else as `ConcatFusion`.
-    Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018 (arXiv 1709.07871).
+    features[m]: (B, dims[m]) → (B, out_features). γ counts from 1 and V has no bias, so a condition
+    that is zero or absent is the identity: h = u. One modality sets *how* the others are read; h is
+    linear in each of the two sides.
+    Raises ValueError where `condition` is not one of at least two modalities, else as
+    `ConcatFusion`. Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI
+    2018 (arXiv 1709.07871).
     """
 
     def __init__(self, dims: dict[str, int], out_features: int, condition: str) -> None:
-        """Make the generator of γ and β from dims[condition], and one projection for each other modality."""
+        """Make the generator of γ and β from dims[condition], and one projection for each other
+        modality."""
         super().__init__()
         self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
         if condition not in dims or len(dims) < 2:
-            raise ValueError(f"condition is {condition!r}, expected one of at least two modalities; dims is {dims}")
+            raise ValueError(
+                f"condition is {condition!r}, expected one of at least two modalities; dims is"
+                f" {dims}"
+            )
         self.condition = condition
         self.generator = nn.Linear(dims[condition], 2 * out_features, bias=False)
         self.content = SumFusion({m: d for m, d in dims.items() if m != condition}, out_features)

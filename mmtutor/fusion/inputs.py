@@ -10,7 +10,8 @@ from mmtutor.types import Features, Masks, Present
 
 
 def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
-    """Return a copy of `dims`; raise ValueError for no modality at all, or for a width or another size below 1."""
+    """Return a copy of `dims`; raise ValueError for no modality at all, or for a width or another
+    size below 1."""
     if not dims or min(dims.values()) < 1:
         raise ValueError(f"dims is {dims}, expected at least one modality, each of width 1 or more")
     for name, value in sizes.items():
@@ -19,18 +20,26 @@ def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
     return dict(dims)
 
 
-def check_modalities(given: dict[str, Tensor], expected: dict[str, int] | list[str], what: str) -> None:
-    """Raise KeyError unless `given` holds exactly the `expected` modalities; the message names the odd ones."""
+def check_modalities(
+    given: dict[str, Tensor], expected: dict[str, int] | list[str], what: str
+) -> None:
+    """Raise KeyError unless `given` holds exactly the `expected` modalities; the message names the
+    odd ones."""
     if missing := [m for m in expected if m not in given]:
-        raise KeyError(f"{what} lacks {missing}; expected {list(expected)}. What is missing is a mask in `present`")
+        raise KeyError(
+            f"{what} lacks {missing}; expected {list(expected)}. What is missing is a mask in"
+            " `present`"
+        )
     if unknown := [m for m in given if m not in expected]:
         raise KeyError(f"{what} has unknown {unknown}; expected {list(expected)}")
 
 
 def presence(given: dict[str, Tensor], present: Present | None) -> Present:
-    """Return a full mask, modality → (B,) bool on the features' device; who is not named in `present` is there.
+    """Return a full mask, modality → (B,) bool on the features' device; who is not named in
+    `present` is there.
 
-    Raises KeyError for a mask of an unknown modality, TypeError for one that is not bool, ValueError for a wrong size.
+    Raises KeyError for a mask of an unknown modality, TypeError for one that is not bool,
+    ValueError for a wrong size.
     """
     present = present or {}
     if unknown := [m for m in present if m not in given]:
@@ -41,16 +50,21 @@ def presence(given: dict[str, Tensor], present: Present | None) -> Present:
         if mask.dtype != torch.bool:
             raise TypeError(f"present[{modality!r}] is {mask.dtype}, expected torch.bool")
         if mask.shape != (len(x),):
-            raise ValueError(f"present[{modality!r}] has shape {tuple(mask.shape)}, expected ({len(x)},)")
+            raise ValueError(
+                f"present[{modality!r}] has shape {tuple(mask.shape)}, expected ({len(x)},)"
+            )
         masks[modality] = mask.to(x.device)
     return masks
 
 
 def masked_vectors(features: Features, dims: dict[str, int], present: Present | None) -> Features:
-    """Return features[m]: (B, dims[m]) in the order of `dims`, with 0 wherever the modality is absent.
+    """Return features[m]: (B, dims[m]) in the order of `dims`, with 0 wherever the modality is
+    absent.
 
-    `torch.where` rather than a product: 0 · NaN is NaN, and what stands in an absent slot must change nothing.
-    Raises KeyError for missing or unknown modalities, ValueError for a wrong width or batch size, naming them.
+    `torch.where` rather than a product: 0 · NaN is NaN, and what stands in an absent slot must
+    change nothing.
+    Raises KeyError for missing or unknown modalities, ValueError for a wrong width or batch size,
+    naming them.
     """
     check_modalities(features, dims, "features")
     for modality, width in dims.items():
@@ -63,29 +77,39 @@ def masked_vectors(features: Features, dims: dict[str, int], present: Present | 
 def hide_absent(features: Features, order: list[str], present: Present | None) -> Features:
     """Return features[m]: (B, ...) in `order`, with 0 wherever the modality is absent.
 
-    A modality without a mask is passed on as it is: no copy. Raises ValueError for unequal batch sizes.
+    A modality without a mask is passed on as it is: no copy. Raises ValueError for unequal batch
+    sizes.
     """
     batch = len(features[order[0]])
     for modality in order:
         if len(features[modality]) != batch:
-            raise ValueError(f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}")
+            raise ValueError(
+                f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}"
+            )
     if not present:
         return {m: features[m] for m in order}
     there = presence(features, present)
     return {
-        m: torch.where(_like(there[m], features[m]), features[m], 0.0) if m in present else features[m] for m in order
+        m: (
+            torch.where(_like(there[m], features[m]), features[m], 0.0)
+            if m in present
+            else features[m]
+        )
+        for m in order
     }
 
 
 def masked_sequences(
     features: Features, dims: dict[str, int], present: Present | None, masks: Masks | None
 ) -> tuple[Features, Masks]:
-    """Return sequences (B, T, dims[m]) with 0 at unreal steps, and which steps are real, (B, T) bool.
+    """Return sequences (B, T, dims[m]) with 0 at unreal steps, and which steps are real, (B, T)
+    bool.
 
-    A vector (B, dims[m]) is a sequence of one step. The second dictionary names only modalities in which some step may
-    be unreal, because a mask was given: of the others, all steps are. Every step of an absent modality is unreal.
-    Raises KeyError for missing or unknown modalities, in `masks` too, TypeError for a mask that is not bool,
-    ValueError for a wrong width, batch size or mask shape, naming them.
+    A vector (B, dims[m]) is a sequence of one step. The second dictionary names only modalities in
+    which some step may be unreal, because a mask was given: of the others, all steps are. Every
+    step of an absent modality is unreal.
+    Raises KeyError for missing or unknown modalities, in `masks` too, TypeError for a mask that is
+    not bool, ValueError for a wrong width, batch size or mask shape, naming them.
     """
     check_modalities(features, dims, "features")
     if unknown := [m for m in masks or {} if m not in dims]:
@@ -95,7 +119,8 @@ def masked_sequences(
         x = features[modality]
         if x.dim() not in (2, 3) or x.shape[-1] != width:
             raise ValueError(
-                f"features[{modality!r}] has shape {tuple(x.shape)}, expected (B, T, {width}) or (B, {width})"
+                f"features[{modality!r}] has shape {tuple(x.shape)}, expected (B, T, {width}) or"
+                f" (B, {width})"
             )
         sequences[modality] = x[:, None] if x.dim() == 2 else x
     sequences = hide_unreal(hide_absent(sequences, list(dims), present), masks)
@@ -104,7 +129,8 @@ def masked_sequences(
         mask = (masks or {}).get(modality)
         if mask is not None and mask.shape != x.shape[:2]:
             raise ValueError(
-                f"masks[{modality!r}] has shape {tuple(mask.shape)}, expected {tuple(x.shape[:2])}, (B, T)"
+                f"masks[{modality!r}] has shape {tuple(mask.shape)}, expected {tuple(x.shape[:2])},"
+                " (B, T)"
             )
         if present and modality in present:
             whole = there[modality][:, None].expand(x.shape[:2])
@@ -115,10 +141,11 @@ def masked_sequences(
 
 
 def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
-    """Return sequences[m]: (B, T, D) with 0 at the steps that masks[m], (B, T) bool, says are not real.
+    """Return sequences[m]: (B, T, D) with 0 at the steps that masks[m], (B, T) bool, says are not
+    real.
 
-    A mask for another number of steps, or for what is no sequence yet, is passed over: it speaks of what an encoder
-    will make of it.
+    A mask for another number of steps, or for what is no sequence yet, is passed over: it speaks of
+    what an encoder will make of it.
     Raises TypeError, naming the modality, for a mask that is not bool.
     """
     hidden = dict(sequences)
@@ -126,12 +153,15 @@ def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
         if mask.dtype != torch.bool:
             raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
         if sequences[modality].dim() == 3 and mask.shape == sequences[modality].shape[:2]:
-            hidden[modality] = torch.where(_like(mask, sequences[modality]), sequences[modality], 0.0)
+            hidden[modality] = torch.where(
+                _like(mask, sequences[modality]), sequences[modality], 0.0
+            )
     return hidden
 
 
 def mean_over_steps(x: Tensor, real: Tensor | None) -> Tensor:
-    """Return the mean over the real steps: x (B, T, D), real (B, T) bool → (B, D); 0 where no step is real."""
+    """Return the mean over the real steps: x (B, T, D), real (B, T) bool → (B, D); 0 where no step
+    is real."""
     if real is None:
         return x.mean(1) if x.shape[1] else x.sum(1)
     weight = real.to(x.dtype)[:, None]  # (B, 1, T)
@@ -139,7 +169,8 @@ def mean_over_steps(x: Tensor, real: Tensor | None) -> Tensor:
 
 
 def with_zero_step(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Append one step of zeros, always real, for a query that finds nothing to read: (B, T, D) → (B, T + 1, D)."""
+    """Append one step of zeros, always real, for a query that finds nothing to read: (B, T, D) →
+    (B, T + 1, D)."""
     return F.pad(x, (0, 0, 0, 1)), None if real is None else F.pad(real, (0, 1), value=True)
 
 

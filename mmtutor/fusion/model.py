@@ -1,4 +1,5 @@
-"""Model-level (intermediate) fusion: networks that exchange information inside, before anything is decided."""
+"""Model-level (intermediate) fusion: networks that exchange information inside, before anything is
+decided."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ from mmtutor.types import Features, Masks, Present
 
 
 class EncoderFusion(nn.Module):
-    """h = fusion({m: encoder_m(x_m)}): one network per modality, then any fusion, all trained together.
+    """h = fusion({m: encoder_m(x_m)}): one network per modality, then any fusion, all trained
+    together.
 
-    features[m]: (B, ...) as encoder m takes them → (B, out_features). encoder m must return what the fusion expects of
-    modality m. An encoder is shown zeros where its modality is absent, and what it makes of them is hidden again.
-    present and masks are handed on to the fusion; encoders do not see them, only zeros where masks[m]: (B, T) marks
-    steps of x_m as padding. Raises KeyError where encoders and the
-    fusion's modalities differ, and as the fusion. Baltrušaitis et al., TPAMI 2019 (arXiv 1705.09406), section 5.2.
+    features[m]: (B, ...) as encoder m takes them → (B, out_features). encoder m must return what
+    the fusion expects of modality m. An encoder is shown zeros where its modality is absent, and
+    what it makes of them is hidden again. present and masks are handed on to the fusion; encoders
+    do not see them, only zeros where masks[m]: (B, T) marks steps of x_m as padding. Raises
+    KeyError where encoders and the fusion's modalities differ, and as the fusion. Baltrušaitis et
+    al., TPAMI 2019 (arXiv 1705.09406), section 5.2.
     """
 
     def __init__(self, encoders: dict[str, nn.Module], fusion: nn.Module) -> None:
@@ -37,26 +40,33 @@ class EncoderFusion(nn.Module):
         self.encoders, self.fusion = nn.ModuleDict(encoders), fusion
         self.out_features = fusion.out_features
 
-    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
         """Return (B, out_features)."""
         check_modalities(features, self.fusion.dims, "features")
         if unknown := [m for m in masks or {} if m not in self.fusion.dims]:
-            raise KeyError(f"masks names unknown {unknown}; the modalities are {list(self.fusion.dims)}")
+            raise KeyError(
+                f"masks names unknown {unknown}; the modalities are {list(self.fusion.dims)}"
+            )
         x = hide_unreal(hide_absent(features, list(self.fusion.dims), present), masks)
         codes = {m: encoder(x[m]) for m, encoder in self.encoders.items()}
         return self.fusion(codes, present) if masks is None else self.fusion(codes, present, masks)
 
 
 class CrossAttentionFusion(nn.Module):
-    """x_m ← x_m + Σ_{n≠m} softmax(Q_mn x_m (K_mn x_n)ᵀ / √d) V_mn x_n: each step of m reads the steps of all others.
+    """x_m ← x_m + Σ_{n≠m} softmax(Q_mn x_m (K_mn x_n)ᵀ / √d) V_mn x_n: each step of m reads the
+    steps of all others.
 
-    features[m]: (B, T_m, dims[m]) or vectors (B, dims[m]), a sequence of one step; masks[m]: (B, T_m) bool
-    → (B, out_features). Each modality is projected to width out_features; `layers` times it reads from every other one
-    with `heads` heads and passes through a feed-forward layer (both with residual and layer norm); then it is averaged
-    over its steps, and a linear layer joins the averages. Among the steps that can be read is always one of zeros: a
-    query that finds nothing, or an absent modality, reads 0. Order in time is not seen: features must carry it.
-    Raises ValueError unless heads divides out_features, for fewer than two modalities; else as `masked_sequences`.
-    Lu et al., ViLBERT, NeurIPS 2019 (arXiv 1908.02265); Tsai et al., MulT, ACL 2019 (arXiv 1906.00295).
+    features[m]: (B, T_m, dims[m]) or vectors (B, dims[m]), a sequence of one step; masks[m]: (B,
+    T_m) bool → (B, out_features). Each modality is projected to width out_features; `layers` times
+    it reads from every other one with `heads` heads and passes through a feed-forward layer (both
+    with residual and layer norm); then it is averaged over its steps, and a linear layer joins the
+    averages. Among the steps that can be read is always one of zeros: a query that finds nothing,
+    or an absent modality, reads 0. Order in time is not seen: features must carry it.
+    Raises ValueError unless heads divides out_features, for fewer than two modalities; else as
+    `masked_sequences`. Lu et al., ViLBERT, NeurIPS 2019 (arXiv 1908.02265); Tsai et al., MulT, ACL
+    2019 (arXiv 1906.00295).
     """
 
     def __init__(self, dims: dict[str, int], out_features: int, heads: int, layers: int) -> None:
@@ -65,13 +75,19 @@ class CrossAttentionFusion(nn.Module):
         self.dims = check_dims(dims, out_features=out_features, heads=heads, layers=layers)
         _check_heads(out_features, heads)
         if len(dims) < 2:
-            raise ValueError(f"dims is {dims}, expected at least two modalities: one has nobody to read from")
+            raise ValueError(
+                f"dims is {dims}, expected at least two modalities: one has nobody to read from"
+            )
         self.out_features = out_features
         self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
-        self.exchange = nn.ModuleList(_Exchange(list(dims), out_features, heads) for _ in range(layers))
+        self.exchange = nn.ModuleList(
+            _Exchange(list(dims), out_features, heads) for _ in range(layers)
+        )
         self.join = nn.Linear(len(dims) * out_features, out_features)
 
-    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
         """Return (B, out_features)."""
         sequences, real = masked_sequences(features, self.dims, present, masks)
         x = {m: self.project[m](s) for m, s in sequences.items()}  # each (B, T_m, out)
@@ -82,9 +98,11 @@ class CrossAttentionFusion(nn.Module):
     def weights(
         self, features: Features, present: Present | None = None, masks: Masks | None = None
     ) -> list[dict[tuple[str, str], Tensor]]:
-        """Return, layer by layer, (reader, source) → attention weights (B, heads, T_reader, T_source + 1).
+        """Return, layer by layer, (reader, source) → attention weights (B, heads, T_reader,
+        T_source + 1).
 
-        Rows sum to 1; the last column is the step of zeros. They say where a layer looked, not what mattered.
+        Rows sum to 1; the last column is the step of zeros. They say where a layer looked, not what
+        mattered.
         """
         sequences, real = masked_sequences(features, self.dims, present, masks)
         x = {m: self.project[m](s) for m, s in sequences.items()}
@@ -96,36 +114,48 @@ class CrossAttentionFusion(nn.Module):
 
 
 class BottleneckFusion(nn.Module):
-    """[x_m; z_m] = transformer_m([x_m; z]), z ← mean of z_m over those present: all that passes goes through few steps.
+    """[x_m; z_m] = transformer_m([x_m; z]), z ← mean of z_m over those present: all that passes
+    goes through few steps.
 
-    features[m]: (B, T_m, dims[m]) or vectors (B, dims[m]), a sequence of one step; masks[m]: (B, T_m) bool
-    → (B, out_features). z are `bottlenecks` learnt steps of width out_features. In each of `layers` layers a modality
-    attends to its own steps and to z, never to another's; cost grows with Σ T_m² instead of (Σ T_m)². In the end the
-    averages over each modality's steps, and over z, are joined by a linear layer. Order in time is not seen.
+    features[m]: (B, T_m, dims[m]) or vectors (B, dims[m]), a sequence of one step; masks[m]: (B,
+    T_m) bool → (B, out_features). z are `bottlenecks` learnt steps of width out_features. In each
+    of `layers` layers a modality attends to its own steps and to z, never to another's; cost grows
+    with Σ T_m² instead of (Σ T_m)². In the end the averages over each modality's steps, and over z,
+    are joined by a linear layer. Order in time is not seen.
     Raises as `CrossAttentionFusion`; one modality is allowed.
     Nagrani et al., Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021 (arXiv 2107.00135).
     """
 
-    def __init__(self, dims: dict[str, int], out_features: int, bottlenecks: int, heads: int, layers: int) -> None:
-        """Build the projections, the bottleneck, `layers` layers per modality, and the layer that joins."""
+    def __init__(
+        self, dims: dict[str, int], out_features: int, bottlenecks: int, heads: int, layers: int
+    ) -> None:
+        """Build the projections, the bottleneck, `layers` layers per modality, and the layer that
+        joins."""
         super().__init__()
-        self.dims = check_dims(dims, out_features=out_features, bottlenecks=bottlenecks, heads=heads, layers=layers)
+        self.dims = check_dims(
+            dims, out_features=out_features, bottlenecks=bottlenecks, heads=heads, layers=layers
+        )
         _check_heads(out_features, heads)
         self.out_features = out_features
         self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
         self.bottleneck = nn.Parameter(torch.randn(bottlenecks, out_features))
         self.layers = nn.ModuleList(
-            nn.ModuleDict({m: _SelfAttention(out_features, heads) for m in dims}) for _ in range(layers)
+            nn.ModuleDict({m: _SelfAttention(out_features, heads) for m in dims})
+            for _ in range(layers)
         )
         self.join = nn.Linear((len(dims) + 1) * out_features, out_features)
 
-    def forward(self, features: Features, present: Present | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
         """Return (B, out_features)."""
         sequences, real = masked_sequences(features, self.dims, present, masks)
         x = {m: self.project[m](s) for m, s in sequences.items()}  # each (B, T_m, out)
         size, batch = len(self.bottleneck), len(next(iter(x.values())))
         z = self.bottleneck.expand(batch, -1, -1)  # (B, bottlenecks, out)
-        with_z = {m: F.pad(r, (0, size), value=True) for m, r in real.items()}  # z is always there to be read
+        with_z = {
+            m: F.pad(r, (0, size), value=True) for m, r in real.items()
+        }  # z is always there to be read
         for layer in self.layers:
             views = []
             for m in self.dims:
@@ -143,28 +173,40 @@ class _Exchange(nn.Module):
     def __init__(self, modalities: list[str], width: int, heads: int) -> None:
         super().__init__()
         self.heads, others = heads, len(modalities) - 1
-        # one matrix holds what a modality asks of all others, one what it tells all others. Keys need no bias, since
-        # it would shift all scores alike; values have none, so that the step of zeros says nothing
+        # one matrix holds what a modality asks of all others, one what it tells all others. Keys
+        # need no bias, since it would shift all scores alike; values have none, so that the step of
+        # zeros says nothing
         self.norm = nn.ModuleDict({m: nn.LayerNorm(width) for m in modalities})
-        self.query = nn.ModuleDict({m: nn.Linear(width, others * width, bias=False) for m in modalities})
-        self.tell = nn.ModuleDict({m: nn.Linear(width, others * 2 * width, bias=False) for m in modalities})
+        self.query = nn.ModuleDict(
+            {m: nn.Linear(width, others * width, bias=False) for m in modalities}
+        )
+        self.tell = nn.ModuleDict(
+            {m: nn.Linear(width, others * 2 * width, bias=False) for m in modalities}
+        )
         self.out = nn.ModuleDict({m: nn.Linear(others * width, width) for m in modalities})
         self.think = nn.ModuleDict({m: _feed_forward(width) for m in modalities})
 
-    def forward(self, x: Features, real: Masks, kept: dict[tuple[str, str], Tensor] | None = None) -> Features:
-        """Return the sequences, each (B, T_m, width), after one exchange; note the attention weights in `kept`."""
+    def forward(
+        self, x: Features, real: Masks, kept: dict[tuple[str, str], Tensor] | None = None
+    ) -> Features:
+        """Return the sequences, each (B, T_m, width), after one exchange; note the attention
+        weights in `kept`."""
         seen = {m: self.norm[m](s) for m, s in x.items()}
         queries = {m: iter(self.query[m](s).chunk(len(x) - 1, -1)) for m, s in seen.items()}
         told, mask = {}, {}
         for m, s in seen.items():
             padded, mask[m] = with_zero_step(s, real.get(m))
-            told[m] = iter(self.tell[m](padded).chunk(2 * (len(x) - 1), -1))  # key, value, key, value, ...
+            told[m] = iter(
+                self.tell[m](padded).chunk(2 * (len(x) - 1), -1)
+            )  # key, value, key, value, ...
         read: dict[str, list[Tensor]] = {m: [] for m in x}
         for reader in x:
             for source in x:
                 if source != reader:
                     q, k, v = next(queries[reader]), next(told[source]), next(told[source])
-                    read[reader].append(attention(q, k, v, self.heads, mask[source]))  # (B, T, width)
+                    read[reader].append(
+                        attention(q, k, v, self.heads, mask[source])
+                    )  # (B, T, width)
                     if kept is not None:
                         kept[reader, source] = attention_weights(q, k, self.heads, mask[source])
         x = {m: s + self.out[m](torch.cat(read[m], -1)) for m, s in x.items()}
@@ -172,12 +214,15 @@ class _Exchange(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """A transformer layer with layer norm first: x + attend(norm(x)), then x + feed_forward(norm(x))."""
+    """A transformer layer with layer norm first: x + attend(norm(x)), then x +
+    feed_forward(norm(x))."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.norm = heads, nn.LayerNorm(width)
-        self.mix = nn.Linear(width, 3 * width, bias=False)  # query, key, value; a bias of the keys could never learn
+        self.mix = nn.Linear(
+            width, 3 * width, bias=False
+        )  # query, key, value; a bias of the keys could never learn
         self.out, self.think = nn.Linear(width, width), _feed_forward(width)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
@@ -188,18 +233,22 @@ class _SelfAttention(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, real: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d) v in each of `heads` heads: q (B, T, W), k and v (B, S, W), real (B, S) → (B, T, W).
+    """softmax(q kᵀ / √d) v in each of `heads` heads: q (B, T, W), k and v (B, S, W), real (B, S) →
+    (B, T, W).
 
-    d = W / heads. real marks the steps of k and v that may be read (None: all); at least one in each row.
-    Vaswani et al., Attention Is All You Need, NeurIPS 2017 (arXiv 1706.03762).
+    d = W / heads. real marks the steps of k and v that may be read (None: all); at least one in
+    each row. Vaswani et al., Attention Is All You Need, NeurIPS 2017 (arXiv 1706.03762).
     """
-    q, k, v = (s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k, v))  # (B, heads, T or S, d)
+    q, k, v = (
+        s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k, v)
+    )  # (B, heads, T or S, d)
     mask = None if real is None else real[:, None, None, :].expand(-1, 1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def attention_weights(q: Tensor, k: Tensor, heads: int, real: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d) in each head, which `attention` never holds: q (B, T, W), k (B, S, W) → (B, heads, T, S)."""
+    """softmax(q kᵀ / √d) in each head, which `attention` never holds: q (B, T, W), k (B, S, W) →
+    (B, heads, T, S)."""
     q, k = (s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k))  # (B, heads, T or S, d)
     scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
     if real is not None:
@@ -208,16 +257,23 @@ def attention_weights(q: Tensor, k: Tensor, heads: int, real: Tensor | None = No
 
 
 def _feed_forward(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+    )
 
 
 def _mean_of_present(views: list[tuple[Tensor, Tensor | None]], before: Tensor) -> Tensor:
-    """Return the mean of the modalities' z (B, bottlenecks, W) over those with a real step; `before` if none has."""
+    """Return the mean of the modalities' z (B, bottlenecks, W) over those with a real step;
+    `before` if none has."""
     if all(real is None for _, real in views):
         return sum(z for z, _ in views) / len(views)
-    there = [z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype) for z, real in views]  # M times (B,)
+    there = [
+        z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype) for z, real in views
+    ]  # M times (B,)
     count = sum(there)[:, None, None]
-    total = sum(torch.where(t[:, None, None] > 0, z, 0.0) for (z, _), t in zip(views, there, strict=True))
+    total = sum(
+        torch.where(t[:, None, None] > 0, z, 0.0) for (z, _), t in zip(views, there, strict=True)
+    )
     return torch.where(count > 0, total / count.clamp(min=1), before)
 
 

@@ -1,7 +1,9 @@
-"""How much does one thing tell about another, and do two sources say the same? In nats, or units="bits".
+"""How much does one thing tell about another, and do two sources say the same? In nats, or
+units="bits".
 
-gaussian: the formula. tables: labels that can be counted. estimators: histogram and nearest neighbours. neural: lower
-bounds from a trained critic. pid: redundant, unique and synergetic parts, and what shuffling can correct.
+gaussian: the formula. tables: labels that can be counted. estimators: histogram and nearest
+neighbours. neural: lower bounds from a trained critic. pid: redundant, unique and synergetic parts,
+and what shuffling can correct.
 """
 
 from mmtutor.information.estimators import histogram_mi, ksg_mi

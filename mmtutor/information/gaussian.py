@@ -9,18 +9,25 @@ from mmtutor.information.checks import per_unit
 
 
 def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
-    """I(X; Y) = -1/2 ln( det C / (det C_xx · det C_yy) ): exact for a Gaussian (X, Y) with covariance C.
+    """I(X; Y) = -1/2 ln( det C / (det C_xx · det C_yy) ): exact for a Gaussian (X, Y) with
+    covariance C.
 
-    cov: (D, D), symmetric, positive definite; X: its first `split` coordinates, Y: the others, 1 <= split < D.
-    → nats or bits, >= 0. With one coordinate each it is -1/2 ln(1 - ρ²). From a covariance *estimated* from N samples
-    it comes out too high, by about split · (D - split) / (2N) nats.
-    Raises ValueError for a matrix that is no such covariance, a split out of range and unknown units.
-    Cover and Thomas, Elements of Information Theory, 2006, section 8.5.
+    cov: (D, D), symmetric, positive definite; X: its first `split` coordinates, Y: the others, 1 <=
+    split < D. → nats or bits, >= 0. With one coordinate each it is -1/2 ln(1 - ρ²). From a
+    covariance *estimated* from N samples it comes out too high, by about split · (D - split) / (2N)
+    nats.
+    Raises ValueError for a matrix that is no such covariance, a split out of range and unknown
+    units. Cover and Thomas, Elements of Information Theory, 2006, section 8.5.
     """
     c, unit = _covariance(cov), per_unit(units)
-    if isinstance(split, bool) or not isinstance(split, (int, np.integer)) or not 1 <= split < len(c):
+    if (
+        isinstance(split, bool)
+        or not isinstance(split, (int, np.integer))
+        or not 1 <= split < len(c)
+    ):
         raise ValueError(
-            f"split must be a whole number from 1 to {len(c) - 1}, which leaves Y something: not {split!r}"
+            f"split must be a whole number from 1 to {len(c) - 1}, which leaves Y something: not"
+            f" {split!r}"
         )
     # correlations have the same information, and no units that could spoil the determinants
     scale = np.sqrt(np.diag(c))
@@ -28,8 +35,9 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
     lowest = float(np.linalg.eigvalsh(c)[0])
     if lowest <= len(c) * np.finfo(float).eps:
         raise ValueError(
-            f"cov is not positive definite: as correlations, its smallest eigenvalue is {lowest:.2g}. If one "
-            "coordinate is a combination of others, leave it out; from samples, take more of them than coordinates"
+            "cov is not positive definite: as correlations, its smallest eigenvalue is"
+            f" {lowest:.2g}. If one coordinate is a combination of others, leave it out; from"
+            " samples, take more of them than coordinates"
         )
     parts = (c, c[:split, :split], c[split:, split:])
     whole, first, rest = (float(np.linalg.slogdet(part).logabsdet) for part in parts)
@@ -37,12 +45,16 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
 
 
 def _covariance(cov: Array) -> np.ndarray:
-    """Return the matrix; raise ValueError unless square, symmetric up to float32 rounding, variances > 0."""
+    """Return the matrix; raise ValueError unless square, symmetric up to float32 rounding,
+    variances > 0."""
     c = finite("cov", cov, 2)
     if c.shape[0] != c.shape[1] or len(c) < 2:
         raise ValueError(f"cov must be (D, D) with D >= 2, not {c.shape}")
     if (np.diag(c) <= 0).any():
-        raise ValueError(f"cov is not positive definite: variance {np.argmin(np.diag(c))} is {np.diag(c).min():.4g}")
+        raise ValueError(
+            f"cov is not positive definite: variance {np.argmin(np.diag(c))} is"
+            f" {np.diag(c).min():.4g}"
+        )
     scale = np.sqrt(np.diag(c))
     if (np.abs(c - c.T) > 1e-5 * np.outer(scale, scale)).any():
         raise ValueError("cov is not symmetric: expected cov[i, j] = cov[j, i]")

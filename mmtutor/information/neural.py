@@ -1,4 +1,5 @@
-"""Lower bounds on mutual information from a small network that learns to tell true pairs from false ones."""
+"""Lower bounds on mutual information from a small network that learns to tell true pairs from false
+ones."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ Pair = tuple[Tensor, Tensor]
 class Bound:
     """What the critic reaches on samples it has not seen, and on those it was trained on.
 
-    fresh: the result; on average no more than the truth, and it may be negative. train: not a bound on anything, since
-    a critic can learn its pairs by heart; far above `fresh`, it asks for more samples. ceiling: the most this bound can
-    ever show, ln(batch) for InfoNCE, None for MINE.
+    fresh: the result; on average no more than the truth, and it may be negative. train: not a bound
+    on anything, since a critic can learn its pairs by heart; far above `fresh`, it asks for more
+    samples. ceiling: the most this bound can ever show, ln(batch) for InfoNCE, None for MINE.
     """
 
     fresh: float
@@ -46,14 +47,17 @@ def infonce_mi(
     seed: int = 0,
     units: str = "nats",
 ) -> Bound:
-    """I(X; Y) >= ln B + E ln( exp(f(x_i)·g(y_i)) / Σ_j exp(f(x_i)·g(y_j)) ), j over a batch of B: find x's own y.
+    """I(X; Y) >= ln B + E ln( exp(f(x_i)·g(y_i)) / Σ_j exp(f(x_i)·g(y_j)) ), j over a batch of B:
+    find x's own y.
 
-    x: (N,) or (N, D); y: (N,) or (N, E) → `Bound` in nats or bits. fresh: samples (x, y) that the critic does not train
-    on, or the share of the given ones to set aside for that. batch: B, both for training and for the bound, which
-    cannot exceed ln B however much there is to know. f and g are networks with two hidden layers of 64, trained by Adam
-    for `steps` batches; columns are brought to the training samples' mean 0 and variance 1. Same seed, same result.
-    Raises ValueError for NaN, other shapes, constant columns, and sizes that leave fewer than B samples on either side.
-    van den Oord, Li and Vinyals, Representation Learning with Contrastive Predictive Coding, arXiv 1807.03748, 2018.
+    x: (N,) or (N, D); y: (N,) or (N, E) → `Bound` in nats or bits. fresh: samples (x, y) that the
+    critic does not train on, or the share of the given ones to set aside for that. batch: B, both
+    for training and for the bound, which cannot exceed ln B however much there is to know. f and g
+    are networks with two hidden layers of 64, trained by Adam for `steps` batches; columns are
+    brought to the training samples' mean 0 and variance 1. Same seed, same result.
+    Raises ValueError for NaN, other shapes, constant columns, and sizes that leave fewer than B
+    samples on either side. van den Oord, Li and Vinyals, Representation Learning with Contrastive
+    Predictive Coding, arXiv 1807.03748, 2018.
     """
     unit, generator = per_unit(units), torch.Generator().manual_seed(seed)
     train, held = _sides(x, y, fresh, batch, generator)
@@ -78,13 +82,15 @@ def mine_mi(
     seed: int = 0,
     units: str = "nats",
 ) -> Bound:
-    """I(X; Y) >= E_p(x,y)[T] - ln E_p(x)p(y)[exp T]: Donsker and Varadhan's bound with a learnt T(x, y).
+    """I(X; Y) >= E_p(x,y)[T] - ln E_p(x)p(y)[exp T]: Donsker and Varadhan's bound with a learnt
+    T(x, y).
 
-    Arguments, errors and result as `infonce_mi`; T is one network on (x, y) side by side. False pairs come from pairing
-    the samples anew. The gradient of the logarithm is divided by a moving average of E[exp T], since that of one batch
-    alone is biased (Belghazi et al., Mutual Information Neural Estimation, ICML 2018, section 3.2).
-    There is no ceiling, but a price: ln E[exp T] hangs on the rare pairs with a large T, so the value scatters more
-    than InfoNCE's, comes out too high where they are missed, and above ln N nobody can certify it (McAllester and
+    Arguments, errors and result as `infonce_mi`; T is one network on (x, y) side by side. False
+    pairs come from pairing the samples anew. The gradient of the logarithm is divided by a moving
+    average of E[exp T], since that of one batch alone is biased (Belghazi et al., Mutual
+    Information Neural Estimation, ICML 2018, section 3.2). There is no ceiling, but a price: ln
+    E[exp T] hangs on the rare pairs with a large T, so the value scatters more than InfoNCE's,
+    comes out too high where they are missed, and above ln N nobody can certify it (McAllester and
     Stratos, Formal Limitations on the Measurement of Mutual Information, AISTATS 2020).
     """
     unit, generator = per_unit(units), torch.Generator().manual_seed(seed)
@@ -117,10 +123,14 @@ def _contrast(a: Tensor, b: Tensor) -> Tensor:
     return (own - scores.logsumexp(-1)).mean() + math.log(scores.shape[-1])
 
 
-def _donsker_varadhan_loss(true: Tensor, false: Tensor, average: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return a loss whose gradient is minus that of the bound, its denominator averaged, and ln of the new average.
+def _donsker_varadhan_loss(
+    true: Tensor, false: Tensor, average: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return a loss whose gradient is minus that of the bound, its denominator averaged, and ln of
+    the new average.
 
-    true, false: (B,) scores; average: ln of the moving mean of exp T so far. Logarithms, since exp T may overflow.
+    true, false: (B,) scores; average: ln of the moving mean of exp T so far. Logarithms, since exp
+    T may overflow.
     """
     now = _log_mean_exp(false)
     fixed = now.detach()
@@ -134,7 +144,8 @@ def _log_mean_exp(values: Tensor) -> Tensor:
 
 
 def _network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
-    """Linear layers with ReLU between them, drawn from the generator and not from the global one."""
+    """Linear layers with ReLU between them, drawn from the generator and not from the global
+    one."""
     layers: list[nn.Module] = []
     for width, following in pairwise(widths):
         linear = nn.utils.skip_init(nn.Linear, width, following)
@@ -154,7 +165,9 @@ def _fit(
 ) -> None:
     if steps < 1:
         raise ValueError(f"steps must be >= 1, not {steps!r}")
-    optimiser = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=LEARNING_RATE)
+    optimiser = torch.optim.Adam(
+        [p for network in networks for p in network.parameters()], lr=LEARNING_RATE
+    )
     for _ in range(steps):
         rows = torch.randperm(len(train[0]), generator=generator)[:batch]
         optimiser.zero_grad()
@@ -163,11 +176,14 @@ def _fit(
 
 
 @torch.no_grad()
-def _evaluate(bound: Callable[..., float], held: Pair, train: Pair, ceiling: float | None, unit: float) -> Bound:
+def _evaluate(
+    bound: Callable[..., float], held: Pair, train: Pair, ceiling: float | None, unit: float
+) -> Bound:
     found = bound(*held), bound(*train)
     if not all(map(math.isfinite, found)):
         raise RuntimeError(
-            f"the critic diverged (fresh {found[0]}, train {found[1]}): take fewer steps or a larger batch"
+            f"the critic diverged (fresh {found[0]}, train {found[1]}): take fewer steps or a"
+            " larger batch"
         )
     return Bound(found[0] / unit, found[1] / unit, None if ceiling is None else ceiling / unit)
 
@@ -175,27 +191,43 @@ def _evaluate(bound: Callable[..., float], held: Pair, train: Pair, ceiling: flo
 def _sides(
     x: Array, y: Array, fresh: tuple[Array, Array] | float, batch: int, generator: torch.Generator
 ) -> tuple[Pair, Pair]:
-    """Return training and fresh samples as float32 (N, D), standardised by the former; ValueError if they cannot be."""
+    """Return training and fresh samples as float32 (N, D), standardised by the former; ValueError
+    if they cannot be."""
     given = pair(x, y)
     if isinstance(fresh, tuple):
         train, held = given, pair(*fresh, names=("fresh x", "fresh y"))
     else:
         if isinstance(fresh, bool) or not 0 < fresh < 1:
-            raise ValueError(f"fresh must be samples (x, y), or the share to set aside, between 0 and 1: not {fresh!r}")
-        order, kept = torch.randperm(len(given[0]), generator=generator).numpy(), round(len(given[0]) * (1 - fresh))
+            raise ValueError(
+                "fresh must be samples (x, y), or the share to set aside, between 0 and 1: not"
+                f" {fresh!r}"
+            )
+        order, kept = (
+            torch.randperm(len(given[0]), generator=generator).numpy(),
+            round(len(given[0]) * (1 - fresh)),
+        )
         train, held = (tuple(v[rows] for v in given) for rows in (order[:kept], order[kept:]))
     for name, a, b in zip(("x", "y"), train, held, strict=True):
         if a.shape[1] != b.shape[1]:
-            raise ValueError(f"fresh {name} has {b.shape[1]} columns, expected {a.shape[1]}, as {name} has")
+            raise ValueError(
+                f"fresh {name} has {b.shape[1]} columns, expected {a.shape[1]}, as {name} has"
+            )
         varying(name, a)
     sizes = len(train[0]), len(held[0])
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 2 <= batch <= min(sizes):
+    if (
+        isinstance(batch, bool)
+        or not isinstance(batch, (int, np.integer))
+        or not 2 <= batch <= min(sizes)
+    ):
         raise ValueError(
-            f"batch must be a whole number from 2 to {min(sizes)}, not {batch!r}: there are {sizes[0]} samples to "
-            f"train on and {sizes[1]} fresh ones"
+            f"batch must be a whole number from 2 to {min(sizes)}, not {batch!r}: there are"
+            f" {sizes[0]} samples to train on and {sizes[1]} fresh ones"
         )
     scales = [(v.mean(0), v.std(0)) for v in train]
     return tuple(
-        tuple(torch.from_numpy((v - mean) / std).float() for v, (mean, std) in zip(side, scales, strict=True))
+        tuple(
+            torch.from_numpy((v - mean) / std).float()
+            for v, (mean, std) in zip(side, scales, strict=True)
+        )
         for side in (train, held)
     )

@@ -1,8 +1,10 @@
-"""Partial information decomposition: what two sources say about a target, alike, each alone, only together.
+"""Partial information decomposition: what two sources say about a target, alike, each alone, only
+together.
 
     I(X1; Y) = R + U1      I(X2; Y) = R + U2      I(X1, X2; Y) = R + U1 + U2 + S
 
-Three equations for four numbers: a decomposition is a choice of one more, and there is more than one sensible choice.
+Three equations for four numbers: a decomposition is a choice of one more, and there is more than
+one sensible choice.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ LEAST = 1e-15
 
 
 class PID(NamedTuple):
-    """Redundant, unique to source 1, unique to source 2, synergetic information; they sum to I(X1, X2; Y)."""
+    """Redundant, unique to source 1, unique to source 2, synergetic information; they sum to I(X1,
+    X2; Y)."""
 
     redundant: float
     unique1: float
@@ -34,14 +37,15 @@ def pid(joint: Array, measure: str = "imin", units: str = "nats") -> PID:
     """Decompose I(X1, X2; Y) into redundant, unique and synergetic parts.
 
     joint: p[x1, x2, y], entries >= 0, sum 1 → four numbers >= 0 in nats or bits.
-    "imin": R = Σ_y p(y) min_i I(X_i; Y = y), the least that any source says about each outcome (Williams and Beer,
-    Nonnegative Decomposition of Multivariate Information, arXiv 1004.2515, 2010). It asks how much, not what: two
-    independent bits that are both copied to Y count as redundant.
-    "broja": U1 = min_q I_q(X1; Y | X2) over all tables q that keep p(x1, y) and p(x2, y) (Bertschinger et al.,
-    Quantifying Unique Information, Entropy 16, 2014): what source 1 says beyond any way to get it from source 2.
-    Exact to 1e-8 nats; milliseconds for a few labels, memory as the square of the number of cells.
-    Raises ValueError for a table that is none, unknown measure or units and, for "broja", entries between 0 and 1e-15;
-    RuntimeError if the minimum is not reached.
+    "imin": R = Σ_y p(y) min_i I(X_i; Y = y), the least that any source says about each outcome
+    (Williams and Beer, Nonnegative Decomposition of Multivariate Information, arXiv 1004.2515,
+    2010). It asks how much, not what: two independent bits that are both copied to Y count as
+    redundant. "broja": U1 = min_q I_q(X1; Y | X2) over all tables q that keep p(x1, y) and p(x2, y)
+    (Bertschinger et al., Quantifying Unique Information, Entropy 16, 2014): what source 1 says
+    beyond any way to get it from source 2. Exact to 1e-8 nats; milliseconds for a few labels,
+    memory as the square of the number of cells.
+    Raises ValueError for a table that is none, unknown measure or units and, for "broja", entries
+    between 0 and 1e-15; RuntimeError if the minimum is not reached.
     """
     p, unit = table("joint", joint, 3), per_unit(units)
     first, second = mutual_information(p.sum(1)), mutual_information(p.sum(0))
@@ -51,7 +55,8 @@ def pid(joint: Array, measure: str = "imin", units: str = "nats") -> PID:
     elif measure == "broja":
         if ((p > 0) & (p < LEAST)).any():
             raise ValueError(
-                f"joint holds entries between 0 and {LEAST}, lost in rounding where all sum to 1: make them 0"
+                f"joint holds entries between 0 and {LEAST}, lost in rounding where all sum to 1:"
+                " make them 0"
             )
         redundant = first + second - least_joint_information(p)
     else:
@@ -63,29 +68,40 @@ def pid(joint: Array, measure: str = "imin", units: str = "nats") -> PID:
 T = TypeVar("T", float, PID)
 
 
-def shuffle_correct(statistic: Callable[[np.ndarray], T], *labels: Array, permutations: int = 100, seed: int = 0) -> T:
-    """Plug-in value minus its mean over permutations of the last column: what chance alone gives is taken off.
+def shuffle_correct(
+    statistic: Callable[[np.ndarray], T], *labels: Array, permutations: int = 100, seed: int = 0
+) -> T:
+    """Plug-in value minus its mean over permutations of the last column: what chance alone gives is
+    taken off.
 
-    statistic: a function of the joint table, such as `discrete_mi` or `pid`; labels: columns (N,) of whole numbers,
-    the target last: `shuffle_correct(pid, x1, x2, y)`. → what the statistic returns, in its units; it may fall below 0.
+    statistic: a function of the joint table, such as `discrete_mi` or `pid`; labels: columns (N,)
+    of whole numbers, the target last: `shuffle_correct(pid, x1, x2, y)`. → what the statistic
+    returns, in its units; it may fall below 0.
 
-    Removes the bias of small samples where the truth is independence: the mean is then 0. Where there *is* dependence
-    it subtracts too much, since shuffled data fill cells that real data never enter; a deterministic relation, which
-    has almost no such bias, is pushed below the truth. Of a `pid` it takes each part's value under independence, which
-    is not that part's bias: sampling that makes two equal sources look unequal turns redundancy into unique
-    information, and shuffling, which leaves neither, does not see it. It says nothing about the spread.
+    Removes the bias of small samples where the truth is independence: the mean is then 0. Where
+    there *is* dependence it subtracts too much, since shuffled data fill cells that real data never
+    enter; a deterministic relation, which has almost no such bias, is pushed below the truth. Of a
+    `pid` it takes each part's value under independence, which is not that part's bias: sampling
+    that makes two equal sources look unequal turns redundancy into unique information, and
+    shuffling, which leaves neither, does not see it. It says nothing about the spread.
     Raises ValueError for labels as `plug_in_joint`, fewer than two columns, permutations < 1.
     """
     if len(labels) < 2 or permutations < 1:
-        raise ValueError(f"expected 2 columns or more and permutations >= 1, not {len(labels)} and {permutations!r}")
+        raise ValueError(
+            f"expected 2 columns or more and permutations >= 1, not {len(labels)} and"
+            f" {permutations!r}"
+        )
     found = statistic(plug_in_joint(*labels))
     rng, last = np.random.default_rng(seed), as_numpy(labels[-1])
-    chance = [statistic(plug_in_joint(*labels[:-1], rng.permutation(last))) for _ in range(permutations)]
+    chance = [
+        statistic(plug_in_joint(*labels[:-1], rng.permutation(last))) for _ in range(permutations)
+    ]
     left = np.asarray(found) - np.mean(chance, axis=0)
     return PID(*left.tolist()) if isinstance(found, PID) else float(left)
 
 
 def _williams_beer(p: np.ndarray) -> float:
-    """I_min in nats: Σ_y min_i Σ_x p(x, y) ln( p(x, y) / p(x) p(y) ), the factor p(y) taken into the inner sum."""
+    """I_min in nats: Σ_y min_i Σ_x p(x, y) ln( p(x, y) / p(x) p(y) ), the factor p(y) taken into
+    the inner sum."""
     said = [information_density(source).sum(0) for source in (p.sum(1), p.sum(0))]  # each (Y,)
     return float(np.minimum(*said).sum())

@@ -1,7 +1,8 @@
 """What happens when a modality is noisy, late or missing, and what can be done about it.
 
-corrupt: raw samples made worse, by a measured amount. dropout: modalities hidden in training. curves: score against
-severity. imputation: missing features guessed from the others. quality: how unusual features look, as weights.
+corrupt: raw samples made worse, by a measured amount. dropout: modalities hidden in training.
+curves: score against severity. imputation: missing features guessed from the others. quality: how
+unusual features look, as weights.
 """
 
 from mmtutor.robustness.corrupt import KINDS, Kind, corrupt

@@ -1,4 +1,5 @@
-"""Recordings made worse: waveforms (N, T) in and out, each row its own. `corrupt` checks and dispatches."""
+"""Recordings made worse: waveforms (N, T) in and out, each row its own. `corrupt` checks and
+dispatches."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ STRETCHES = 20
 
 
 def check(x: object) -> None:
-    """Raise TypeError or ValueError, naming the recording, unless x is (N, T) or a list of (T_i,), finite floats."""
+    """Raise TypeError or ValueError, naming the recording, unless x is (N, T) or a list of (T_i,),
+    finite floats."""
     if isinstance(x, list):
         if not x:
             raise ValueError("audio samples are an empty list, expected at least one waveform (T,)")
@@ -23,21 +25,28 @@ def check(x: object) -> None:
 
 
 def noise(x: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
-    """x + white Gaussian noise, snr_db below the power of each recording: `mmtutor.speech.add_noise`."""
+    """x + white Gaussian noise, snr_db below the power of each recording:
+    `mmtutor.speech.add_noise`."""
     return add_noise(x, snr_db, generator)
 
 
 def clipping(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Cut off x where it exceeds that share of the recording's own peak. Nothing is drawn at random."""
+    """Cut off x where it exceeds that share of the recording's own peak. Nothing is drawn at
+    random."""
     top = share * x.abs().amax(-1, keepdim=True)
     return x.clamp(-top, top)
 
 
 def dropouts(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Replace round(20 · share) of the 20 equal stretches of each recording, chosen at random, by silence."""
+    """Replace round(20 · share) of the 20 equal stretches of each recording, chosen at random, by
+    silence."""
     order = torch.rand(len(x), STRETCHES, generator=generator, device=x.device).argsort(1)
-    lost = torch.zeros_like(order, dtype=torch.bool).scatter(1, order[:, : round(STRETCHES * share)], True)
-    stretch = torch.arange(x.shape[1], device=x.device) * STRETCHES // x.shape[1]  # (T,): which one a step lies in
+    lost = torch.zeros_like(order, dtype=torch.bool).scatter(
+        1, order[:, : round(STRETCHES * share)], True
+    )
+    stretch = (
+        torch.arange(x.shape[1], device=x.device) * STRETCHES // x.shape[1]
+    )  # (T,): which one a step lies in
     return x.masked_fill(lost[:, stretch], 0.0)
 
 

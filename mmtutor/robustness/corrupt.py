@@ -1,4 +1,5 @@
-"""corrupt: one door to everything that can go wrong with a raw sample, by a severity from 0 to 1."""
+"""corrupt: one door to everything that can go wrong with a raw sample, by a severity from 0 to
+1."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Raw = Tensor | list[str] | list[Tensor]
 
 
 class Kind(NamedTuple):
-    """A corruption. unit: of the physical value; value(severity) gives it; apply(x, value, generator) does it."""
+    """A corruption. unit: of the physical value; value(severity) gives it; apply(x, value,
+    generator) does it."""
 
     unit: str
     value: Callable[[float], float]
@@ -35,7 +37,9 @@ def _decibels(severity: float) -> float:
 KINDS: dict[str, dict[str, Kind]] = {
     "image": {
         "noise": Kind("sd of the noise, black = 0, white = 1", _share, images.noise),
-        "blur": Kind("sd of the Gaussian, in shorter sides", lambda severity: 0.2 * severity, images.blur),
+        "blur": Kind(
+            "sd of the Gaussian, in shorter sides", lambda severity: 0.2 * severity, images.blur
+        ),
         "occlusion": Kind("share of the area", _share, images.occlusion),
         "brightness": Kind("shift, black = 0, white = 1", _share, images.brightness),
         "jpeg": Kind("JPEG quality, 100 to 5", lambda severity: 100 - 95 * severity, images.jpeg),
@@ -46,42 +50,66 @@ KINDS: dict[str, dict[str, Kind]] = {
     },
     "audio": {
         "noise": Kind("signal-to-noise ratio in dB, below 30 down to -20", _decibels, audio.noise),
-        "clipping": Kind("share of the peak that is left", lambda severity: 1 - severity, audio.clipping),
+        "clipping": Kind(
+            "share of the peak that is left", lambda severity: 1 - severity, audio.clipping
+        ),
         "dropouts": Kind("share of the recording", _share, audio.dropouts),
     },
     "stream": {
         "lag": Kind("share of the stream's length", lambda severity: 0.5 * severity, streams.lag),
-        "jitter": Kind("sd of the time error, in stream lengths", lambda severity: 0.1 * severity, streams.jitter),
-        "noise": Kind("sd of the noise, in sds of the channel", lambda severity: 2 * severity, streams.noise),
+        "jitter": Kind(
+            "sd of the time error, in stream lengths",
+            lambda severity: 0.1 * severity,
+            streams.jitter,
+        ),
+        "noise": Kind(
+            "sd of the noise, in sds of the channel", lambda severity: 2 * severity, streams.noise
+        ),
     },
 }
-"""modality → kind → (unit, value at a severity, function). Shares are the severity itself: at 1 nothing is left."""
+"""modality → kind → (unit, value at a severity, function). Shares are the severity itself: at 1
+nothing is left."""
 
-_CHECKS = {"image": images.check, "text": texts.check, "audio": audio.check, "stream": streams.check}
+_CHECKS = {
+    "image": images.check,
+    "text": texts.check,
+    "audio": audio.check,
+    "stream": streams.check,
+}
 
 
 def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.Generator) -> Raw:
-    """Return the samples x of one modality, made worse by `kind`: the same type, shape, dtype and number of samples.
+    """Return the samples x of one modality, made worse by `kind`: the same type, shape, dtype and
+    number of samples.
 
-    x: "image" (N, C, H, W) float in 0..1; "text" a list of strings; "audio" (N, T) or a list of (T_i,) float; "stream"
-    (N, T, D) or (T, D) float. kind: a key of `KINDS[modality]`. severity: 0 (an exact copy, nothing drawn) to 1 (the
-    worst); `KINDS[modality][kind].value(severity)` is what it means in the kind's unit. x is never changed.
-    generator: on the device of x; the same state gives the same result. Apart from the draws, no sample depends on
-    another. Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019.
-    Raises KeyError for a modality or kind that is not in `KINDS`, TypeError for another type or dtype, ValueError for
-    a severity outside [0, 1], another shape, no samples, values out of range, NaN, or silence that shall get noise.
+    x: "image" (N, C, H, W) float in 0..1; "text" a list of strings; "audio" (N, T) or a list of
+    (T_i,) float; "stream" (N, T, D) or (T, D) float. kind: a key of `KINDS[modality]`. severity: 0
+    (an exact copy, nothing drawn) to 1 (the worst); `KINDS[modality][kind].value(severity)` is what
+    it means in the kind's unit. x is never changed.
+    generator: on the device of x; the same state gives the same result. Apart from the draws, no
+    sample depends on another. Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
+    Common Corruptions, ICLR 2019.
+    Raises KeyError for a modality or kind that is not in `KINDS`, TypeError for another type or
+    dtype, ValueError for a severity outside [0, 1], another shape, no samples, values out of range,
+    NaN, or silence that shall get noise.
     """
     chosen = _kind(modality, kind)
     if not isinstance(severity, Real) or isinstance(severity, bool):
         raise TypeError(f"severity is a {type(severity).__name__}, expected a number from 0 to 1")
     if not 0 <= severity <= 1:
-        raise ValueError(f"severity is {severity}, expected a number from 0 (unchanged) to 1 (the worst)")
+        raise ValueError(
+            f"severity is {severity}, expected a number from 0 (unchanged) to 1 (the worst)"
+        )
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator is a {type(generator).__name__}, expected a torch.Generator, seeded")
+        raise TypeError(
+            f"generator is a {type(generator).__name__}, expected a torch.Generator, seeded"
+        )
     _CHECKS[modality](x)
     if severity == 0:
         return (
-            x.clone() if isinstance(x, Tensor) else [each.clone() if isinstance(each, Tensor) else each for each in x]
+            x.clone()
+            if isinstance(x, Tensor)
+            else [each.clone() if isinstance(each, Tensor) else each for each in x]
         )
     value = chosen.value(float(severity))
     if modality == "audio" and isinstance(x, list):

@@ -1,4 +1,5 @@
-"""Score against severity, and two questions to ask of it: better than doing without? How much of the gain is left?"""
+"""Score against severity, and two questions to ask of it: better than doing without? How much of
+the gain is left?"""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Curve:
-    """scores[i]: the score at severities[i], with its interval. Raises ValueError for unequal lengths or disorder."""
+    """scores[i]: the score at severities[i], with its interval. Raises ValueError for unequal
+    lengths or disorder."""
 
     severities: list[float]
     scores: list[Interval]
@@ -25,7 +27,10 @@ class Curve:
     def __post_init__(self) -> None:
         """Refuse a table that is none."""
         if len(self.severities) != len(self.scores):
-            raise ValueError(f"{len(self.severities)} severities but {len(self.scores)} scores, expected one for each")
+            raise ValueError(
+                f"{len(self.severities)} severities but {len(self.scores)} scores, expected one for"
+                " each"
+            )
         _check_severities(self.severities)
 
     @property
@@ -47,14 +52,17 @@ def robustness_curve(
     seed: int = 0,
     resamples: int = 1000,
 ) -> Curve:
-    """Return score(predict(change(samples, s)), y) for each severity s, with a bootstrap interval over samples.
+    """Return score(predict(change(samples, s)), y) for each severity s, with a bootstrap interval
+    over samples.
 
-    predict: samples → probabilities (N, C) or classes (N,); change: (samples, severity) → samples, seeded inside, such
-    as `corrupt` and an encoder; severities: increasing, in [0, 1]; y: (N,); score(predicted, y): such as `accuracy` or
-    `macro_f1`; groups, level, seed, resamples: as `bootstrap_interval`. The seed being the same, every severity is
-    scored on the same redrawn samples. An interval says how sure one point is; neighbours share their samples, so
-    overlapping intervals do not mean that two severities score alike.
-    Raises ValueError where predict returns another number of rows than y has, and as `bootstrap_interval`.
+    predict: samples → probabilities (N, C) or classes (N,); change: (samples, severity) → samples,
+    seeded inside, such as `corrupt` and an encoder; severities: increasing, in [0, 1]; y: (N,);
+    score(predicted, y): such as `accuracy` or `macro_f1`; groups, level, seed, resamples: as
+    `bootstrap_interval`. The seed being the same, every severity is scored on the same redrawn
+    samples. An interval says how sure one point is; neighbours share their samples, so overlapping
+    intervals do not mean that two severities score alike.
+    Raises ValueError where predict returns another number of rows than y has, and as
+    `bootstrap_interval`.
     """
     levels = [float(severity) for severity in severities]
     _check_severities(levels)
@@ -63,41 +71,63 @@ def robustness_curve(
     def scored(severity: float) -> Interval:
         said = as_numpy(predict(change(samples, severity)))
         if said.ndim not in (1, 2) or len(said) != len(truth):
-            raise ValueError(f"predict returned shape {said.shape} at severity {severity}, y has shape {truth.shape}")
+            raise ValueError(
+                f"predict returned shape {said.shape} at severity {severity}, y has shape"
+                f" {truth.shape}"
+            )
         rows = np.arange(len(truth))
         return bootstrap_interval(
-            rows, level, groups, seed, statistic=lambda i: score(said[i], truth[i]), resamples=resamples
+            rows,
+            level,
+            groups,
+            seed,
+            statistic=lambda i: score(said[i], truth[i]),
+            resamples=resamples,
         )
 
     return Curve(levels, [scored(severity) for severity in levels])
 
 
 def effective_robustness(curve: Curve, reference: Curve | float) -> list[float]:
-    """e(s) = score(s) - reference(s): what a fusion is still worth, compared with ignoring the corrupted modality.
+    """e(s) = score(s) - reference(s): what a fusion is still worth, compared with ignoring the
+    corrupted modality.
 
-    reference: the score of the best alternative that does not look at the corrupted modality; a number, since severity
-    does not touch it, or a curve over the same severities. Below 0 one would do better to drop the modality.
-    Taori et al. (Measuring Robustness to Natural Distribution Shifts, NeurIPS 2020) subtract the score that other
-    models of the same clean accuracy are expected to have under the shift; here the one who ignores it takes their
-    place. A difference of two estimates: for its interval, redraw both on the same samples (`bootstrap_interval`).
+    reference: the score of the best alternative that does not look at the corrupted modality; a
+    number, since severity does not touch it, or a curve over the same severities. Below 0 one would
+    do better to drop the modality. Taori et al. (Measuring Robustness to Natural Distribution
+    Shifts, NeurIPS 2020) subtract the score that other models of the same clean accuracy are
+    expected to have under the shift; here the one who ignores it takes their place. A difference of
+    two estimates: for its interval, redraw both on the same samples (`bootstrap_interval`).
     Raises ValueError for a reference over other severities.
     """
-    return [score - other for score, other in zip(curve.estimates, _reference(curve, reference), strict=True)]
+    return [
+        score - other
+        for score, other in zip(curve.estimates, _reference(curve, reference), strict=True)
+    ]
 
 
 def relative_robustness(curve: Curve, reference: Curve | float) -> list[float]:
-    """r(s) = (score(s) - reference(s)) / (score(0) - reference(0)): the share of the clean gain that is left.
+    """r(s) = (score(s) - reference(s)) / (score(0) - reference(0)): the share of the clean gain
+    that is left.
 
-    1 at severity 0, 0 where the gain is gone, negative where the fusion is worse than doing without. Arguments as
-    `effective_robustness`, whose ratio to its own clean value this is. (Taori et al. call relative robustness a plain
-    difference, of the scores of a model with and without an intervention, both under the shift.)
-    Raises ValueError unless the curve begins at severity 0, and where there is no clean gain to take shares of.
+    1 at severity 0, 0 where the gain is gone, negative where the fusion is worse than doing
+    without. Arguments as `effective_robustness`, whose ratio to its own clean value this is. (Taori
+    et al. call relative robustness a plain difference, of the scores of a model with and without an
+    intervention, both under the shift.)
+    Raises ValueError unless the curve begins at severity 0, and where there is no clean gain to
+    take shares of.
     """
     gains = effective_robustness(curve, reference)
     if curve.severities[0] != 0:
-        raise ValueError(f"the curve begins at severity {curve.severities[0]}, expected 0: the clean gain is unknown")
+        raise ValueError(
+            f"the curve begins at severity {curve.severities[0]}, expected 0: the clean gain is"
+            " unknown"
+        )
     if not gains[0] > 0:
-        raise ValueError(f"the clean gain is {gains[0]:.4g}, expected more than 0: there is none to take shares of")
+        raise ValueError(
+            f"the clean gain is {gains[0]:.4g}, expected more than 0: there is none to take"
+            " shares of"
+        )
     return [gain / gains[0] for gain in gains]
 
 
@@ -105,7 +135,10 @@ def _reference(curve: Curve, reference: Curve | float) -> list[float]:
     if not isinstance(reference, Curve):
         return [float(reference)] * len(curve.severities)
     if list(reference.severities) != list(curve.severities):
-        raise ValueError(f"the reference is over severities {reference.severities}, the curve over {curve.severities}")
+        raise ValueError(
+            f"the reference is over severities {reference.severities}, the curve over"
+            f" {curve.severities}"
+        )
     return reference.estimates
 
 
@@ -113,4 +146,6 @@ def _check_severities(levels: Sequence[float]) -> None:
     # NaN fails every comparison, hence "not all" rather than "any"
     rising = all(a < b for a, b in pairwise(levels))
     if not levels or not rising or not all(0 <= level <= 1 for level in levels):
-        raise ValueError(f"severities are {list(levels)}, expected at least one, increasing, in [0, 1]")
+        raise ValueError(
+            f"severities are {list(levels)}, expected at least one, increasing, in [0, 1]"
+        )

@@ -1,4 +1,5 @@
-"""Modality dropout: hide modalities at random while training, so that the model learns to do without."""
+"""Modality dropout: hide modalities at random while training, so that the model learns to do
+without."""
 
 from __future__ import annotations
 
@@ -15,30 +16,38 @@ from mmtutor.types import Present, Samples
 class ModalityDropout:
     """Hide each modality that is present with probability p, but never all that a sample has.
 
-    Where every one of a sample's M present modalities would go, one of them, each with probability 1/M, is kept. So
-    the set K that is left of the set S of those present has probability, for every non-empty K ⊆ S,
+    Where every one of a sample's M present modalities would go, one of them, each with probability
+    1/M, is kept. So the set K that is left of the set S of those present has probability, for every
+    non-empty K ⊆ S,
         P(K) = Π_{m∈K} (1 - p_m) · Π_{m∈S∖K} p_m + [|K| = 1] · Π_{m∈S} p_m / M,
-    and modality m stays with probability 1 - p_m + Π_{k∈S} p_k / M. With M = 1 nothing is ever hidden; who was absent
-    stays absent. To keep one rather than draw anew takes one pass, and shows single modalities more often.
+    and modality m stays with probability 1 - p_m + Π_{k∈S} p_k / M. With M = 1 nothing is ever
+    hidden; who was absent stays absent. To keep one rather than draw anew takes one pass, and shows
+    single modalities more often.
 
     p: one number in [0, 1), or one per modality. Raises ValueError for p outside.
-    Neverova et al., ModDrop: Adaptive Multi-Modal Gesture Recognition, TPAMI 2016 (there all may go at once).
+    Neverova et al., ModDrop: Adaptive Multi-Modal Gesture Recognition, TPAMI 2016 (there all may go
+    at once).
     """
 
     p: float | dict[str, float]
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability, and p = 1, with which a modality could only be seen by rescue."""
+        """Refuse what is no probability, and p = 1, with which a modality could only be seen by
+        rescue."""
         for name, p in self.p.items() if isinstance(self.p, dict) else [("p", self.p)]:
             if not 0 <= p < 1:
-                raise ValueError(f"dropout probability {name!r} is {p}, expected a number in [0, 1)")
+                raise ValueError(
+                    f"dropout probability {name!r} is {p}, expected a number in [0, 1)"
+                )
 
     def __call__(self, given: Samples | Present, generator: torch.Generator) -> Samples | Present:
-        """Return the samples, or the presence masks, with fewer modalities present; what was given is not changed.
+        """Return the samples, or the presence masks, with fewer modalities present; what was given
+        is not changed.
 
-        given: `Samples`, or modality → (N,) bool. Masks that come back name every modality. generator: on the device
-        of the masks. Raises KeyError where p names other modalities than there are, TypeError for masks that are not
-        bool, ValueError for none or for unequal lengths.
+        given: `Samples`, or modality → (N,) bool. Masks that come back name every modality.
+        generator: on the device of the masks. Raises KeyError where p names other modalities than
+        there are, TypeError for masks that are not bool, ValueError for none or for unequal
+        lengths.
         """
         if isinstance(given, Samples):
             there = self._thinned(presence(given.features, given.present), generator)
@@ -48,11 +57,18 @@ class ModalityDropout:
     def _thinned(self, there: Present, generator: torch.Generator) -> Present:
         if not there or len({len(mask) for mask in there.values()}) > 1:
             lengths = {m: len(mask) for m, mask in there.items()}
-            raise ValueError(f"present has masks of lengths {lengths}, expected at least one, all of the same length")
+            raise ValueError(
+                f"present has masks of lengths {lengths}, expected at least one, all of the same"
+                " length"
+            )
         masks = torch.stack(list(there.values()))  # (M, N)
         like = {"generator": generator, "device": masks.device}
-        kept = masks & (torch.rand(masks.shape, **like) >= self._probabilities(there).to(masks.device))
-        lots = torch.rand(masks.shape, **like).masked_fill(~masks, -1.0)  # the highest lot among those present
+        kept = masks & (
+            torch.rand(masks.shape, **like) >= self._probabilities(there).to(masks.device)
+        )
+        lots = torch.rand(masks.shape, **like).masked_fill(
+            ~masks, -1.0
+        )  # the highest lot among those present
         rescued = lots.argmax(0) == torch.arange(len(masks), device=masks.device)[:, None]
         kept |= rescued & masks & ~kept.any(0)
         return dict(zip(there, kept, strict=True))

@@ -1,4 +1,5 @@
-"""Pictures made worse: x is (N, C, H, W) float in 0..1, and so is what comes back. `corrupt` checks and dispatches."""
+"""Pictures made worse: x is (N, C, H, W) float in 0..1, and so is what comes back. `corrupt` checks
+and dispatches."""
 
 from __future__ import annotations
 
@@ -10,29 +11,39 @@ from PIL import Image
 from torch import Tensor
 
 GREY = 0.5
-"""What covers an occluded square: the middle of the range, on black and on white pictures a change."""
+"""What covers an occluded square: the middle of the range, on black and on white pictures a
+change."""
 
 
 def check(x: object) -> None:
-    """Raise TypeError or ValueError, saying what was expected, unless x is pictures (N, C, H, W), float, in 0..1."""
+    """Raise TypeError or ValueError, saying what was expected, unless x is pictures (N, C, H, W),
+    float, in 0..1."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"image samples are {given}, expected a float tensor (N, C, H, W) in 0..1")
     if x.dim() != 4 or x.numel() == 0:
-        raise ValueError(f"image samples have shape {tuple(x.shape)}, expected (N, C, H, W), none of them 0")
+        raise ValueError(
+            f"image samples have shape {tuple(x.shape)}, expected (N, C, H, W), none of them 0"
+        )
     if not bool(((x >= 0) & (x <= 1)).all()):  # written so that NaN fails too
-        raise ValueError("image samples have values outside 0..1 or NaN: divide 8-bit pictures by 255")
+        raise ValueError(
+            "image samples have values outside 0..1 or NaN: divide 8-bit pictures by 255"
+        )
 
 
 def noise(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
     """x + N(0, sd²), each value on its own, cut off at 0 and 1 as a sensor does."""
-    return (x + sd * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)).clamp(0, 1)
+    return (
+        x + sd * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    ).clamp(0, 1)
 
 
 def blur(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
-    """x convolved with a Gaussian whose sd is that share of the shorter side; the mean of each channel is kept.
+    """x convolved with a Gaussian whose sd is that share of the shorter side; the mean of each
+    channel is kept.
 
-    The picture goes on beyond its edge as its mirror image, edge pixel included. Nothing is drawn at random.
+    The picture goes on beyond its edge as its mirror image, edge pixel included. Nothing is drawn
+    at random.
     """
     pixels = sd * min(x.shape[2:])
     rows, columns = (_gaussian_matrix(n, pixels).to(x) for n in x.shape[2:])  # (H, H), (W, W)
@@ -40,9 +51,11 @@ def blur(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
 
 
 def occlusion(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """One grey rectangle per picture, in the picture's own proportions (square in a square), anywhere inside.
+    """One grey rectangle per picture, in the picture's own proportions (square in a square),
+    anywhere inside.
 
-    Its sides are round(H √share) and round(W √share) pixels, so that its area is `share` up to rounding.
+    Its sides are round(H √share) and round(W √share) pixels, so that its area is `share` up to
+    rounding.
     """
     inside = torch.ones(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
     for dim in (2, 3):
@@ -61,12 +74,16 @@ def brightness(x: Tensor, shift: float, generator: torch.Generator) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: float, generator: torch.Generator) -> Tensor:
-    """x written as 8-bit JPEG of that quality (rounded, 1..100) and read again; nothing is drawn at random.
+    """x written as 8-bit JPEG of that quality (rounded, 1..100) and read again; nothing is drawn at
+    random.
 
-    Raises ValueError unless there are 1 or 3 channels. One picture after the other: a codec takes no batch.
+    Raises ValueError unless there are 1 or 3 channels. One picture after the other: a codec takes
+    no batch.
     """
     if x.shape[1] not in (1, 3):
-        raise ValueError(f"image samples have {x.shape[1]} channels, expected 1 (grey) or 3 (RGB) for 'jpeg'")
+        raise ValueError(
+            f"image samples have {x.shape[1]} channels, expected 1 (grey) or 3 (RGB) for 'jpeg'"
+        )
     pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     read = np.stack([_through_jpeg(picture, round(quality)) for picture in pixels])  # (N, H, W, C)
     return (torch.from_numpy(read).permute(0, 3, 1, 2).double() / 255).to(x)
@@ -74,16 +91,23 @@ def jpeg(x: Tensor, quality: float, generator: torch.Generator) -> Tensor:
 
 def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, "JPEG", quality=quality)
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(
+        file, "JPEG", quality=quality
+    )
     with Image.open(file) as image:
         return np.asarray(image).reshape(picture.shape)
 
 
 def _gaussian_matrix(n: int, sd: float) -> Tensor:
-    """Return (n, n): row i holds the weights with which the n pixels of a line make up blurred pixel i."""
+    """Return (n, n): row i holds the weights with which the n pixels of a line make up blurred
+    pixel i."""
     radius = int(4 * sd + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets.double() / max(sd, 1e-12)) ** 2)
-    source = (torch.arange(n)[:, None] + offsets) % (2 * n)  # the line and its mirror image repeat with period 2n
+    source = (torch.arange(n)[:, None] + offsets) % (
+        2 * n
+    )  # the line and its mirror image repeat with period 2n
     source = torch.where(source < n, source, 2 * n - 1 - source)
-    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, (weights / weights.sum()).expand(n, -1))
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(
+        1, source, (weights / weights.sum()).expand(n, -1)
+    )

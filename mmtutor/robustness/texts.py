@@ -1,4 +1,5 @@
-"""Texts made worse: a list of strings in, a list of as many strings out. `corrupt` checks and dispatches."""
+"""Texts made worse: a list of strings in, a list of as many strings out. `corrupt` checks and
+dispatches."""
 
 from __future__ import annotations
 
@@ -22,23 +23,27 @@ def check(x: object) -> None:
 
 
 def typos(texts: list[str], share: float, generator: torch.Generator) -> list[str]:
-    """Hit each character with probability `share`: swap it with the next, delete it, or replace it, a third each.
+    """Hit each character with probability `share`: swap it with the next, delete it, or replace it,
+    a third each.
 
-    Edits are made one after the other, from left to right. The last character has no next: instead of being swapped
-    it is replaced. Replacements are letters a to z other than the one that was there.
+    Edits are made one after the other, from left to right. The last character has no next: instead
+    of being swapped it is replaced. Replacements are letters a to z other than the one that was
+    there.
     """
     lengths = [len(text) for text in texts]
     like = {"generator": generator, "device": generator.device}
     edits = torch.randint(SWAP, REPLACE + 1, (sum(lengths),), **like)
     edits = torch.where(torch.rand(sum(lengths), **like) < share, edits, 0)
-    # a multiple of 25 and of 26: which of the other letters, whether the character is itself one of the 26 or not
+    # a multiple of 25 and of 26: which of the other letters, whether the character is itself one of
+    # the 26 or not
     letters = torch.randint(25 * 26, (sum(lengths),), **like)
     parts = zip(texts, edits.split(lengths), letters.split(lengths), strict=True)
     return [_mistyped(text, mine.tolist(), drawn.tolist()) for text, mine, drawn in parts]
 
 
 def dropped_words(texts: list[str], share: float, generator: torch.Generator) -> list[str]:
-    """Leave out each word with probability `share`; the rest is joined by single spaces, and may be the empty text.
+    """Leave out each word with probability `share`; the rest is joined by single spaces, and may be
+    the empty text.
 
     Words are what white space separates: a Chinese sentence without spaces is one word.
     """
@@ -46,7 +51,10 @@ def dropped_words(texts: list[str], share: float, generator: torch.Generator) ->
     lengths = [len(each) for each in words]
     kept = torch.rand(sum(lengths), generator=generator, device=generator.device) >= share
     parts = zip(words, kept.split(lengths), strict=True)
-    return [" ".join(w for w, stays in zip(each, mine.tolist(), strict=True) if stays) for each, mine in parts]
+    return [
+        " ".join(w for w, stays in zip(each, mine.tolist(), strict=True) if stays)
+        for each, mine in parts
+    ]
 
 
 def _mistyped(text: str, edits: list[int], letters: list[int]) -> str:

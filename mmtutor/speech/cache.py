@@ -27,20 +27,35 @@ _log = logging.getLogger(__name__)
 
 
 def path_of(requests: list[dict[str, Any]]) -> Path:
-    """Return where the answer to these requests, in this order, is kept. Another espeakng-loader, another file."""
+    """Return where the answer to these requests, in this order, is kept. Another espeakng-loader,
+    another file."""
     try:
         version = metadata.version("espeakng-loader")
     except metadata.PackageNotFoundError as error:
-        raise SpeechUnavailable(f"the package espeakng-loader is not installed; {ADVICE}") from error
+        raise SpeechUnavailable(
+            f"the package espeakng-loader is not installed; {ADVICE}"
+        ) from error
     content = json.dumps([_FORMAT, version, requests], sort_keys=True).encode()
-    return store.cache_root() / "speech" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
+    return (
+        store.cache_root()
+        / "speech"
+        / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
+    )
 
 
 def read(path: Path, count: int) -> list[Parts] | None:
-    """Return the utterances in a file, None where there is none. A damaged one is passed over and made again."""
+    """Return the utterances in a file, None where there is none. A damaged one is passed over and
+    made again."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # reading a table checks its CRC
-            samples, lengths, marks = file["samples"], file["lengths"], json.loads(file["marks"].tobytes())
+        with (
+            path.open("rb") as opened,
+            np.load(opened, allow_pickle=False) as file,
+        ):  # reading a table checks its CRC
+            samples, lengths, marks = (
+                file["samples"],
+                file["lengths"],
+                json.loads(file["marks"].tobytes()),
+            )
         if not len(lengths) == len(marks) == count or lengths.sum() != len(samples):
             raise ValueError("its tables do not fit together")
     except FileNotFoundError:
@@ -56,7 +71,8 @@ def read(path: Path, count: int) -> list[Parts] | None:
 
 
 def write(path: Path, batch: list[Parts]) -> None:
-    """Write a batch under a temporary name, then move it into place: two writers leave one whole file.
+    """Write a batch under a temporary name, then move it into place: two writers leave one whole
+    file.
 
     Raises CacheNotWritable, naming the folder.
     """
@@ -77,8 +93,9 @@ def write(path: Path, batch: list[Parts]) -> None:
         from mmtutor.encoders.cache import CacheNotWritable
 
         raise CacheNotWritable(
-            f"speech cannot be stored in {path.parent}: {error.strerror or error}. Set the environment variable "
-            "MMTUTOR_CACHE to a folder that you can write to, or ask with cache=False."
+            f"speech cannot be stored in {path.parent}: {error.strerror or error}. Set the"
+            " environment variable MMTUTOR_CACHE to a folder that you can write to, or ask with"
+            " cache=False."
         ) from error
     finally:
         if temporary is not None:

@@ -1,9 +1,10 @@
 """The binding to the espeak-ng library: one utterance in, 16-bit samples and timed events out.
 
-espeak-ng keeps its state in global variables (the phase of its pitch flutter, the seed of its noise, filter memories),
-and ending and starting it again does not clear them: the second "seven" differs from the first. So each utterance gets
-a freshly loaded library, which costs 3 ms and makes it a pure function of its arguments. Nothing is alive between two
-calls; a lock keeps threads and forks out while a word is being spoken.
+espeak-ng keeps its state in global variables (the phase of its pitch flutter, the seed of its
+noise, filter memories), and ending and starting it again does not clear them: the second "seven"
+differs from the first. So each utterance gets a freshly loaded library, which costs 3 ms and makes
+it a pure function of its arguments. Nothing is alive between two calls; a lock keeps threads and
+forks out while a word is being spoken.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import numpy as np
 SAMPLE_RATE = 22050
 WORD, PHONEME = 1, 7
 
-# From speak_lib.h. Synchronous: audio comes through the callback while espeak_Synth runs, with no thread of espeak's
-# own (the retrieval mode has one, polls, and takes 18 ms for a clip that takes half a millisecond here).
+# From speak_lib.h. Synchronous: audio comes through the callback while espeak_Synth runs, with no
+# thread of espeak's own (the retrieval mode has one, polls, and takes 18 ms for a clip that takes
+# half a millisecond here).
 _SYNCHRONOUS = 2
 _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
 _UTF8 = 1
@@ -35,11 +37,15 @@ _SEED = 1
 _LONGEST_PATH = 120
 _MANY = 20  # utterances for which making 250 links is worth while
 _NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
-ADVICE = "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits instead)"
+ADVICE = (
+    "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits"
+    " instead)"
+)
 
 
 class SpeechUnavailable(RuntimeError):
-    """espeak-ng cannot be loaded here, or lacks a voice; the message says what is missing and what to install."""
+    """espeak-ng cannot be loaded here, or lacks a voice; the message says what is missing and what
+    to install."""
 
 
 class _Id(ctypes.Union):
@@ -59,12 +65,15 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that begins at `sample`: a WORD (position in the text from 0, length) or a PHONEME (name in IPA)."""
+    """Something that begins at `sample`: a WORD (position in the text from 0, length) or a PHONEME
+    (name in IPA)."""
 
     kind: int
     sample: int
@@ -78,7 +87,8 @@ _turnstile, _lock = threading.Lock(), threading.Lock()
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep other threads and forks out. Who waits holds the turnstile, so no thread can go on and on."""
+    """Keep other threads and forks out. Who waits holds the turnstile, so no thread can go on and
+    on."""
     with _turnstile:
         _lock.acquire()
     try:
@@ -88,7 +98,8 @@ def _alone() -> Iterator[None]:
 
 
 def _before_fork() -> None:
-    """Wait for the word being spoken, so that no child inherits half of one, or a lock that nobody will release."""
+    """Wait for the word being spoken, so that no child inherits half of one, or a lock that nobody
+    will release."""
     _turnstile.acquire()
     _lock.acquire()
 
@@ -99,7 +110,9 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 @dataclass(frozen=True)
@@ -111,9 +124,11 @@ class Spoken:
 
 
 def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
-    """Speak each of (text, voice, rate, pitch, volume); the same five give the same samples, whatever came before.
+    """Speak each of (text, voice, rate, pitch, volume); the same five give the same samples,
+    whatever came before.
 
-    voice: an espeak name, "+variant" included; rate in words per minute; pitch 0..99; volume 0..200 (100 is normal).
+    voice: an espeak name, "+variant" included; rate in words per minute; pitch 0..99; volume 0..200
+    (100 is normal).
     Raises SpeechUnavailable. Arguments are checked by `mmtutor.speech`, which is what others call.
     """
     with ExitStack() as stack:
@@ -136,7 +151,9 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
             library.espeak_SetParameter(parameter, value, 0)
         failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
     if failed:
-        raise SpeechUnavailable(f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}")
+        raise SpeechUnavailable(
+            f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}"
+        )
     return Spoken(np.frombuffer(b"".join(chunks), np.int16), events)
 
 
@@ -151,7 +168,9 @@ def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
             event = found[index]
             if event.type in (WORD, PHONEME):
                 name = event.id.string.decode("utf-8", "ignore") if event.type == PHONEME else ""
-                events.append(Event(event.type, event.sample, event.text_position - 1, event.length, name))
+                events.append(
+                    Event(event.type, event.sample, event.text_position - 1, event.length, name)
+                )
             index += 1
         return 0
 
@@ -159,13 +178,15 @@ def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
 
 
 def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
-    """Initialise a fresh library with its data in `folder`, a fixed seed (its own is the clock) and a voice."""
+    """Initialise a fresh library with its data in `folder`, a fixed seed (its own is the clock) and
+    a voice."""
     options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
     if rate != SAMPLE_RATE:
         raise SpeechUnavailable(
-            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer than "
-            f"{_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE}); {ADVICE}"
+            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer"
+            f" than {_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE});"
+            f" {ADVICE}"
         )
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     if library.espeak_SetVoiceByName(voice.encode()):
@@ -173,15 +194,19 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
 
 
 def _data_folder(stack: ExitStack, links: bool) -> Path:
-    """Return a folder that holds espeak-ng-data: where it lies, or a temporary one with `links` to what is in it.
+    """Return a folder that holds espeak-ng-data: where it lies, or a temporary one with `links` to
+    what is in it.
 
-    Links give each language the lower-case name under which espeak-ng looks for it first; else it reads all 250 voice
-    files to find one, two thirds of the time of a word. They also shorten a path that espeak-ng would cut off.
+    Links give each language the lower-case name under which espeak-ng looks for it first; else it
+    reads all 250 voice files to find one, two thirds of the time of a word. They also shorten a
+    path that espeak-ng would cut off.
     """
     try:
         data = Path(_loader().get_data_path())
     except RuntimeError as error:
-        raise SpeechUnavailable(f"espeak-ng's voice data are missing ({error}); {ADVICE}") from error
+        raise SpeechUnavailable(
+            f"espeak-ng's voice data are missing ({error}); {ADVICE}"
+        ) from error
     if not links and len(os.fsencode(data)) <= _LONGEST_PATH:
         return data.parent
     linked = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
@@ -202,17 +227,21 @@ def _loader() -> ModuleType:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise SpeechUnavailable(f"the package espeakng-loader cannot be imported ({error}); {ADVICE}") from error
+        raise SpeechUnavailable(
+            f"the package espeakng-loader cannot be imported ({error}); {ADVICE}"
+        ) from error
     return espeakng_loader
 
 
 def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
-    """Load espeak-ng with all its global variables as they were built; leaving the stack unloads it."""
+    """Load espeak-ng with all its global variables as they were built; leaving the stack unloads
+    it."""
     path = Path(_loader().get_library_path())
     library = _load(path, stack)
     if not library.espeak_ng_GetSampleRate():
         return library
-    # Somebody else in this process holds it, state and all: a copy under another name has variables of its own.
+    # Somebody else in this process holds it, state and all: a copy under another name has variables
+    # of its own.
     folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     return _load(Path(shutil.copy(path, folder)), stack)
 
@@ -223,7 +252,9 @@ def _load(path: Path, stack: ExitStack) -> ctypes.CDLL:
         for function in _NEEDED:
             getattr(library, function)
     except (OSError, AttributeError) as error:
-        raise SpeechUnavailable(f"the library {path} cannot be loaded ({error}); {ADVICE}") from error
+        raise SpeechUnavailable(
+            f"the library {path} cannot be loaded ({error}); {ADVICE}"
+        ) from error
     unload = _ctypes.FreeLibrary if os.name == "nt" else _ctypes.dlclose
     stack.callback(unload, library._handle)
     return library

@@ -1,4 +1,5 @@
-"""Speech made on this machine, with known timing: espeak-ng says when each word and each phoneme begins."""
+"""Speech made on this machine, with known timing: espeak-ng says when each word and each phoneme
+begins."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ _RANGES = {"rate": (80, 450), "pitch": (0, 99), "volume": (0, 200)}
 
 @dataclass(frozen=True)
 class Request:
-    """What to say and how: see `speak`. Raises ValueError naming the field, what was given and what is possible."""
+    """What to say and how: see `speak`. Raises ValueError naming the field, what was given and what
+    is possible."""
 
     text: str
     voice: str = "en-us"
@@ -58,21 +60,28 @@ class Request:
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"text must be a string with something to say, got {self.text!r}")
         if "\0" in self.text or any(0xD800 <= ord(c) <= 0xDFFF for c in self.text):
-            raise ValueError("text holds a NUL or half of a surrogate pair, which cannot be spoken: remove it")
+            raise ValueError(
+                "text holds a NUL or half of a surrogate pair, which cannot be spoken: remove it"
+            )
         if self.voice not in VOICES:
             raise ValueError(f"unknown voice {self.voice!r}; known: {', '.join(VOICES)}")
         if self.variant is not None and self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}; known: None, {', '.join(VARIANTS)}")
+            raise ValueError(
+                f"unknown variant {self.variant!r}; known: None, {', '.join(VARIANTS)}"
+            )
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or not low <= value <= high:
-                raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a whole number from {low} to {high}, got {value!r}"
+                )
             object.__setattr__(self, name, int(value))
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A word or a phoneme, from `start` to `end` in seconds. Phonemes are in IPA where espeak-ng has it."""
+    """A word or a phoneme, from `start` to `end` in seconds. Phonemes are in IPA where espeak-ng
+    has it."""
 
     start: float
     end: float
@@ -81,7 +90,8 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """A spoken text. waveform: (T,) float32 in -1..1, mono; words and phonemes: in order, times in seconds."""
+    """A spoken text. waveform: (T,) float32 in -1..1, mono; words and phonemes: in order, times in
+    seconds."""
 
     text: str
     waveform: Tensor
@@ -96,7 +106,8 @@ class Utterance:
 
 
 def voices() -> tuple[str, ...]:
-    """Return the names of the voices; `VOICES` says what each is, `VARIANTS` lists the speakers of each."""
+    """Return the names of the voices; `VOICES` says what each is, `VARIANTS` lists the speakers of
+    each."""
     return tuple(VOICES)
 
 
@@ -110,12 +121,16 @@ def speak(
     pauses: float | Mapping[int, float] = 0.0,
     cache: bool = True,
 ) -> Utterance:
-    """Return `text` as spoken by espeak-ng; the same arguments give the same samples, in any process and order.
+    """Return `text` as spoken by espeak-ng; the same arguments give the same samples, in any
+    process and order.
 
-    variant: None, f1..f5 or m1..m8, another speaker of the voice; rate: words per minute, 80..450; pitch: 0..99;
-    volume: 0..200, 100 is normal; pauses: see `insert_pauses`. Text that holds nothing to say (dots only) gives 7 ms of
-    silence without words. A word in another script is spelt out or passed over, as the voice does it.
-    Raises ValueError (unknown voice, value out of range, empty text), SpeechUnavailable, CacheNotWritable.
+    variant: None, f1..f5 or m1..m8, another speaker of the voice; rate: words per minute, 80..450;
+    pitch: 0..99;
+    volume: 0..200, 100 is normal; pauses: see `insert_pauses`. Text that holds nothing to say (dots
+    only) gives 7 ms of silence without words. A word in another script is spelt out or passed over,
+    as the voice does it.
+    Raises ValueError (unknown voice, value out of range, empty text), SpeechUnavailable,
+    CacheNotWritable.
     """
     spoken = speak_all([Request(text, voice, variant, rate, pitch, volume)], cache)[0]
     return insert_pauses(spoken, pauses)
@@ -124,8 +139,8 @@ def speak(
 def speak_all(requests: Sequence[Request], cache: bool = True) -> list[Utterance]:
     """Return one utterance per request, each as `speak` alone would give it.
 
-    With `cache`, all of them are kept in one file below `store.cache_root()`: reading 2000 clips from one file takes a
-    fraction of a second, from 2000 files it takes longer than speaking them.
+    With `cache`, all of them are kept in one file below `store.cache_root()`: reading 2000 clips
+    from one file takes a fraction of a second, from 2000 files it takes longer than speaking them.
     """
     if not requests:
         return []
@@ -135,13 +150,17 @@ def speak_all(requests: Sequence[Request], cache: bool = True) -> list[Utterance
         batch = _synthesise(requests)
         if path:
             speech_cache.write(path, batch)
-    return [_utterance(request.text, *parts) for request, parts in zip(requests, batch, strict=True)]
+    return [
+        _utterance(request.text, *parts) for request, parts in zip(requests, batch, strict=True)
+    ]
 
 
 def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> Utterance:
-    """Return the utterance with silence put in before words, all times moved along; nothing else changes.
+    """Return the utterance with silence put in before words, all times moved along; nothing else
+    changes.
 
-    pauses: milliseconds before each word but the first, or {index of a word: milliseconds before it}.
+    pauses: milliseconds before each word but the first, or {index of a word: milliseconds before
+    it}.
     Raises ValueError for a negative pause, IndexError for a word that is not there.
     """
     if not isinstance(pauses, Mapping):
@@ -149,9 +168,13 @@ def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> 
     words, phonemes, cuts = _samples(utterance.words), _samples(utterance.phonemes), []
     for index, milliseconds in sorted(pauses.items()):
         if not 0 <= index < len(words):
-            raise IndexError(f"a pause before word {index}, but there are {len(words)} words, counted from 0")
+            raise IndexError(
+                f"a pause before word {index}, but there are {len(words)} words, counted from 0"
+            )
         if not 0 <= milliseconds < math.inf:
-            raise ValueError(f"a pause must be a number of milliseconds from 0, got {milliseconds!r}")
+            raise ValueError(
+                f"a pause must be a number of milliseconds from 0, got {milliseconds!r}"
+            )
         cuts.append((words[index][0], round(milliseconds * SAMPLE_RATE / 1000)))
     if not cuts:
         return utterance
@@ -162,25 +185,40 @@ def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> 
 def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
     """Return waveform + white Gaussian noise with mean square = mean(waveform²) / 10^(snr_db / 10).
 
-    waveform: (T,) or (N, T) float, each row its own signal; noise comes from `generator` (same device).
-    snr_db = inf adds nothing. Raises ValueError where no ratio exists: empty, silent, NaN or infinite rows.
+    waveform: (T,) or (N, T) float, each row its own signal; noise comes from `generator` (same
+    device). snr_db = inf adds nothing. Raises ValueError where no ratio exists: empty, silent, NaN
+    or infinite rows.
     """
-    if not waveform.is_floating_point() or waveform.numel() == 0 or not torch.isfinite(waveform).all():
+    if (
+        not waveform.is_floating_point()
+        or waveform.numel() == 0
+        or not torch.isfinite(waveform).all()
+    ):
         raise ValueError(
-            f"noise needs a waveform of finite floats, got {tuple(waveform.shape)} {waveform.dtype}, or it has NaN"
+            f"noise needs a waveform of finite floats, got {tuple(waveform.shape)}"
+            f" {waveform.dtype}, or it has NaN"
         )
     power = waveform.square().mean(-1, keepdim=True)
     if not (power > 0).all():
-        raise ValueError("a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself")
+        raise ValueError(
+            "a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself"
+        )
     if math.isnan(snr_db) or snr_db == -math.inf:
-        raise ValueError(f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}")
-    noise = torch.randn(waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device)
+        raise ValueError(
+            f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}"
+        )
+    noise = torch.randn(
+        waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device
+    )
     return waveform + noise * (power * 10 ** (-snr_db / 10)).sqrt()
 
 
 def _synthesise(requests: Sequence[Request]) -> list[speech_cache.Parts]:
     """Speak now, with no cache."""
-    asked = [(r.text, f"{r.voice}+{r.variant}" if r.variant else r.voice, r.rate, r.pitch, r.volume) for r in requests]
+    asked = [
+        (r.text, f"{r.voice}+{r.variant}" if r.variant else r.voice, r.rate, r.pitch, r.volume)
+        for r in requests
+    ]
     batch = []
     for request, spoken in zip(requests, espeak.synthesise(asked), strict=True):
         phonemes = timing.phonemes(spoken.events, len(spoken.samples))
@@ -189,7 +227,9 @@ def _synthesise(requests: Sequence[Request]) -> list[speech_cache.Parts]:
     return batch
 
 
-def _utterance(text: str, samples: np.ndarray, words: timing.Marks, phonemes: timing.Marks) -> Utterance:
+def _utterance(
+    text: str, samples: np.ndarray, words: timing.Marks, phonemes: timing.Marks
+) -> Utterance:
     """Turn 16-bit samples into floats, and times in samples into seconds."""
     waveform = torch.from_numpy(samples.astype(np.float32)).div_(32768)
     return Utterance(text, waveform, SAMPLE_RATE, _seconds(words), _seconds(phonemes))
@@ -200,4 +240,7 @@ def _seconds(marks: timing.Marks) -> tuple[Mark, ...]:
 
 
 def _samples(marks: tuple[Mark, ...]) -> timing.Marks:
-    return [(round(mark.start * SAMPLE_RATE), round(mark.end * SAMPLE_RATE), mark.text) for mark in marks]
+    return [
+        (round(mark.start * SAMPLE_RATE), round(mark.end * SAMPLE_RATE), mark.text)
+        for mark in marks
+    ]

@@ -1,4 +1,5 @@
-"""When is what said: espeak-ng's events as words and phonemes with a beginning and an end, in samples."""
+"""When is what said: espeak-ng's events as words and phonemes with a beginning and an end, in
+samples."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _FADE = 44  # samples, 2 ms: how softly the sound stops before an inserted pause
 
 
 def phonemes(events: list[Event], n_samples: int) -> Marks:
-    """Return the phonemes, each until the next event. Pauses, links and changes of language are left out."""
+    """Return the phonemes, each until the next event. Pauses, links and changes of language are
+    left out."""
     timed = [event for event in events if event.kind == PHONEME]
     ends = [event.sample for event in timed[1:]] + [n_samples]
     return [
@@ -28,9 +30,11 @@ def phonemes(events: list[Event], n_samples: int) -> Marks:
 
 
 def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Marks:
-    """Return the written words. What is read out as several ("3.5", an emoji) is one; it ends with its last phoneme.
+    """Return the written words. What is read out as several ("3.5", an emoji) is one; it ends with
+    its last phoneme.
 
-    spoken: the phonemes. Where espeak-ng takes several Chinese characters for one word, so does this.
+    spoken: the phonemes. Where espeak-ng takes several Chinese characters for one word, so does
+    this.
     """
     kept: list[Event] = []
     for event in events:
@@ -39,7 +43,11 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
     starts = [start for start, _, _ in spoken]
     marks = []
     for i, event in enumerate(kept):
-        limit, until = (kept[i + 1].sample, kept[i + 1].position) if i + 1 < len(kept) else (n_samples, len(text))
+        limit, until = (
+            (kept[i + 1].sample, kept[i + 1].position)
+            if i + 1 < len(kept)
+            else (n_samples, len(text))
+        )
         last = bisect_left(starts, limit) - 1
         end = min(spoken[last][1], limit) if last >= 0 and starts[last] >= event.sample else limit
         marks.append((event.sample, end, bare(text[event.position : until])))
@@ -48,20 +56,27 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
 
 def _new(event: Event, before: Event, text: str) -> bool:
     """Return whether a word event points at another written word than the event `before`."""
-    return event.position >= before.position + before.length and bool(text[event.position : event.position + 1].strip())
+    return event.position >= before.position + before.length and bool(
+        text[event.position : event.position + 1].strip()
+    )
 
 
 def bare(written: str) -> str:
     """Strip blanks and punctuation at both ends, unless there is nothing else."""
-    inner = [i for i, c in enumerate(written) if not c.isspace() and unicodedata.category(c)[0] != "P"]
+    inner = [
+        i for i, c in enumerate(written) if not c.isspace() and unicodedata.category(c)[0] != "P"
+    ]
     return written[inner[0] : inner[-1] + 1] if inner else written.strip()
 
 
-def cut_open(samples: np.ndarray, marks: list[Marks], cuts: list[tuple[int, int]]) -> tuple[np.ndarray, list[Marks]]:
+def cut_open(
+    samples: np.ndarray, marks: list[Marks], cuts: list[tuple[int, int]]
+) -> tuple[np.ndarray, list[Marks]]:
     """Put silence into `samples` (T,) and move the marks along.
 
-    cuts: (sample, how many zeros before it), in order. The sound fades over 2 ms on either side of each, without which
-    one would hear a click. A mark that ends at a cut ends there still; one that begins there begins after the silence.
+    cuts: (sample, how many zeros before it), in order. The sound fades over 2 ms on either side of
+    each, without which one would hear a click. A mark that ends at a cut ends there still; one that
+    begins there begins after the silence.
     """
     pieces, edges = [], [0, *(at for at, _ in cuts), len(samples)]
     for i, (start, end) in enumerate(pairwise(edges)):
@@ -80,5 +95,8 @@ def cut_open(samples: np.ndarray, marks: list[Marks], cuts: list[tuple[int, int]
     def moved(at: int, side: str) -> int:
         return at + int(added[np.searchsorted(positions, at, side)])
 
-    shifted = [[(moved(start, "right"), moved(end, "left"), text) for start, end, text in table] for table in marks]
+    shifted = [
+        [(moved(start, "right"), moved(end, "left"), text) for start, end, text in table]
+        for table in marks
+    ]
     return np.concatenate(pieces), shifted

@@ -1,4 +1,5 @@
-"""Notebooks made in code, good by default, so that each test breaks one thing; none of them is committed."""
+"""Notebooks made in code, good by default, so that each test breaks one thing; none of them is
+committed."""
 
 from __future__ import annotations
 
@@ -60,10 +61,14 @@ def png(pixels: np.ndarray) -> str:
 
 def picture(content: str | None = None) -> NotebookNode:
     flat = png(np.full((20, 20, 3), 255)) if content is None else content
-    return new_output("display_data", data={"image/png": flat, "text/plain": "<Figure size 640x480 with 1 Axes>"})
+    return new_output(
+        "display_data", data={"image/png": flat, "text/plain": "<Figure size 640x480 with 1 Axes>"}
+    )
 
 
-def code(source: str, *outputs: NotebookNode, tags: tuple[str, ...] = (), alt: str | None = None) -> NotebookNode:
+def code(
+    source: str, *outputs: NotebookNode, tags: tuple[str, ...] = (), alt: str | None = None
+) -> NotebookNode:
     metadata: dict[str, Any] = {"tags": list(tags)} if tags else {}
     if alt is not None:
         metadata["mystnb"] = {"image": {"alt": alt}}
@@ -84,11 +89,14 @@ def fold(choice: str, feedback: str) -> str:
 def quiz() -> str:
     """Return three questions of two choices each as they should be."""
     folds = fold("Yes.", "Only now and then.") + fold("No.", "Right. It would be too easy.")
-    return "## Quiz\n\n" + "".join(f"**{number}. Is this the question?**\n\n{folds}" for number in (1, 2, 3))
+    return "## Quiz\n\n" + "".join(
+        f"**{number}. Is this the question?**\n\n{folds}" for number in (1, 2, 3)
+    )
 
 
 def notebook(*extra: NotebookNode, **own: Any) -> NotebookNode:
-    """Return a lesson that keeps every law, with `extra` cells before its quiz and `own` in metadata mmtutor."""
+    """Return a lesson that keeps every law, with `extra` cells before its quiz and `own` in
+    metadata mmtutor."""
     mmtutor: dict[str, Any] = {"seconds": 2.5, "memory_mb": 300, "cores": 2} | own
     cells = [
         markdown("# Two signals\n\nA sentence."),
@@ -135,14 +143,25 @@ def solution_cell(source: str, grade_id: str) -> NotebookNode:
 
 
 def exercises(*extra: NotebookNode) -> NotebookNode:
-    """Return an exercise sheet with one task that is solved and checked as it should be, then `extra` cells."""
+    """Return an exercise sheet with one task that is solved and checked as it should be, then
+    `extra` cells."""
     solution = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
     hidden = "### BEGIN HIDDEN TESTS\nassert double(-1.5) == -3\n### END HIDDEN TESTS"
     check = f"assert double(2) == 4, 'twice two is four'\n{hidden}"
     points = 2 + sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in extra)
-    task = f"# Exercises\n\n## 1. Double\n\n*Guided, easy, 10 minutes, {points:g} points.* Complete `double`."
-    cells = [markdown(task), solution_cell(solution, "double"), graded_cell(check, "double-check", 2), *extra]
-    return new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC, "language_info": {"name": "python"}})
+    task = (
+        f"# Exercises\n\n## 1. Double\n\n*Guided, easy, 10 minutes, {points:g} points.* Complete"
+        " `double`."
+    )
+    cells = [
+        markdown(task),
+        solution_cell(solution, "double"),
+        graded_cell(check, "double-check", 2),
+        *extra,
+    ]
+    return new_notebook(
+        cells=cells, metadata={"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    )
 
 
 def write(nb: NotebookNode, path: Path) -> Path:

@@ -11,7 +11,8 @@ from mmbook import site
 
 @pytest.fixture(scope="session")
 def node_packages() -> Path:
-    """The folder with KaTeX and PurgeCSS; skips, naming the reason, where npm's registry cannot be reached."""
+    """The folder with KaTeX and PurgeCSS; skips, naming the reason, where npm's registry cannot be
+    reached."""
     try:
         return site.fetch()
     except site.PackagesMissing as error:
@@ -20,7 +21,8 @@ def node_packages() -> Path:
 
 @pytest.fixture(scope="session")
 def built_site(node_packages: Path) -> Path:
-    """The folder of the site, built now unless it stands there, built from the very same sources."""
+    """The folder of the site, built now unless it stands there, built from the very same
+    sources."""
     if not site.is_current():
         site.build()
     return site.SITE

@@ -29,7 +29,10 @@ def test_there_are_notebooks():
 
 def test_every_notebook_is_in_the_table_of_contents():
     toc = next(path for path in (ROOT / "_toc.yml", ROOT / "book" / "_toc.yml") if path.exists())
-    entries = {(toc.parent / name).with_suffix("") for name in toc_entries(yaml.safe_load(toc.read_text("utf-8")))}
+    entries = {
+        (toc.parent / name).with_suffix("")
+        for name in toc_entries(yaml.safe_load(toc.read_text("utf-8")))
+    }
     assert [label(path) for path in NOTEBOOKS if path.with_suffix("") not in entries] == []
 
 
@@ -38,7 +41,9 @@ def test_pages_hold_no_typed_results(path):
     text = path.read_text(encoding="utf-8")
     for phrase in DEFINITIONS:
         text = text.replace(phrase, "")
-    assert typed_numbers(text) == [], f"{label(path)}: glue a result, set a definition as code or maths"
+    assert typed_numbers(text) == [], (
+        f"{label(path)}: glue a result, set a definition as code or maths"
+    )
 
 
 def test_readme_table_of_chapters_modules_and_tests_is_true():

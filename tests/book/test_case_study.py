@@ -1,6 +1,8 @@
-"""Chapter 10's claims about real posts, made again by the tool: fusion helps on tweets, and is not seen on photographs.
+"""Chapter 10's claims about real posts, made again by the tool: fusion helps on tweets, and is not
+seen on photographs.
 
-No notebook loads the tweets, since none may show one; so what the results files say of them is measured again here.
+No notebook loads the tweets, since none may show one; so what the results files say of them is
+measured again here.
 """
 
 from __future__ import annotations
@@ -33,29 +35,43 @@ def written(posts: data.Dataset, path: Path, grouped: bool) -> Options:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["text", "image", "label", *(["group"] if grouped else [])])
-        for text, image, label, group in zip(*posts.modalities.values(), posts.labels, posts.groups, strict=True):
+        for text, image, label, group in zip(
+            *posts.modalities.values(), posts.labels, posts.groups, strict=True
+        ):
             text, image = (image, text) if isinstance(text, Path) else (text, image)
             table.writerow([text, image.name, posts.classes[label], *([group] if grouped else [])])
     return Options(posts.modalities["image"][0].parent, progress=False)
 
 
 def test_on_tweets_fusion_wins_and_the_difference_is_real(tmp_path):
-    """Five folds grouped by text, three times: macro-F1 at least .58, and clear of text alone by the corrected test."""
+    """Five folds grouped by text, three times: macro-F1 at least .58, and clear of text alone by
+    the corrected test."""
     posts = loaded("mvsa")
     options = written(posts, tmp_path / "posts.csv", grouped=False)
     report = train(tmp_path / "posts.csv", tmp_path / "model", options)
-    assert report["data"]["posts"] == 2000 and report["data"]["groups"] > 1800 and not report["problems"]["total"]
+    assert (
+        report["data"]["posts"] == 2000
+        and report["data"]["groups"] > 1800
+        and not report["problems"]["total"]
+    )
     assert report["winner"] in ("early", "late")
     assert all(report["methods"][m]["macro_f1"]["value"] >= 0.58 for m in ("early", "late"))
     gain = report["comparison"]
-    assert gain["against"] == "text" and gain["real"] and gain["interval"][0] > 0 and gain["p"] < 0.05
+    assert (
+        gain["against"] == "text" and gain["real"] and gain["interval"][0] > 0 and gain["p"] < 0.05
+    )
     assert "The difference is real" in " ".join(report["words"])
     assert all(row["ece"] < 0.05 for row in report["methods"].values())
     stored = load_results(RESULTS / "methods.json")["rows"]["tweets/grouped"]["methods"]
     for m, row in report["methods"].items():
-        assert row["macro_f1"]["value"] == pytest.approx(np.mean(stored[m]["macro_f1"]), abs=0.015), m
+        assert row["macro_f1"]["value"] == pytest.approx(
+            np.mean(stored[m]["macro_f1"]), abs=0.015
+        ), m
     seen = evaluate(tmp_path / "model", tmp_path / "posts.csv", options)
-    assert seen["n"]["value"] == 2000 and seen["macro_f1"]["value"] > report["methods"]["late"]["macro_f1"]["value"]
+    assert (
+        seen["n"]["value"] == 2000
+        and seen["macro_f1"]["value"] > report["methods"]["late"]["macro_f1"]["value"]
+    )
 
 
 def test_on_photographs_no_gain_is_claimed(tmp_path):

@@ -1,4 +1,5 @@
-"""The classroom: what students get, and how an nbgrader course grades generated submissions, honest and not."""
+"""The classroom: what students get, and how an nbgrader course grades generated submissions, honest
+and not."""
 
 from __future__ import annotations
 
@@ -27,11 +28,16 @@ def room(tmp_path_factory) -> Path:
     return classroom.build([CHAPTER], tmp_path_factory.mktemp("classroom") / "room")
 
 
-# Submissions: each changes the solved student edition ----------------------------------------------------------------
+# Submissions: each changes the solved student edition
+# ----------------------------------------------------------------
 
 
 def place(nb: NotebookNode, grade_id: str) -> int:
-    return next(n for n, c in enumerate(nb.cells) if c.metadata.get("nbgrader", {}).get("grade_id") == grade_id)
+    return next(
+        n
+        for n, c in enumerate(nb.cells)
+        if c.metadata.get("nbgrader", {}).get("grade_id") == grade_id
+    )
 
 
 def cell(nb: NotebookNode, grade_id: str) -> NotebookNode:
@@ -71,7 +77,11 @@ def all_points(nb: NotebookNode) -> None:
 
 def given_away(nb: NotebookNode) -> None:
     """Empty the cell that imports what the checks need."""
-    imports = next(c for c in nb.cells if c.cell_type == "code" and "from mmtutor.fusion import decision" in c.source)
+    imports = next(
+        c
+        for c in nb.cells
+        if c.cell_type == "code" and "from mmtutor.fusion import decision" in c.source
+    )
     imports.source = "pass"
 
 
@@ -107,28 +117,45 @@ SUBMISSIONS: dict[str, tuple[Callable[[NotebookNode], None], float]] = {
         ALL - WORTH["measure"],
     ),
     "nbgrader": (instead("multiply", "import nbgrader\n" + WRONG), LOST_FIRST),
-    "reads_hidden": (instead("multiply", "text = open('../../../gradebook.db', 'rb').read()"), LOST_FIRST),
+    "reads_hidden": (
+        instead("multiply", "text = open('../../../gradebook.db', 'rb').read()"),
+        LOST_FIRST,
+    ),
     "reads_source": (
-        instead("multiply", "import pathlib\nprint(list(pathlib.Path('../../../source').rglob('*')))"),
+        instead(
+            "multiply", "import pathlib\nprint(list(pathlib.Path('../../../source').rglob('*')))"
+        ),
         LOST_FIRST,
     ),
     "shell": (instead("multiply", "!cat ../../../source/*/*.ipynb"), LOST_FIRST),
-    "patches_close": (instead("multiply", WRONG + "\ntorch.testing.assert_close = lambda *a, **k: None"), LOST_FIRST),
+    "patches_close": (
+        instead("multiply", WRONG + "\ntorch.testing.assert_close = lambda *a, **k: None"),
+        LOST_FIRST,
+    ),
     "patches_late": (before("multiply-check", "torch.testing = torch"), ALL),
     "covers_torch": (also("multiply", WRONG + "\nclass torch:\n    pass"), LOST_FIRST),
     "covers_abs": (
         instead("combine", "abs = lambda x: 0.0\ndef combine(a, b):\n    return a, 0.0"),
         ALL - WORTH["combine"],
     ),
-    "covers_error": (instead("multiply", "class AssertionError(Exception):\n    pass\n" + WRONG), LOST_FIRST),
+    "covers_error": (
+        instead("multiply", "class AssertionError(Exception):\n    pass\n" + WRONG),
+        LOST_FIRST,
+    ),
     "lies": (instead("multiply", LYING), LOST_FIRST),
     "shows_points": (instead("multiply", BY_SHOW), LOST_FIRST),
-    "edits_check": (lambda nb: (instead("multiply", WRONG)(nb), instead("multiply-check", "pass")(nb)), LOST_FIRST),
+    "edits_check": (
+        lambda nb: (instead("multiply", WRONG)(nb), instead("multiply-check", "pass")(nb)),
+        LOST_FIRST,
+    ),
     "edits_points": (lambda nb: (instead("multiply", WRONG)(nb), all_points(nb)), LOST_FIRST),
     "edits_given": (given_away, ALL),
     "drops_check": (drop("multiply-check"), LOST_FIRST),
     "copies_check": (twice("multiply-check"), ALL),
-    "damaged_format": (lambda nb: cell(nb, "multiply-check").metadata["nbgrader"].update(schema_version=1), LOST_FIRST),
+    "damaged_format": (
+        lambda nb: cell(nb, "multiply-check").metadata["nbgrader"].update(schema_version=1),
+        LOST_FIRST,
+    ),
     "copies_solution": (twice("multiply"), ALL),
     "warns": (also("multiply", "import warnings\nwarnings.warn('careful')"), ALL),
 }
@@ -152,8 +179,11 @@ def submit(room: Path, name: str, nb: NotebookNode, chapter: str = CHAPTER) -> N
     nbformat.write(nb, str(target / f"{chapter}.ipynb"))
 
 
-def graded_in(room: Path, chapter: str = CHAPTER, seconds: str | None = None) -> dict[str, dict[str, float]]:
-    """Student → check → points, as nbgrader's gradebook has them after one run over all submissions."""
+def graded_in(
+    room: Path, chapter: str = CHAPTER, seconds: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Student → check → points, as nbgrader's gradebook has them after one run over all
+    submissions."""
     done = classroom.nbgrader(room / "course", "autograde", chapter, seconds=seconds)
     assert done.returncode == 0, done.stderr[-3000:]
     with Gradebook(f"sqlite:///{room / 'course' / 'gradebook.db'}") as book:
@@ -181,7 +211,9 @@ def test_a_submission_gets_what_it_deserves(graded, name):
 
 def test_an_empty_and_a_half_solved_submission(graded):
     assert sum(graded["stub"].values()) == 0
-    assert graded["half"] == {f"{n}-check": WORTH[n] if n in ("multiply", "agree", "echo") else 0 for n in WORTH}
+    assert graded["half"] == {
+        f"{n}-check": WORTH[n] if n in ("multiply", "agree", "echo") else 0 for n in WORTH
+    }
 
 
 OTHERS = [path for path in sheets.book_sheets() if path.parent.name != CHAPTER]
@@ -189,7 +221,8 @@ OTHERS = [path for path in sheets.book_sheets() if path.parent.name != CHAPTER]
 
 @pytest.mark.parametrize("path", OTHERS, ids=label)
 def test_every_chapter_is_graded_as_a_course(path, tmp_path):
-    """All points for the solution and none for the stub, in the folders where nbgrader runs them."""
+    """All points for the solution and none for the stub, in the folders where nbgrader runs
+    them."""
     try:
         obtain(needs(nbformat.read(path, as_version=4)))
     except SetMissing as reason:
@@ -197,7 +230,9 @@ def test_every_chapter_is_graded_as_a_course(path, tmp_path):
     chapter = path.parent.name
     room = classroom.build([chapter], tmp_path / "room")
     perfect = solved(room, chapter)
-    facts = [c.metadata["nbgrader"] for c in perfect.cells if c.metadata.get("nbgrader", {}).get("grade")]
+    facts = [
+        c.metadata["nbgrader"] for c in perfect.cells if c.metadata.get("nbgrader", {}).get("grade")
+    ]
     worth = {fact["grade_id"]: fact["points"] for fact in facts}
     submit(room, "stub", solved(room, chapter, set()), chapter)
     submit(room, "perfect", perfect, chapter)
@@ -206,7 +241,9 @@ def test_every_chapter_is_graded_as_a_course(path, tmp_path):
 
 
 def test_a_student_reads_why_a_cell_was_refused(graded, room):
-    nb = nbformat.read(room / "course" / "autograded" / "nbgrader" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
+    nb = nbformat.read(
+        room / "course" / "autograded" / "nbgrader" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4
+    )
     (error,) = cell(nb, "multiply").outputs
     assert error.ename == "Refused" and "line 1: `import nbgrader` is not allowed" in error.evalue
     assert "import nbgrader" in cell(nb, "multiply").source, "the student's own text stays"
@@ -217,13 +254,22 @@ def test_no_solution_and_no_hidden_test_leaves_the_room(room):
         packed = {name: archive.read(name).decode() for name in archive.namelist()}
     assert set(packed) == {f"{CHAPTER}/README.txt", f"{CHAPTER}/{CHAPTER}.ipynb"}
     student = (room / "student" / CHAPTER / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
-    released = (room / "course" / "release" / CHAPTER / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
+    released = (room / "course" / "release" / CHAPTER / f"{CHAPTER}.ipynb").read_text(
+        encoding="utf-8"
+    )
     for text in (*packed.values(), student, released):
-        for secret in ("HIDDEN", "BEGIN SOLUTION", "decision.product_rule(some", "softmax subtracts"):
+        for secret in (
+            "HIDDEN",
+            "BEGIN SOLUTION",
+            "decision.product_rule(some",
+            "softmax subtracts",
+        ):
             assert secret not in text
     source = (room / "instructor" / CHAPTER / f"{CHAPTER}.ipynb").read_text(encoding="utf-8")
     assert "HIDDEN" in source and "softmax subtracts" in source
-    assert [c.source for c in nbformat.reads(student, 4).cells] == [c.source for c in nbformat.reads(released, 4).cells]
+    assert [c.source for c in nbformat.reads(student, 4).cells] == [
+        c.source for c in nbformat.reads(released, 4).cells
+    ]
 
 
 def test_the_zip_has_the_same_bytes_on_every_run(room, tmp_path):
@@ -236,9 +282,13 @@ def test_the_zip_has_the_same_bytes_on_every_run(room, tmp_path):
 def test_no_solution_of_the_book_is_refused(path):
     """The rules for students must leave room for good answers; given code is not asked."""
     nb = sheets.read(path).nb
-    own = [c for n, c in enumerate(nb.cells) if c.cell_type == "code" and n not in sheets.solutions(nb)]
+    own = [
+        c for n, c in enumerate(nb.cells) if c.cell_type == "code" and n not in sheets.solutions(nb)
+    ]
     kept = {name for c in own for name in grading.names_in(c.source)}
-    assert {n: why for n in sheets.solutions(nb) if (why := grading.refusals(nb.cells[n].source, kept))} == {}
+    assert {
+        n: why for n in sheets.solutions(nb) if (why := grading.refusals(nb.cells[n].source, kept))
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -257,11 +307,16 @@ def test_no_solution_of_the_book_is_refused(path):
     ],
 )
 def test_refusals_say_line_and_reason(source, complaint):
-    assert any(complaint in text for text in grading.refusals(source, {"torch"})), grading.refusals(source, {"torch"})
+    assert any(complaint in text for text in grading.refusals(source, {"torch"})), grading.refusals(
+        source, {"torch"}
+    )
 
 
 def test_honest_code_is_not_refused():
-    source = "import numpy as np\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+    source = (
+        "import numpy as np\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def"
+        " __init__(self):\n"
+    )
     source += "        super().__init__()\n        self.x = 1"
     assert grading.refusals(source, {"torch", "nn"}) == []
 
@@ -269,7 +324,9 @@ def test_honest_code_is_not_refused():
 def test_files_that_a_notebook_reads_travel_with_it(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x.json").write_text("{}")
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("load('results/x.json', 'nothing')")])
+    nb = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("load('results/x.json', 'nothing')")]
+    )
     assert classroom.files_of(nb, tmp_path) == [Path("results/x.json")]
 
 

@@ -1,4 +1,5 @@
-"""The demo's server: it answers as `predict_one` does, to this machine's own page only, and keeps nothing of a post."""
+"""The demo's server: it answers as `predict_one` does, to this machine's own page only, and keeps
+nothing of a post."""
 
 from __future__ import annotations
 
@@ -37,18 +38,25 @@ DIMS = {"text": 384, "image": 1280}
 TEXT = "What a lovely cup of coffee!"
 
 
-def small_model(path: Path, method: str = "early", modalities: tuple[str, ...] = ("text", "image")) -> Path:
-    """A model folder with random heads: no post was needed to make it, and all its answers differ."""
+def small_model(
+    path: Path, method: str = "early", modalities: tuple[str, ...] = ("text", "image")
+) -> Path:
+    """A model folder with random heads: no post was needed to make it, and all its answers
+    differ."""
     g = torch.Generator().manual_seed(0)
     heads = {}
     for name, reads in HEADS.items():
         if set(reads) <= set(modalities) and (len(reads) == 1 or name == method):
             heads[name] = new_head({m: DIMS[m] for m in reads}, len(CLASSES))
             for m, layer in heads[name].fusion.project.items():
-                layer.weight.data = torch.randn(layer.weight.shape, generator=g) * {"text": 1.5, "image": 0.05}[m]
+                layer.weight.data = (
+                    torch.randn(layer.weight.shape, generator=g) * {"text": 1.5, "image": 0.05}[m]
+                )
     calibrations = {name: Calibration(1.0, (0.0, 0.0, 0.0)) for name in {*heads, method}}
     model = SentimentModel(CLASSES, method, heads, calibrations, (0.5, 0.3, 0.2))
-    return folder.save(model, PostEncoder(None, "cpu", cache=path.parent / "unused"), {}, "<p></p>", path)
+    return folder.save(
+        model, PostEncoder(None, "cpu", cache=path.parent / "unused"), {}, "<p></p>", path
+    )
 
 
 def picture_bytes(kind: str = "JPEG") -> bytes:
@@ -61,10 +69,20 @@ def bomb(width: int, height: int) -> bytes:
     """A PNG of a few bytes that claims to unpack to width × height pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 @contextmanager
@@ -95,10 +113,14 @@ def port(tried) -> Iterator[int]:
         yield port
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict, bytes]:
+def ask(
+    port: int, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, dict, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         answer = connection.getresponse()
         return answer.status, dict(answer.headers), answer.read()
     finally:
@@ -107,7 +129,9 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers:
 
 def post(port: int, content: object, **headers: str) -> tuple[int, dict]:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    status, got, reply = ask(port, "POST", "/predict", body, **{"Content_Type": "application/json"} | headers)
+    status, got, reply = ask(
+        port, "POST", "/predict", body, **{"Content_Type": "application/json"} | headers
+    )
     assert got["Content-Type"].startswith("application/json")
     return status, json.loads(reply)
 
@@ -121,7 +145,8 @@ def kept(tried: demo.Demo) -> list[Path]:
     return [path for path in tried.pictures.parent.rglob("*") if path.is_file()]
 
 
-# answers -----------------------------------------------------------------------------------------------------------
+# answers
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [("text",), ("image",), ("text", "image")], ids=" and ".join)
@@ -129,7 +154,9 @@ def test_it_answers_as_predict_one_does(port, tried, model_folder, tmp_path, par
     (tmp_path / "coffee.jpg").write_bytes(picture_bytes())
     text = TEXT if "text" in parts else ""
     image = tmp_path / "coffee.jpg" if "image" in parts else None
-    status, said = post(port, {"text": text, "picture": base(image.read_bytes()) if image else None})
+    status, said = post(
+        port, {"text": text, "picture": base(image.read_bytes()) if image else None}
+    )
     assert status == 200
     options = commands.Options(device="cpu", cache=tmp_path / "cache")
     assert said == commands.predict_one(model_folder, text, image, options)
@@ -212,7 +239,8 @@ def test_model_and_page_are_served(port):
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-# what is refused ---------------------------------------------------------------------------------------------------
+# what is refused
+# ---------------------------------------------------------------------------------------------------
 
 FAULTY = {
     "empty post": ({"text": " \n", "picture": None}, "neither a text nor a picture"),
@@ -230,11 +258,23 @@ FAULTY = {
     "no base64": ({"picture": "*"}, "no base64"),
     "letters that are no base64": ({"picture": "é"}, "no base64"),
     "empty picture": ({"picture": ""}, "Corrupt picture: the picture: no readable picture"),
-    "no picture": ({"picture": base(b"hello")}, "Corrupt picture: the picture: no readable picture"),
-    "cut off": ({"text": TEXT, "picture": base(picture_bytes()[:5000])}, "Corrupt picture: the picture: "),
-    "bomb": ({"picture": base(bomb(10_000, 9_000))}, "Picture too large: the picture has 10000 × 9000 pixels"),
+    "no picture": (
+        {"picture": base(b"hello")},
+        "Corrupt picture: the picture: no readable picture",
+    ),
+    "cut off": (
+        {"text": TEXT, "picture": base(picture_bytes()[:5000])},
+        "Corrupt picture: the picture: ",
+    ),
+    "bomb": (
+        {"picture": base(bomb(10_000, 9_000))},
+        "Picture too large: the picture has 10000 × 9000 pixels",
+    ),
     "big bomb": ({"picture": base(bomb(60_000, 60_000))}, "more pixels than is safe"),
-    "PostScript": ({"picture": base(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")}, "Corrupt picture"),
+    "PostScript": (
+        {"picture": base(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")},
+        "Corrupt picture",
+    ),
 }
 
 
@@ -253,20 +293,31 @@ def test_what_no_one_foresaw_is_told_and_the_server_goes_on(port, tried, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(tried.encoder, "encode", lambda posts: 1 / 0)
         status, said = post(port, {"picture": base(picture_bytes())})
-    assert status == 500 and "ZeroDivisionError" in said["error"] and "ZeroDivisionError" in capsys.readouterr().err
+    assert (
+        status == 500
+        and "ZeroDivisionError" in said["error"]
+        and "ZeroDivisionError" in capsys.readouterr().err
+    )
     assert kept(tried) == []
     assert post(port, {"text": TEXT})[0] == 200
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
 def test_what_a_form_of_another_site_can_send_is_refused(port, kind):
     status, said = post(port, {"text": TEXT}, Content_Type=kind)
     assert status == 415 and "application/json" in said["error"]
 
 
 def test_pages_of_other_sites_are_refused(port):
-    for origin in ("https://evil.example", "null", f"http://localhost:{port}", f"https://127.0.0.1:{port}",
-                   "http://127.0.0.1:1"):  # fmt: skip
+    for origin in (
+        "https://evil.example",
+        "null",
+        f"http://localhost:{port}",
+        f"https://127.0.0.1:{port}",
+        "http://127.0.0.1:1",
+    ):
         status, said = post(port, {"text": TEXT}, Origin=origin)
         assert status == 403 and "another site" in said["error"]
     assert post(port, {"text": TEXT}, Origin=f"http://127.0.0.1:{port}")[0] == 200
@@ -274,18 +325,37 @@ def test_pages_of_other_sites_are_refused(port):
     assert ask(port, "OPTIONS", "/predict", Origin="https://evil.example")[0] == 501
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{}", "127.0.0.1.evil.example", "localhost.evil:{}",
-                                  "evil.example@127.0.0.1", "127.0.0.1:", "0.0.0.0:{}", ""])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:{}",
+        "127.0.0.1.evil.example",
+        "localhost.evil:{}",
+        "evil.example@127.0.0.1",
+        "127.0.0.1:",
+        "0.0.0.0:{}",
+        "",
+    ],
+)
 def test_names_that_were_pointed_here_are_refused(port, host):
-    for method, path, body in (("GET", "/", None), ("GET", "/model", None), ("POST", "/predict", b'{"text": "a"}')):
-        status, _, reply = ask(port, method, path, body, Host=host.format(port), Content_Type="application/json")
+    for method, path, body in (
+        ("GET", "/", None),
+        ("GET", "/model", None),
+        ("POST", "/predict", b'{"text": "a"}'),
+    ):
+        status, _, reply = ask(
+            port, method, path, body, Host=host.format(port), Content_Type="application/json"
+        )
         assert status == 403 and b"localhost and 127.0.0.1 only" in reply
 
 
 @pytest.mark.parametrize("hosts", [[], ["127.0.0.1", "evil.example"]])
 def test_exactly_one_host_must_be_named(port, hosts):
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\n" + b"".join(b"Host: %s\r\n" % h.encode() for h in hosts) + b"\r\n")
+        connection.sendall(
+            b"GET / HTTP/1.1\r\n" + b"".join(b"Host: %s\r\n" % h.encode() for h in hosts) + b"\r\n"
+        )
         assert connection.makefile("rb").readline().split()[1] == b"403"
 
 
@@ -309,13 +379,19 @@ def test_a_body_needs_a_length(port):
 
 
 def test_addresses_that_are_not_there(port):
-    for method, path in (("GET", "/favicon.ico"), ("GET", "/../demo.py"), ("GET", "/predict"), ("POST", "/"),
-                         ("GET", "/demo.py")):  # fmt: skip
+    for method, path in (
+        ("GET", "/favicon.ico"),
+        ("GET", "/../demo.py"),
+        ("GET", "/predict"),
+        ("POST", "/"),
+        ("GET", "/demo.py"),
+    ):
         status, _, body = ask(port, method, path, b"{}", Content_Type="application/json")
         assert status == 404 and "There is no such" in json.loads(body)["error"]
 
 
-# what is kept, and who can reach it --------------------------------------------------------------------------------
+# what is kept, and who can reach it
+# --------------------------------------------------------------------------------
 
 
 def test_a_post_is_on_disk_only_while_it_is_read(tried, monkeypatch):
@@ -371,7 +447,9 @@ def run_demo(*arguments: str, **changes: str) -> subprocess.Popen:
 def test_command_serves_until_it_is_interrupted(model_folder, tmp_path, sign):
     with run_demo(str(model_folder), "--port", "0", TMPDIR=str(tmp_path)) as process:
         try:
-            port = int(re.fullmatch(r"open http://127\.0\.0\.1:(\d+) .*\n", process.stdout.readline())[1])
+            port = int(
+                re.fullmatch(r"open http://127\.0\.0\.1:(\d+) .*\n", process.stdout.readline())[1]
+            )
             assert post(port, {"text": TEXT})[0] == 200
             assert len(list(tmp_path.glob("mmtutor-demo-*"))) == 1
             process.send_signal(sign)
@@ -387,7 +465,9 @@ def test_command_fails_in_words(tried, model_folder, tmp_path, capsys):
     import argparse
 
     def run(model: Path, port: int) -> int:
-        return cli.run(argparse.Namespace(command="demo", model=str(model), port=port, device="cpu"))
+        return cli.run(
+            argparse.Namespace(command="demo", model=str(model), port=port, device="cpu")
+        )
 
     with demo.Server(tried, 0) as server:
         assert run(model_folder, server.server_port) == 1

@@ -1,4 +1,5 @@
-"""The demo's page in a real browser: it shows what the server answers, by mouse and by keyboard, to everybody."""
+"""The demo's page in a real browser: it shows what the server answers, by mouse and by keyboard, to
+everybody."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ DROP = """([name, data]) => {
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory) -> Iterator[demo.Demo]:
-    with demo.opened(server_test.small_model(tmp_path_factory.mktemp("demo") / "tiny"), "cpu") as opened:
+    with demo.opened(
+        server_test.small_model(tmp_path_factory.mktemp("demo") / "tiny"), "cpu"
+    ) as opened:
         yield opened
 
 
@@ -43,7 +46,8 @@ def picture(tmp_path) -> Path:
 
 @pytest.fixture
 def visit(open_page, address) -> Iterator[Callable[..., Page]]:
-    """A function that opens the page in a view. At the end nothing was wrong, but for statuses named as expected."""
+    """A function that opens the page in a view. At the end nothing was wrong, but for statuses
+    named as expected."""
     seen = []
 
     def start(view: str = "light", expected: tuple[int, ...] = ()) -> Page:
@@ -54,7 +58,12 @@ def visit(open_page, address) -> Iterator[Callable[..., Page]]:
 
     yield start
     for noticed, expected in seen:
-        excused = [e for e in noticed.errors for s in expected if e.startswith(f"{s}: ") or f"status of {s} " in e]
+        excused = [
+            e
+            for e in noticed.errors
+            for s in expected
+            if e.startswith(f"{s}: ") or f"status of {s} " in e
+        ]
         assert noticed.errors == excused
         assert noticed.hosts <= {"127.0.0.1", ""}  # "" is the preview, a blob of the page's own
 
@@ -69,7 +78,8 @@ def ask(page: Page) -> None:
 def shown(page: Page) -> dict:
     """What the page shows, as the server would have said it."""
     rows = (
-        "rows => Object.fromEntries(rows.map(r => [r.dataset.name, Number(r.querySelector('.value').dataset.value)]))"
+        "rows => Object.fromEntries(rows.map(r => [r.dataset.name,"
+        " Number(r.querySelector('.value').dataset.value)]))"
     )
     return {
         "label": page.locator("#status strong").inner_text(),
@@ -95,11 +105,17 @@ def test_text_and_picture_are_answered_as_by_the_server(visit, tried, picture):
     ask(page)
     answer = said(tried, TEXT, picture)
     assert shown(page) == answer
-    for row, (name, p) in zip(page.locator("#probabilities li").all(), answer["probabilities"].items(), strict=True):
+    for row, (name, p) in zip(
+        page.locator("#probabilities li").all(), answer["probabilities"].items(), strict=True
+    ):
         assert row.locator(".name bdi").text_content() == name  # its <b> is text, no element
         assert row.locator(".value").text_content() == percent(p)
-        assert row.locator(".name").text_content().endswith("✓ the label") == (name == answer["label"])
-        widths = row.evaluate("r => ['.fill', '.bar'].map(c => r.querySelector(c).getBoundingClientRect().width)")
+        assert row.locator(".name").text_content().endswith("✓ the label") == (
+            name == answer["label"]
+        )
+        widths = row.evaluate(
+            "r => ['.fill', '.bar'].map(c => r.querySelector(c).getBoundingClientRect().width)"
+        )
         assert widths[0] / widths[1] == pytest.approx(p, abs=0.01)
     p, share = answer["probabilities"][answer["label"]], tried.facts()["shares"][answer["label"]]
     text = page.locator("#sum").inner_text()
@@ -122,8 +138,10 @@ def test_signs_of_contributions_are_shown(visit, tried, picture):
             added = float(row.locator(".value").get_attribute("data-value"))
             words = row.locator(".value").inner_text()
             assert words == f"{'+' if added > 0 else '−'}{abs(100 * added):.1f} points"
-            middle = row.evaluate("""r => { const [f, b] = ['.fill', '.bar'].map(c => r.querySelector(c)
-                .getBoundingClientRect()); return f.left + f.width / 2 - b.left - b.width / 2 }""")
+            middle = row.evaluate(
+                """r => { const [f, b] = ['.fill', '.bar'].map(c => r.querySelector(c)
+                .getBoundingClientRect()); return f.left + f.width / 2 - b.left - b.width / 2 }"""
+            )
             assert middle * added > 0  # to the right of the middle if it added, else to the left
             seen.add((row.get_attribute("data-name"), added > 0))
     assert len(seen) == 4
@@ -135,7 +153,10 @@ def test_leaving_one_part_out_answers_from_the_other(visit, tried, picture, part
     page.get_by_label("Text", exact=True).fill(TEXT)
     page.get_by_label("Picture", exact=True).set_input_files(picture)
     ask(page)
-    whole, other = shown(page), said(tried, TEXT if part == "picture" else "", picture if part == "text" else None)
+    whole, other = (
+        shown(page),
+        said(tried, TEXT if part == "picture" else "", picture if part == "text" else None),
+    )
     with page.expect_response("**/predict"):
         page.get_by_label(f"leave the {part} out").check()
     expect(page.locator("#status")).to_contain_text("alone")
@@ -197,7 +218,9 @@ def test_a_picture_can_be_dropped_and_removed(visit, tried, picture):
     assert shown(page) == said(tried, TEXT, picture)
     page.get_by_role("button", name="remove the picture").click()
     expect(page.get_by_alt_text("The chosen picture")).to_be_hidden()
-    expect(page.locator("#status")).to_have_text("The post has changed since this answer: ask again.")
+    expect(page.locator("#status")).to_have_text(
+        "The post has changed since this answer: ask again."
+    )
     expect(page.locator("#file")).to_be_focused()
     ask(page)
     assert shown(page) == said(tried, TEXT, None)
@@ -215,8 +238,8 @@ def test_all_can_be_done_by_keyboard(visit, tried, picture, key):
     expect(page.get_by_label("leave the text out")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
-    # Chromium reports choosers once somebody listens. The answer to the second line says that it heard the first;
-    # without it, half of the keys came too early.
+    # Chromium reports choosers once somebody listens. The answer to the second line says that it
+    # heard the first; without it, half of the keys came too early.
     page.on("filechooser", lambda _: None)
     page.evaluate("0")
     with page.expect_file_chooser() as chooser:
@@ -227,7 +250,8 @@ def test_all_can_be_done_by_keyboard(visit, tried, picture, key):
         page.keyboard.press("Tab")
         expect(page.locator(name)).to_be_focused()
         width, style = page.locator(name).evaluate(
-            "e => { const s = getComputedStyle(e); return [parseFloat(s.outlineWidth), s.outlineStyle] }"
+            "e => { const s = getComputedStyle(e); return [parseFloat(s.outlineWidth),"
+            " s.outlineStyle] }"
         )
         assert width >= 2 and style == "solid"  # the focus can be seen
     page.keyboard.press("Enter")
@@ -283,7 +307,9 @@ def test_changes_are_announced(visit):
 def test_everybody_can_use_it(visit, monkeypatch, picture, tmp_path, view):
     monkeypatch.setitem(site_browser.VIEWS, "dark phone", (360, 780, "dark"))
     page = visit(view, expected=(400,))
-    dark = page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 20)"
+    dark = (
+        page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 20)"
+    )
     assert dark == (site_browser.VIEWS[view][2] == "dark")
     check(page)
     page.get_by_label("Text", exact=True).fill(TEXT + " " + "a" * 300)
@@ -304,7 +330,8 @@ def check(page: Page) -> None:
     """Nothing breaks WCAG 2.1 AA, nothing reaches beyond the right edge."""
     assert site_browser.violations(page) == []
     wide = (
-        "() => [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        "() => [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right"
+        " > innerWidth + 1)"
     )
     assert page.evaluate(f"({wide})().map(e => e.tagName + e.id)") == []
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

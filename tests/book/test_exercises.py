@@ -1,4 +1,5 @@
-"""The exercises' law: the solution passes every check, the untouched stub fails every check. And it bites."""
+"""The exercises' law: the solution passes every check, the untouched stub fails every check. And it
+bites."""
 
 from __future__ import annotations
 
@@ -38,9 +39,13 @@ HIDDEN_ONLY = "### BEGIN HIDDEN TESTS\nassert double(1) == {}\n### END HIDDEN TE
 
 def test_a_good_sheet_keeps_the_law(tmp_path, capsys):
     """Also one with a check whose only assertion is hidden: it must fail for the stub."""
-    sheet = write(exercises(graded_cell(HIDDEN_ONLY.format(2), "hidden")), tmp_path / "exercises.ipynb")
+    sheet = write(
+        exercises(graded_cell(HIDDEN_ONLY.format(2), "hidden")), tmp_path / "exercises.ipynb"
+    )
     assert law.main(["check", str(sheet)]) == 0
-    assert "every solution passes, with other seeds too; every stub fails" in capsys.readouterr().out
+    assert (
+        "every solution passes, with other seeds too; every stub fails" in capsys.readouterr().out
+    )
 
 
 def test_bad_checks_are_found(tmp_path):
@@ -165,7 +170,9 @@ BROKEN_FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "complaint"), BROKEN_FORMS, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("change", "complaint"), BROKEN_FORMS, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_a_broken_form_is_found(change, complaint):
     found = break_form(change)
     assert any(complaint in problem for problem in found), found
@@ -176,7 +183,10 @@ def test_a_good_form_is_not_complained_about():
 
 
 def test_student_edition_holds_neither_solution_nor_hidden_test(tmp_path):
-    source, out = write(exercises(), tmp_path / "exercises.ipynb"), tmp_path / "student" / "exercises.ipynb"
+    source, out = (
+        write(exercises(), tmp_path / "exercises.ipynb"),
+        tmp_path / "student" / "exercises.ipynb",
+    )
     assert law.main(["student", str(source), str(out)]) == 0
     edition = nbformat.read(out, as_version=4)
     text = "\n".join(cell.source for cell in edition.cells)
@@ -184,7 +194,9 @@ def test_student_edition_holds_neither_solution_nor_hidden_test(tmp_path):
     assert "raise NotImplementedError" in edition.cells[1].source
     assert "assert double(2) == 4" in edition.cells[2].source
     assert edition.cells[2].metadata.editable is False
-    assert nbformat.read(source, as_version=4) == exercises_with_ids_of(source), "the source is left as it was"
+    assert nbformat.read(source, as_version=4) == exercises_with_ids_of(source), (
+        "the source is left as it was"
+    )
 
 
 def exercises_with_ids_of(path) -> NotebookNode:
@@ -211,7 +223,12 @@ def test_check_command_does_not_praise_nothing(tmp_path, capsys):
 def test_student_command_refuses_a_bad_sheet(tmp_path, capsys):
     nb = exercises()
     open_region(nb)
-    assert law.main(["student", str(write(nb, tmp_path / "exercises.ipynb")), str(tmp_path / "out.ipynb")]) == 1
+    assert (
+        law.main(
+            ["student", str(write(nb, tmp_path / "exercises.ipynb")), str(tmp_path / "out.ipynb")]
+        )
+        == 1
+    )
     assert "do not match" in capsys.readouterr().out and not (tmp_path / "out.ipynb").exists()
 
 
@@ -224,15 +241,23 @@ def test_every_problem_names_the_line_of_the_file(tmp_path, capsys):
     lines = path.read_text(encoding="utf-8").splitlines()
     found = capsys.readouterr().out.splitlines()
     shown = [lines[int(problem.removeprefix(label(path)).split(":")[1]) - 1] for problem in found]
-    assert len(found) == 3 and all("0.61727" in line for line in shown[:2]) and "3 points" in shown[2], found
+    assert (
+        len(found) == 3 and all("0.61727" in line for line in shown[:2]) and "3 points" in shown[2]
+    ), found
 
 
 def test_a_check_that_knows_the_digits_of_one_run_is_found(tmp_path):
     """It passes with its own seed, and fails with another one."""
-    source = "import numpy as np\nassert np.random.default_rng(0).random() > 0.63 and double(1) == 2, 'luck'"
+    source = (
+        "import numpy as np\nassert np.random.default_rng(0).random() > 0.63 and double(1) == 2,"
+        " 'luck'"
+    )
     lucky = graded_cell(source, "lucky")
     name = label(path := write(exercises(lucky), tmp_path / "exercises.ipynb"))
-    told = "with other seeds the solution fails this check (AssertionError): it tests the digits of one run"
+    told = (
+        "with other seeds the solution fails this check (AssertionError): it tests the digits of"
+        " one run"
+    )
     assert law.problems(path) == [f"{name}: cell 3: {told}"]
 
 
@@ -261,7 +286,9 @@ def test_order_and_hidden_tests_of_a_chapter_are_checked():
 def test_forms_are_checked_with_what_the_site_needs_only():
     """Building the site installs neither torch nor nbgrader."""
     code = "import sys; sys.modules.update(dict.fromkeys(('nbgrader', 'torch', 'numpy', 'PIL')));"
-    done = subprocess.run([sys.executable, "-c", code + "from mmbook import sheets; sheets.check_forms()"], cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "from mmbook import sheets; sheets.check_forms()"], cwd=ROOT
+    )
     assert done.returncode == 0
 
 
@@ -270,6 +297,10 @@ def test_the_site_is_not_built_from_a_bad_sheet(tmp_path, monkeypatch):
     no_points(nb)
     write(nb, tmp_path / "book" / "01_x" / "exercises.ipynb")
     monkeypatch.setattr(site, "ROOT", tmp_path)
-    monkeypatch.setattr(site, "fetch", lambda: pytest.fail("a bad sheet must stop the build before anything else"))
-    with pytest.raises(RuntimeError, match=r"exercises\.ipynb:\d+: cell 2: a graded cell is worth 0 points"):
+    monkeypatch.setattr(
+        site, "fetch", lambda: pytest.fail("a bad sheet must stop the build before anything else")
+    )
+    with pytest.raises(
+        RuntimeError, match=r"exercises\.ipynb:\d+: cell 2: a graded cell is worth 0 points"
+    ):
         site.build()

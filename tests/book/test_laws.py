@@ -1,4 +1,5 @@
-"""Each law bites: a good notebook keeps it, one broken on purpose does not, and the problem names file and cell."""
+"""Each law bites: a good notebook keeps it, one broken on purpose does not, and the problem names
+file and cell."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ from tests.book.builders import (
     write,
 )
 
-NAME = "xx/lesson.ipynb"  # outside the book: no folder of a repository for the cell that prepares Colab
+NAME = (  # outside the book: no folder of a repository for the cell that prepares Colab
+    "xx/lesson.ipynb"
+)
 EXTRA = 7  # the place of the first extra cell
 
 
@@ -40,7 +43,9 @@ def test_a_good_notebook_keeps_every_law():
 def broken(law: str, *extra, change=None, name: str = NAME, **own) -> list[str]:
     """Return what one law says of the good notebook with extra cells, metadata or a change."""
     nb = notebook(*extra, **own)
-    assert not (laws.LAWS | laws.LESSON_LAWS)[law](notebook(), name), "the good notebook must keep the law"
+    assert not (laws.LAWS | laws.LESSON_LAWS)[law](notebook(), name), (
+        "the good notebook must keep the law"
+    )
     if change:
         change(nb)
     return (laws.LAWS | laws.LESSON_LAWS)[law](nb, name)
@@ -51,10 +56,13 @@ def says(found: list[str], *parts: str) -> bool:
     return len(found) == 1 and found[0].startswith(NAME) and all(part in found[0] for part in parts)
 
 
-# executed in order -------------------------------------------------------------------------------------------------
+# executed in order
+# -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "part"), [(None, "not executed"), (7, "executed as number 7"), (1, "as number 1")])
+@pytest.mark.parametrize(
+    ("count", "part"), [(None, "not executed"), (7, "executed as number 7"), (1, "as number 1")]
+)
 def test_cell_not_executed_or_out_of_order(count, part):
     def change(nb):
         nb.cells[4].execution_count = count
@@ -72,7 +80,8 @@ def test_run_that_does_not_start_at_one():
 
 
 def test_notebook_that_was_never_executed():
-    """It has that one problem, and those that show before a run: no flood about outputs it cannot have."""
+    """It has that one problem, and those that show before a run: no flood about outputs it cannot
+    have."""
     nb = notebook(markdown("0.5"))
     for cell in nb.cells:
         if cell.cell_type == "code":
@@ -85,7 +94,8 @@ def test_empty_code_cell():
     assert says(broken("executed in order", code(" \n")), f"cell {EXTRA}", "empty")
 
 
-# stored, quiet -----------------------------------------------------------------------------------------------------
+# stored, quiet
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_cleared_output_of_a_cell_that_prints():
@@ -96,7 +106,10 @@ def test_cleared_output_of_a_cell_that_prints():
 
 
 def test_output_without_content():
-    assert says(broken("prints are stored", code("x", new_output("display_data", data={}))), "output 0 is empty")
+    assert says(
+        broken("prints are stored", code("x", new_output("display_data", data={}))),
+        "output 0 is empty",
+    )
 
 
 def test_printing_under_a_condition_or_to_a_file_is_no_promise():
@@ -108,7 +121,10 @@ def test_printing_under_a_condition_or_to_a_file_is_no_promise():
     ("output", "part"),
     [
         (new_output("stream", name="stderr", text="100%|###|"), "stderr"),
-        (new_output("error", ename="KeyError", evalue="", traceback=["KeyError"]), "ended in KeyError"),
+        (
+            new_output("error", ename="KeyError", evalue="", traceback=["KeyError"]),
+            "ended in KeyError",
+        ),
         (stdout("x.py:3: FutureWarning: soon gone\n"), "warning"),
         (new_output("display_data", data={"text/html": "<p>UserWarning: odd</p>"}), "warning"),
     ],
@@ -117,17 +133,21 @@ def test_noise(output, part):
     assert says(broken("quiet", code("f()", output)), f"cell {EXTRA}", part)
 
 
-# nothing ignored ---------------------------------------------------------------------------------------------------
+# nothing ignored
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "tag", ["nbval-ignore-output", "nbval-skip", "raises-exception", "pytest-validate-ignore-output"]
+    "tag",
+    ["nbval-ignore-output", "nbval-skip", "raises-exception", "pytest-validate-ignore-output"],
 )
 def test_tags_that_switch_off_a_check(tag):
     assert says(broken("nothing ignored", code("f()", tags=(tag,))), f"cell {EXTRA}")
 
 
-@pytest.mark.parametrize("comment", ["# NBVAL_IGNORE_OUTPUT", "#NBVAL_SKIP", "x = 1\n  ## NBVAL_RAISES_EXCEPTION"])
+@pytest.mark.parametrize(
+    "comment", ["# NBVAL_IGNORE_OUTPUT", "#NBVAL_SKIP", "x = 1\n  ## NBVAL_RAISES_EXCEPTION"]
+)
 def test_comments_that_switch_off_a_check(comment):
     assert says(broken("nothing ignored", code(comment)), f"cell {EXTRA}")
 
@@ -135,15 +155,24 @@ def test_comments_that_switch_off_a_check(comment):
 def test_printing_a_time_excuses_but_only_where_a_time_is_printed():
     timed = code("print(perf_counter() - start)", tags=("nbval-ignore-output", "prints-time"))
     assert broken("nothing ignored", timed) == []
-    assert says(broken("nothing ignored", code("print(accuracy)", tags=("prints-time",))), "names no such thing")
-    assert says(broken("nothing ignored", code("print(accuracy)", tags=("prints-path",))), "names no such thing")
+    assert says(
+        broken("nothing ignored", code("print(accuracy)", tags=("prints-time",))),
+        "names no such thing",
+    )
+    assert says(
+        broken("nothing ignored", code("print(accuracy)", tags=("prints-path",))),
+        "names no such thing",
+    )
 
 
 def test_no_excuse_for_skipping():
-    assert says(broken("nothing ignored", code("seconds", tags=("nbval-skip", "prints-time"))), "nbval-skip")
+    assert says(
+        broken("nothing ignored", code("seconds", tags=("nbval-skip", "prints-time"))), "nbval-skip"
+    )
 
 
-# tolerances --------------------------------------------------------------------------------------------------------
+# tolerances
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,7 +188,11 @@ def test_no_excuse_for_skipping():
     ],
 )
 def test_malformed_or_absurd_tolerance(tags, part):
-    assert says(broken("tolerances", code("print(a)", stdout("accuracy 0.61\n"), tags=tags)), f"cell {EXTRA}", part)
+    assert says(
+        broken("tolerances", code("print(a)", stdout("accuracy 0.61\n"), tags=tags)),
+        f"cell {EXTRA}",
+        part,
+    )
 
 
 @pytest.mark.parametrize("tags", [("tol:0.02",), ("rtol:0.05",), ("tol:0.01", "rtol:0.1")])
@@ -168,20 +201,29 @@ def test_sensible_tolerance(tags):
 
 
 def test_wide_absolute_tolerance_is_fine_beside_large_numbers():
-    assert broken("tolerances", code("print(a)", stdout("mean of 1,797 pictures\n"), tags=("tol:20",))) == []
+    assert (
+        broken("tolerances", code("print(a)", stdout("mean of 1,797 pictures\n"), tags=("tol:20",)))
+        == []
+    )
 
 
 def test_tolerance_without_a_number():
-    assert says(broken("tolerances", code("print(a)", stdout("yes\n"), tags=("tol:0.01",))), "shows no number")
+    assert says(
+        broken("tolerances", code("print(a)", stdout("yes\n"), tags=("tol:0.01",))),
+        "shows no number",
+    )
 
 
 def test_tolerance_of_a_glued_value():
     assert broken("tolerances", code("f()", glued("acc", "61.0 %", 2.0))) == []
     assert says(broken("tolerances", code("f()", glued("acc", "0.61", 0.3))), "glued", "too wide")
-    assert says(broken("tolerances", code("f()", glued("best", "text", 0.01))), "glued", "shows no number")
+    assert says(
+        broken("tolerances", code("f()", glued("best", "text", 0.01))), "glued", "shows no number"
+    )
 
 
-# readable without a kernel, no paths -------------------------------------------------------------------------------
+# readable without a kernel, no paths
+# -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,14 +238,23 @@ def test_tolerance_of_a_glued_value():
     ],
 )
 def test_live_outputs(data):
-    assert says(broken("readable without a kernel", code("f()", new_output("display_data", data=data))), "cell 7")
+    assert says(
+        broken("readable without a kernel", code("f()", new_output("display_data", data=data))),
+        "cell 7",
+    )
 
 
 @pytest.mark.parametrize(
     "html", ["<a href='https://example.org'>x</a>", "<td>only = one = 1</td>", "<img src='data:x'>"]
 )
 def test_still_outputs(html):
-    assert broken("readable without a kernel", code("f()", new_output("display_data", data={"text/html": html}))) == []
+    assert (
+        broken(
+            "readable without a kernel",
+            code("f()", new_output("display_data", data={"text/html": html})),
+        )
+        == []
+    )
 
 
 HOME = "/ho" + "me/ann/cache"
@@ -211,8 +262,13 @@ HOME = "/ho" + "me/ann/cache"
 
 @pytest.mark.parametrize("text", [HOME, "C:\\Users\\ann", "file:///x", f"'{HOME}'", "in /tmp/abc"])
 def test_paths_of_the_machine(text):
-    assert says(broken("no machine paths", code("print(folder)", stdout(text))), "path of the author's machine")
-    assert broken("no machine paths", code("print(folder)", stdout(text), tags=("prints-path",))) == []
+    assert says(
+        broken("no machine paths", code("print(folder)", stdout(text))),
+        "path of the author's machine",
+    )
+    assert (
+        broken("no machine paths", code("print(folder)", stdout(text), tags=("prints-path",))) == []
+    )
 
 
 @pytest.mark.parametrize("text", ["a/tmp/b", "and/or", "words/home", "1/2", "book/01_first_fusion"])
@@ -220,7 +276,8 @@ def test_slashes_that_are_no_paths_of_the_machine(text):
     assert broken("no machine paths", code("print(x)", stdout(text))) == []
 
 
-# figures -----------------------------------------------------------------------------------------------------------
+# figures
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,11 +290,15 @@ def test_slashes_that_are_no_paths_of_the_machine(text):
     ],
 )
 def test_picture_without_proper_alternative_text(alt, part):
-    assert says(broken("alternative text", code("assert f()", picture(), alt=alt)), f"cell {EXTRA}", part)
+    assert says(
+        broken("alternative text", code("assert f()", picture(), alt=alt)), f"cell {EXTRA}", part
+    )
 
 
 def test_two_pictures_cannot_share_one_alternative_text():
-    assert says(broken("alternative text", code("f()", picture(), picture(), alt=ALT)), "2 pictures")
+    assert says(
+        broken("alternative text", code("f()", picture(), picture(), alt=ALT)), "2 pictures"
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,16 +316,23 @@ def test_markdown_picture_without_alternative_text(source):
     assert says(broken("alternative text", markdown(source)), f"cell {EXTRA}")
 
 
-@pytest.mark.parametrize("source", [f"![{ALT}](a.png)", f'<img alt="{ALT}">', f"```{{figure}} a.png\n:alt: {ALT}\n```"])
+@pytest.mark.parametrize(
+    "source", [f"![{ALT}](a.png)", f'<img alt="{ALT}">', f"```{{figure}} a.png\n:alt: {ALT}\n```"]
+)
 def test_markdown_picture_with_alternative_text(source):
     assert broken("alternative text", markdown(source)) == []
 
 
 @pytest.mark.parametrize(
-    "source", ["plot(x)", "plot(x)\nassert True", "assert_shown = 1\nplot(x)", "# assert x\nplot(x)"]
+    "source",
+    ["plot(x)", "plot(x)\nassert True", "assert_shown = 1\nplot(x)", "# assert x\nplot(x)"],
 )
 def test_figure_whose_data_nothing_asserts(source):
-    assert says(broken("figures asserted", code(source, picture(), alt=ALT)), f"cell {EXTRA}", "no assertion")
+    assert says(
+        broken("figures asserted", code(source, picture(), alt=ALT)),
+        f"cell {EXTRA}",
+        "no assertion",
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,7 +352,8 @@ def test_assertion_two_cells_later_is_too_far():
     assert says(broken("figures asserted", *cells), f"cell {EXTRA}")
 
 
-# numbers in prose --------------------------------------------------------------------------------------------------
+# numbers in prose
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -298,7 +367,10 @@ def test_assertion_two_cells_later_is_too_far():
         ("```{note}\nAbout 0.7.\n```", ["0.7"]),
         (":::{tip}\n:class: x-0.5\nAbout 0.7.\n:::", ["0.7"]),
         ("````{note}\n```python\nx = 0.1\n```\n0.2\n````", ["0.2"]),
-        ("```{figure} a_0.1.png\n:alt: rises to 0.8\n:width: 50%\nCaption 0.9\n```", ["0.8", "0.9"]),
+        (
+            "```{figure} a_0.1.png\n:alt: rises to 0.8\n:width: 50%\nCaption 0.9\n```",
+            ["0.8", "0.9"],
+        ),
         ("| a | 0.5 |\n|---|---|", ["0.5"]),
         ("[a link with 0.9](https://example.org/0.8)", ["0.9"]),
         ("![alt of 0.9](x_0.8.png)", ["0.9"]),
@@ -319,11 +391,20 @@ def test_typed_numbers_are_found(source, found):
         "Use `0.61`, ``x = `0.5` `` and $x = 0.5$ and $$y = 100$$ and \\(0.25\\).",
         "\\begin{align}\na = 0.5\n\\end{align}",
         "{glue:text}`acc_0.5` and {cite}`smith2017` and {eq}`e1.5`",
-        "```python\nx = 0.1\n```\n~~~\n0.2\n~~~\n```{code-block} python\n0.3\n```\n```{math}\n0.4\n```",
+        (
+            "```python\nx = 0.1\n```\n~~~\n0.2\n~~~\n```{code-block}"
+            " python\n0.3\n```\n```{math}\n0.4\n```"
+        ),
         "<https://example.org/0.5> and https://example.org/100/0.3 and <a href='x0.5'>x</a>",
         "# 1.2 A heading's own number\n(label-0.5)=\n<!-- 0.5 -->",
-        "Arevalo 2017, Zadeh et al. 2017, (2018), in 2019 and since 1999; arXiv 1702.01992; doi:10.1000/182",
-        "ResNet-18 and ResNet-152 on 8×8 and 224 × 224 pixels, 224 px, 512-d, 768-dimensional, 22050 Hz",
+        (
+            "Arevalo 2017, Zadeh et al. 2017, (2018), in 2019 and since 1999; arXiv 1702.01992;"
+            " doi:10.1000/182"
+        ),
+        (
+            "ResNet-18 and ResNet-152 on 8×8 and 224 × 224 pixels, 224 px, 512-d, 768-dimensional,"
+            " 22050 Hz"
+        ),
         "CC BY-NC-SA 4.0, Python 3.11, 32-bit; Section 3.2, Figure 1.1, pp. 112–119",
         "a 95 % interval and a 95% confidence interval, noise of −16 dB, 10 classes, 5 folds of 3",
         "1. one\n2. two\n\nSee chapter 12.",
@@ -339,7 +420,8 @@ def test_alternative_text_may_not_hold_results():
     assert says(broken("numbers from glue", cell), f"cell {EXTRA}", "alternative text", "0.61")
 
 
-# glue --------------------------------------------------------------------------------------------------------------
+# glue
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -350,7 +432,10 @@ def test_citing_a_value_that_is_not_glued(source):
 
 
 def test_glue_roles_shown_as_code_cite_nothing():
-    assert broken("glue", markdown("Write `` {glue:text}`name` ``, or\n```\n{glue:text}`name`\n```")) == []
+    assert (
+        broken("glue", markdown("Write `` {glue:text}`name` ``, or\n```\n{glue:text}`name`\n```"))
+        == []
+    )
 
 
 def test_a_name_glued_twice_and_a_glue_call_without_value():
@@ -358,7 +443,8 @@ def test_a_name_glued_twice_and_a_glue_call_without_value():
     assert says(broken("glue", code("report.glue('lost', 1)")), f"cell {EXTRA}", "'lost'")
 
 
-# cost --------------------------------------------------------------------------------------------------------------
+# cost
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -373,7 +459,9 @@ def test_a_name_glued_twice_and_a_glue_call_without_value():
 def test_cost_beyond_the_limit_or_not_measured(own, part):
     def keep_text_true(nb):
         nb.metadata.mmtutor.update(own)
-        nb.cells[1].source = laws.cost.cost_text(nb.metadata.mmtutor) if own.get("memory_mb") != "300" else ""
+        nb.cells[1].source = (
+            laws.cost.cost_text(nb.metadata.mmtutor) if own.get("memory_mb") != "300" else ""
+        )
 
     assert part in broken("cost", change=keep_text_true)[0]
 
@@ -408,12 +496,18 @@ def test_author_note_is_part_of_the_cost():
     assert "A GPU does not help." in notebook(cost_note="A GPU does not help.").cells[1].source
 
 
-# data --------------------------------------------------------------------------------------------------------------
+# data
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "source",
-    ["d = load('oasis')", "from mmtutor.data import oasis", "mmtutor.data.oasis.load()", "digits(speech='oasis')"],
+    [
+        "d = load('oasis')",
+        "from mmtutor.data import oasis",
+        "mmtutor.data.oasis.load()",
+        "digits(speech='oasis')",
+    ],
 )
 def test_use_of_a_set_must_be_declared(source):
     assert says(broken("needs", code(source)), f"cell {EXTRA}", "'oasis'")
@@ -422,7 +516,11 @@ def test_use_of_a_set_must_be_declared(source):
 
 @pytest.mark.parametrize(
     ("stated", "part"),
-    [(["nowhere"], "unknown set 'nowhere'"), (["oasis"], "no code names it"), ("oasis", "expected a list")],
+    [
+        (["nowhere"], "unknown set 'nowhere'"),
+        (["oasis"], "no code names it"),
+        ("oasis", "expected a list"),
+    ],
 )
 def test_wrong_needs(stated, part):
     assert says(broken("needs", needs=stated), part)
@@ -458,7 +556,10 @@ USES_MVSA = code("d = load('mvsa')")
     [
         (code("plt.imshow(x)\nassert x", alt=ALT), "calls imshow"),
         (code("f()\nassert x", picture(NOISE), alt=ALT), "photograph"),
-        (code("f()", new_output("display_data", data={"image/jpeg": "aaaa"}), alt=ALT), "photograph"),
+        (
+            code("f()", new_output("display_data", data={"image/jpeg": "aaaa"}), alt=ALT),
+            "photograph",
+        ),
     ],
 )
 def test_pictures_of_a_set_that_may_not_be_shown(cell, part):
@@ -466,7 +567,11 @@ def test_pictures_of_a_set_that_may_not_be_shown(cell, part):
 
 
 def test_charts_and_numbers_of_such_a_set_may_be_shown():
-    cells = [USES_MVSA, code("plot(x)\nassert x", picture(chart()), alt=ALT), code("print(n)", stdout("2000\n"))]
+    cells = [
+        USES_MVSA,
+        code("plot(x)\nassert x", picture(chart()), alt=ALT),
+        code("print(n)", stdout("2000\n")),
+    ]
     assert broken("do not display", *cells, needs=["mvsa"]) == []
 
 
@@ -477,24 +582,33 @@ def test_photographs_of_other_sets_may_be_shown():
 def test_texts_of_a_set_that_may_not_be_shown(tmp_path, monkeypatch):
     """With a stand-in for the set, so that the law itself is tested everywhere."""
     (tmp_path / "mvsa" / "files" / "data").mkdir(parents=True)
-    (tmp_path / "mvsa" / "files" / "data" / "1.txt").write_text("what a lovely   day at the sea today\n")
+    (tmp_path / "mvsa" / "files" / "data" / "1.txt").write_text(
+        "what a lovely   day at the sea today\n"
+    )
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path))
     raw_texts.cache_clear()
     shown = code("print(x)", stdout("first: what a lovely day\nat the sea today\n"))
     other = code("print(x)", stdout("what a lovely day\n"))
-    assert says(broken("do not display", USES_MVSA, shown, needs=["mvsa"]), "cell 8", "one of the texts of mvsa")
+    assert says(
+        broken("do not display", USES_MVSA, shown, needs=["mvsa"]),
+        "cell 8",
+        "one of the texts of mvsa",
+    )
     assert broken("do not display", USES_MVSA, other, needs=["mvsa"]) == []
     raw_texts.cache_clear()
 
 
 def test_texts_of_the_real_set_are_known():
     if store.locate("mvsa") is None:
-        pytest.skip("data set 'mvsa' is not on this machine (neither in MMTUTOR_DATA nor in the cache)")
+        pytest.skip(
+            "data set 'mvsa' is not on this machine (neither in MMTUTOR_DATA nor in the cache)"
+        )
     raw_texts.cache_clear()
     assert len(raw_texts("mvsa")) > 1000
 
 
-# structure ---------------------------------------------------------------------------------------------------------
+# structure
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_long_cell():
@@ -502,7 +616,9 @@ def test_long_cell():
     assert says(broken("short cells", code("x = 1\n" * 26)), f"cell {EXTRA}", "26 lines")
 
 
-@pytest.mark.parametrize("first", ["Text first\n\n# Title", "## Title", "#Title", "```\n# comment\n```"])
+@pytest.mark.parametrize(
+    "first", ["Text first\n\n# Title", "## Title", "#Title", "```\n# comment\n```"]
+)
 def test_no_title_first(first):
     def change(nb):
         nb.cells[0].source = first
@@ -521,7 +637,9 @@ def test_second_title():
     assert says(broken("title", markdown("# Another")), f"cell {EXTRA}", "second title")
 
 
-@pytest.mark.parametrize(("section", "place"), [("You will be able to", 2), ("Quiz", -2), ("Take-aways", -1)])
+@pytest.mark.parametrize(
+    ("section", "place"), [("You will be able to", 2), ("Quiz", -2), ("Take-aways", -1)]
+)
 def test_missing_part_of_a_lesson(section, place):
     def change(nb):
         nb.cells[place].source = f"{section} is not a heading here"
@@ -531,7 +649,9 @@ def test_missing_part_of_a_lesson(section, place):
 
 def test_exercise_sheets_need_no_quiz():
     sheet = number(exercises())
-    assert not any("no section" in problem for problem in laws.check(sheet, "book/xx/exercises.ipynb"))
+    assert not any(
+        "no section" in problem for problem in laws.check(sheet, "book/xx/exercises.ipynb")
+    )
     assert any("no section" in problem for problem in laws.check(sheet, NAME))
 
 
@@ -547,9 +667,13 @@ def test_metadata_of_the_notebook(metadata, part):
     assert says(broken("metadata", change=lambda nb: nb.metadata.update(metadata)), part)
 
 
-@pytest.mark.parametrize("metadata", [{"execution": {"iopub.execute_input": "2026"}}, {"source": HOME}])
+@pytest.mark.parametrize(
+    "metadata", [{"execution": {"iopub.execute_input": "2026"}}, {"source": HOME}]
+)
 def test_metadata_of_a_cell(metadata):
-    assert says(broken("metadata", change=lambda nb: nb.cells[3].metadata.update(metadata)), "cell 3")
+    assert says(
+        broken("metadata", change=lambda nb: nb.cells[3].metadata.update(metadata)), "cell 3"
+    )
 
 
 def test_file_size(tmp_path):
@@ -566,20 +690,30 @@ def test_every_law_has_a_test_that_breaks_it():
     """A law added without a deliberately broken notebook is noticed here."""
     with open(__file__, encoding="utf-8") as file:
         source = file.read()
-    assert [law for law in laws.LAWS | laws.LESSON_LAWS if f'says(broken("{law}"' not in source] == ELSEWHERE
+    assert [
+        law for law in laws.LAWS | laws.LESSON_LAWS if f'says(broken("{law}"' not in source
+    ] == ELSEWHERE
 
 
 def test_quiz_with_a_choice_of_which_nothing_is_said():
     """tests/book/test_quiz.py breaks a quiz in every other way."""
-    cell = markdown("## Quiz\n\n" + quiz().replace("Only now and then.", "", 1).removeprefix("## Quiz"))
+    cell = markdown(
+        "## Quiz\n\n" + quiz().replace("Only now and then.", "", 1).removeprefix("## Quiz")
+    )
     assert says(broken("quiz", cell), f"cell {EXTRA}", "has no feedback")
 
 
-# README's table ----------------------------------------------------------------------------------------------------
+# README's table
+# ----------------------------------------------------------------------------------------------------
 
 
 def house(root, table: str) -> list[str]:
-    for path in ("book/01_first/lesson.ipynb", "mmtutor/fusion.py", "mmtutor/files/store.py", "tests/test_fusion.py"):
+    for path in (
+        "book/01_first/lesson.ipynb",
+        "mmtutor/fusion.py",
+        "mmtutor/files/store.py",
+        "tests/test_fusion.py",
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
     (root / "mmtutor" / "__init__.py").touch()
@@ -588,8 +722,14 @@ def house(root, table: str) -> list[str]:
 
 
 ROWS = {
-    "good": "| `book/01_first/` | [fusion](mmtutor/fusion.py), `mmtutor/files/store.py` | `tests/test_fusion.py` |",
-    "folder": "| [1](book/01_first/lesson.ipynb) | `mmtutor/fusion.py` `mmtutor/data/` | `tests/test_fusion.py` |",
+    "good": (
+        "| `book/01_first/` | [fusion](mmtutor/fusion.py), `mmtutor/files/store.py` |"
+        " `tests/test_fusion.py` |"
+    ),
+    "folder": (
+        "| [1](book/01_first/lesson.ipynb) | `mmtutor/fusion.py` `mmtutor/data/` |"
+        " `tests/test_fusion.py` |"
+    ),
 }
 
 
@@ -601,7 +741,11 @@ def test_true_table(tmp_path, row):
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("tests/test_fusion.py", "tests/test_gone.py", "names tests/test_gone.py, which does not exist"),
+        (
+            "tests/test_fusion.py",
+            "tests/test_gone.py",
+            "names tests/test_gone.py, which does not exist",
+        ),
         ("`tests/test_fusion.py`", "none", "names nothing in tests/"),
         ("mmtutor/files/store.py", "mmtutor/fusion.py", "lacks the module mmtutor/files/store.py"),
         ("mmtutor/files/store.py", "mmtutor/", "lacks the module mmtutor/files/store.py"),

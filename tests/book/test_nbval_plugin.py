@@ -1,4 +1,5 @@
-"""The plugin bites: a change beyond the stated tolerance fails, one within it passes, a skip names its reason."""
+"""The plugin bites: a change beyond the stated tolerance fails, one within it passes, a skip names
+its reason."""
 
 from __future__ import annotations
 
@@ -18,11 +19,15 @@ from tests.nbval_plugin import outputs_difference
 
 LOOSE = Tolerance(absolute=0.02)
 
-# texts -------------------------------------------------------------------------------------------------------------
+# texts
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_found():
-    text = "-1.2e-3, .5, 1,797 of nan, inf or -inf; 61.0% and [0.610, 0.658] +3 −4 in resnet18, v2.1, 3-5"
+    text = (
+        "-1.2e-3, .5, 1,797 of nan, inf or -inf; 61.0% and [0.610, 0.658] +3 −4 in resnet18,"
+        " v2.1, 3-5"
+    )
     expected = [-0.0012, 0.5, 1797, float("inf"), float("-inf"), 61, 0.610, 0.658, 3, -4, 3, 5]
     found = numbers(text)
     assert [n for n in found if n == n] == expected and len(found) == len(expected) + 1
@@ -75,10 +80,15 @@ def test_relative_tolerance_is_of_the_stored_number():
 
 
 def test_strict_means_every_character():
-    assert text_difference("a b\n", "a  b\n") and text_difference("a\n", "a") and not text_difference("a\n", "a\n")
+    assert (
+        text_difference("a b\n", "a  b\n")
+        and text_difference("a\n", "a")
+        and not text_difference("a\n", "a\n")
+    )
 
 
-# outputs -----------------------------------------------------------------------------------------------------------
+# outputs
+# -----------------------------------------------------------------------------------------------------------
 
 
 def html(text: str):
@@ -98,7 +108,12 @@ AGREEING = {
 DIFFERING = {
     "text": ([stdout("a 1\n")], [stdout("a 2\n")], [], "stored 'a 1', now 'a 2'"),
     "word": ([stdout("up 0.61\n")], [stdout("down 0.61\n")], ["tol:0.01"], "words differ"),
-    "beyond tolerance": ([stdout("a 0.61\n")], [stdout("a 0.63\n")], ["tol:0.01"], "0.61 became 0.63"),
+    "beyond tolerance": (
+        [stdout("a 0.61\n")],
+        [stdout("a 0.63\n")],
+        ["tol:0.01"],
+        "0.61 became 0.63",
+    ),
     "table": ([html("<td>0.61</td>")], [html("<td>0.63</td>")], ["tol:0.01"], "text/html: line 1"),
     "no picture any more": ([picture()], [], [], "1 outputs stored, now 0"),
     "a picture more": ([], [picture()], [], "0 outputs stored, now 1"),
@@ -112,11 +127,31 @@ DIFFERING = {
         "stderr",
     ),
     "glued": ([glued("a", "0.61", 0.01)], [glued("a", "0.63", 0.01)], [], "a: line 1"),
-    "tolerance comes from the stored output": ([glued("a", "0.61", 0)], [glued("a", "0.63", 0.5)], [], "a: line 1"),
-    "cell tag does not loosen glue": ([glued("a", "0.61", 0)], [glued("a", "0.62", 0)], ["tol:0.1"], "a: line 1"),
+    "tolerance comes from the stored output": (
+        [glued("a", "0.61", 0)],
+        [glued("a", "0.63", 0.5)],
+        [],
+        "a: line 1",
+    ),
+    "cell tag does not loosen glue": (
+        [glued("a", "0.61", 0)],
+        [glued("a", "0.62", 0)],
+        ["tol:0.1"],
+        "a: line 1",
+    ),
     "glued name": ([glued("a", "0.61")], [glued("b", "0.61")], [], "now it is 'b'"),
-    "kind": ([html("x")], [new_output("execute_result", data={"text/html": "x"})], [], "now it is a execute_result"),
-    "word beside a time": ([stdout("took 1.2 s\n")], [stdout("took 1.2 ms\n")], ["prints-time"], "words differ"),
+    "kind": (
+        [html("x")],
+        [new_output("execute_result", data={"text/html": "x"})],
+        [],
+        "now it is a execute_result",
+    ),
+    "word beside a time": (
+        [stdout("took 1.2 s\n")],
+        [stdout("took 1.2 ms\n")],
+        ["prints-time"],
+        "words differ",
+    ),
     "path gone": ([stdout("in a\n")], [], ["prints-path"], "streams stored"),
 }
 
@@ -137,31 +172,60 @@ def outputs_difference_of(stored, new, tags):
     return outputs_difference(coalesce_streams(stored), coalesce_streams(new), tags)
 
 
-# the plugin inside pytest ------------------------------------------------------------------------------------------
+# the plugin inside pytest
+# ------------------------------------------------------------------------------------------
 
 
 def run_nbval(folder: Path, **env: str) -> tuple[int, dict[str, str], str]:
-    """Run `pytest --nbval` with the plugin over folder; returns exit status, "file::cell n" → outcome, all output."""
+    """Run `pytest --nbval` with the plugin over folder; returns exit status, "file::cell n" →
+    outcome, all output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MMTUTOR_")}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.nbval_plugin", "--nbval", "-rA", "--color=no"]
-    command += ["-W", "error", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.nbval_plugin",
+        "--nbval",
+        "-rA",
+        "--color=no",
+    ]
+    command += [
+        "-W",
+        "error",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        str(folder),
+        str(folder),
+    ]
     done = subprocess.run(
-        command, cwd=ROOT, env=clean | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        command,
+        cwd=ROOT,
+        env=clean | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    found = re.findall(r"^(PASSED|FAILED|ERROR|SKIPPED) .*?([\w.]+::cell \d+)", done.stdout, re.MULTILINE)
+    found = re.findall(
+        r"^(PASSED|FAILED|ERROR|SKIPPED) .*?([\w.]+::cell \d+)", done.stdout, re.MULTILINE
+    )
     return done.returncode, {name: outcome for outcome, name in found}, done.stdout + done.stderr
 
 
 GLUE_CODE = (
-    "from IPython.display import display\n"
-    "mime = 'application/papermill.record/'\n"
-    "def glue(name, shown, tolerance):\n"
-    "    meta = {'scrapbook': {'name': name, 'mime_prefix': mime}, 'mmtutor': {'tolerance': tolerance}}\n"
-    "    display({mime + 'text/plain': repr(shown)}, metadata=meta, raw=True)"
+    "from IPython.display import display\nmime = 'application/papermill.record/'\ndef glue(name,"
+    " shown, tolerance):\n    meta = {'scrapbook': {'name': name, 'mime_prefix': mime}, 'mmtutor':"
+    " {'tolerance': tolerance}}\n    display({mime + 'text/plain': repr(shown)}, metadata=meta,"
+    " raw=True)"
 )
-PNG_CODE = "display({'image/png': 'aaaa', 'text/plain': '<Figure size 640x480 with 1 Axes>'}, raw=True)"
+PNG_CODE = (
+    "display({'image/png': 'aaaa', 'text/plain': '<Figure size 640x480 with 1 Axes>'}, raw=True)"
+)
 NEVER_RUN = code("print('never run')")
-# Each cell is one test of nbval: what is stored beside what the code gives, and whether that must pass.
+# Each cell is one test of nbval: what is stored beside what the code gives, and whether that must
+# pass.
 CELLS = [
     (True, code(GLUE_CODE)),
     (True, code("print('accuracy', 0.61)", stdout("accuracy 0.61\n"))),
@@ -205,19 +269,29 @@ def result(tmp_path_factory):
 def test_each_cell_passes_or_fails_as_it_should(result):
     status, outcomes, output = result
     assert status == 1, output
-    expected = {f"cells.ipynb::cell {n}": "PASSED" if good else "FAILED" for n, (good, _) in enumerate(CELLS, start=1)}
-    assert {name: outcome for name, outcome in outcomes.items() if name.startswith("cells")} == expected, output
+    expected = {
+        f"cells.ipynb::cell {n}": "PASSED" if good else "FAILED"
+        for n, (good, _) in enumerate(CELLS, start=1)
+    }
+    assert {
+        name: outcome for name, outcome in outcomes.items() if name.startswith("cells")
+    } == expected, output
 
 
 def test_skipping_names_the_set_and_the_reason(result):
     _, outcomes, output = result
     assert not any(name.startswith("needy") for name in outcomes), "no cell of it passed or failed"
     line = re.search(r"notebooks skipped: 1\n\s+chapter/needy.ipynb: skipped because (.*)", output)
-    assert line and "data set 'mvsa' cannot be had" in line.group(1) and "consent" in line.group(1), output
+    assert (
+        line and "data set 'mvsa' cannot be had" in line.group(1) and "consent" in line.group(1)
+    ), output
 
 
 def test_summary_lists_what_ran(result):
-    assert re.search(rf"notebooks run: 1\n\s+chapter/cells.ipynb: FAILED, {len(CELLS)} cells, \d+\.\d s", result[2])
+    assert re.search(
+        rf"notebooks run: 1\n\s+chapter/cells.ipynb: FAILED, {len(CELLS)} cells, \d+\.\d s",
+        result[2],
+    )
 
 
 def test_unexecuted_cell_says_what_to_do(result):

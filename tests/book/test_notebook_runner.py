@@ -1,4 +1,5 @@
-"""The runner: fresh kernel, stored outputs, measured cost; a failure or a missing set leaves the file as it was."""
+"""The runner: fresh kernel, stored outputs, measured cost; a failure or a missing set leaves the
+file as it was."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def lesson(tmp_path: Path, *extra, **own) -> Path:
 
 def test_run_stores_outputs_and_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "warm"))
-    ballast = code("import os, pathlib, time\nx = b'x' * 300_000_000\ntime.sleep(0.5)\nprint(len(x))")
+    ballast = code(
+        "import os, pathlib, time\nx = b'x' * 300_000_000\ntime.sleep(0.5)\nprint(len(x))"
+    )
     where = code("print(pathlib.Path.cwd().name, os.listdir(os.environ['MMTUTOR_CACHE']))")
     path = lesson(tmp_path / "chapter", ballast, where, cost_note="A GPU does not help.")
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
@@ -50,9 +53,15 @@ def test_run_stores_outputs_and_cost(tmp_path, monkeypatch, capsys):
     nb = nbformat.read(path, as_version=4)
     own = nb.metadata.mmtutor
     assert [cell.id for cell in nb.cells] == ids, "cell ids are stable"
-    assert "chapter []\n" in [o.text for c in nb.cells for o in c.get("outputs", [])], "own folder, cold cache"
-    assert 0.5 <= own.seconds < 60 and 300 <= own.memory_mb < 2048, "the measurement sees the sleep and the ballast"
-    assert nb.cells[1].source == execution.cost_text(own) and nb.cells[1].source.endswith("A GPU does not help.")
+    assert "chapter []\n" in [o.text for c in nb.cells for o in c.get("outputs", [])], (
+        "own folder, cold cache"
+    )
+    assert 0.5 <= own.seconds < 60 and 300 <= own.memory_mb < 2048, (
+        "the measurement sees the sleep and the ballast"
+    )
+    assert nb.cells[1].source == execution.cost_text(own) and nb.cells[1].source.endswith(
+        "A GPU does not help."
+    )
     assert f"{own.memory_mb} MB" in nb.cells[1].source
     assert "widgets" not in nb.metadata and "ExecuteTime" not in nb.cells[2].metadata
     assert laws.check(nb, "lesson.ipynb") == []
@@ -67,21 +76,31 @@ def test_run_stores_outputs_and_cost(tmp_path, monkeypatch, capsys):
         ("while True:\n    pass", "timed out"),
     ],
 )
-def test_a_failing_notebook_is_left_alone_and_its_cell_named(tmp_path, monkeypatch, capsys, source, part):
+def test_a_failing_notebook_is_left_alone_and_its_cell_named(
+    tmp_path, monkeypatch, capsys, source, part
+):
     monkeypatch.setattr(execution, "CELL_TIMEOUT", 5)
     path = lesson(tmp_path, code(source))
     before = path.read_bytes()
     assert notebooks.main(["run", str(path)]) == 1
     printed = capsys.readouterr()
     place = [cell.source for cell in nbformat.read(path, as_version=4).cells].index(source)
-    assert f"cell {place} failed" in printed.out and part in printed.out and "lesson.ipynb" in printed.err
+    assert (
+        f"cell {place} failed" in printed.out
+        and part in printed.out
+        and "lesson.ipynb" in printed.err
+    )
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["lesson.ipynb"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to a single process")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no SIGINT to send to a single process"
+)
 def test_an_interrupted_run_leaves_the_notebook_alone(tmp_path):
     flag = tmp_path / "started"
-    path = lesson(tmp_path, code(f"import pathlib, time\npathlib.Path({str(flag)!r}).touch()\ntime.sleep(60)"))
+    path = lesson(
+        tmp_path, code(f"import pathlib, time\npathlib.Path({str(flag)!r}).touch()\ntime.sleep(60)")
+    )
     before = path.read_bytes()
     command = [sys.executable, "-m", "mmbook.notebooks", "run", str(path)]
     process = subprocess.Popen(
@@ -92,7 +111,9 @@ def test_an_interrupted_run_leaves_the_notebook_alone(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.endswith("stopped, this notebook was left as it was\n"), errors
+    assert process.returncode == 130 and errors.endswith(
+        "stopped, this notebook was left as it was\n"
+    ), errors
     assert "Traceback" not in errors and path.read_bytes() == before
 
 
@@ -101,11 +122,16 @@ def test_a_missing_set_skips_with_its_reason(tmp_path, no_data, capsys):
     before = path.read_bytes()
     assert notebooks.main(["run", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert "skipped, stored outputs kept: data set 'mvsa' cannot be had" in printed and "consent" in printed
+    assert (
+        "skipped, stored outputs kept: data set 'mvsa' cannot be had" in printed
+        and "consent" in printed
+    )
     assert path.read_bytes() == before
 
 
-def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(tmp_path, no_data, monkeypatch, capsys):
+def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(
+    tmp_path, no_data, monkeypatch, capsys
+):
     def no_network(*_, **__):
         raise requests.ConnectionError("name resolution failed")
 
@@ -117,7 +143,10 @@ def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(tmp_
     assert notebooks.main(["run", str(path)]) == 0
     printed = capsys.readouterr().out
     host = urlsplit(store.manifest("mvsa")["sources"][0]["raw_url_base"]).netloc
-    assert f"skipped, stored outputs kept: data set 'mvsa' cannot be had: no connection to {host}" in printed
+    assert (
+        f"skipped, stored outputs kept: data set 'mvsa' cannot be had: no connection to {host}"
+        in printed
+    )
     assert "is there a network?" in printed and "consent" not in printed
     assert path.read_bytes() == before
 
@@ -131,7 +160,9 @@ def test_a_damaged_set_is_no_reason_to_skip(tmp_path, no_data, monkeypatch, caps
     before = path.read_bytes()
     assert notebooks.main(["run", str(path)]) == 1
     printed = capsys.readouterr()
-    assert "FAILED" in printed.out and "skipped" not in printed.out and "lesson.ipynb" in printed.err
+    assert (
+        "FAILED" in printed.out and "skipped" not in printed.out and "lesson.ipynb" in printed.err
+    )
     assert f"{damaged} has 7 bytes" in printed.out
     assert path.read_bytes() == before
 
@@ -153,7 +184,10 @@ def test_sets_in_the_users_cache_stay_reachable_with_a_cold_one(tmp_path, monkey
 
 
 def test_check_prints_problems_and_fails(tmp_path, capsys):
-    good, bad = write(notebook(), tmp_path / "lesson.ipynb"), write(notebook(markdown("0.5")), tmp_path / "bad.ipynb")
+    good, bad = (
+        write(notebook(), tmp_path / "lesson.ipynb"),
+        write(notebook(markdown("0.5")), tmp_path / "bad.ipynb"),
+    )
     assert notebooks.main(["check", str(good)]) == 0
     assert capsys.readouterr().out == "all laws kept\n"
     assert notebooks.main(["check", str(tmp_path)]) == 1
@@ -180,11 +214,19 @@ def test_notebooks_come_in_the_order_of_the_table_of_contents(tmp_path):
     ):
         write(notebook(), tmp_path / "book" / f"{name}.ipynb")
     (tmp_path / "_toc.yml").write_text(
-        "root: book/intro\nparts:\n- chapters:\n  - file: book/02_a/lesson\n  - file: book/01_b/lesson\n"
-        "    sections:\n    - file: book/01_b/exercises.ipynb\n"
+        "root: book/intro\nparts:\n- chapters:\n  - file: book/02_a/lesson\n  - file:"
+        " book/01_b/lesson\n    sections:\n    - file: book/01_b/exercises.ipynb\n"
     )
-    found = [path.relative_to(tmp_path / "book").as_posix() for path in notebooks.book_notebooks(tmp_path)]
-    assert found == ["02_a/lesson.ipynb", "01_b/lesson.ipynb", "01_b/exercises.ipynb", "02_a/unlisted.ipynb"]
+    found = [
+        path.relative_to(tmp_path / "book").as_posix()
+        for path in notebooks.book_notebooks(tmp_path)
+    ]
+    assert found == [
+        "02_a/lesson.ipynb",
+        "01_b/lesson.ipynb",
+        "01_b/exercises.ipynb",
+        "02_a/unlisted.ipynb",
+    ]
 
 
 def test_environment_hides_no_warning_and_no_figure(tmp_path, monkeypatch):
@@ -194,8 +236,12 @@ def test_environment_hides_no_warning_and_no_figure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     env = environment(cache=tmp_path / "cold", ipython=tmp_path / "ipython")
     assert "PYTHONWARNINGS" not in env and "MPLBACKEND" not in env
-    assert env["MMTUTOR_DATA"] == str(tmp_path.resolve() / "data"), "the kernel starts in another folder"
-    assert env["MMTUTOR_CACHE"] == str(tmp_path / "cold") and env["IPYTHONDIR"] == str(tmp_path / "ipython")
+    assert env["MMTUTOR_DATA"] == str(tmp_path.resolve() / "data"), (
+        "the kernel starts in another folder"
+    )
+    assert env["MMTUTOR_CACHE"] == str(tmp_path / "cold") and env["IPYTHONDIR"] == str(
+        tmp_path / "ipython"
+    )
 
 
 def test_memory_of_children_counts():

@@ -1,4 +1,5 @@
-"""Quizzes: each way to break one is noticed, at the right line of the file, and stops the site from being built."""
+"""Quizzes: each way to break one is noticed, at the right line of the file, and stops the site from
+being built."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "book/01_x/lesson.ipynb"
 SECOND = "**2. Is this the question?**"
 RIGHT = "Right. It would be too easy."
-PREDICT = "## Predict first\n\nWhat then?\n\n" + fold("A. More.", "Look below.") + fold("B. Less.", "See the table.")
+PREDICT = (
+    "## Predict first\n\nWhat then?\n\n"
+    + fold("A. More.", "Look below.")
+    + fold("B. Less.", "See the table.")
+)
 
 
 def replaced(text: str, old: str, new: str, which: int = 1) -> str:
@@ -37,9 +42,12 @@ def problems(cell: str, folder: Path) -> list[str]:
 
 
 def row(folder: Path, text: str, which: int = 1) -> int:
-    """Return the line number, as an editor shows it, of occurrence number `which` of a text in the written file."""
+    """Return the line number, as an editor shows it, of occurrence number `which` of a text in the
+    written file."""
     rows = [
-        n for n, line in enumerate((folder / NAME).read_text(encoding="utf-8").split("\n"), start=1) if text in line
+        n
+        for n, line in enumerate((folder / NAME).read_text(encoding="utf-8").split("\n"), start=1)
+        if text in line
     ]
     return rows[which - 1]
 
@@ -49,43 +57,176 @@ def test_a_sound_quiz_and_prediction_have_no_problem(tmp_path):
     assert problems(f"{PREDICT}\n\n{quiz()}", tmp_path) == []
     extra = "**4. One more?**\n\n" + fold("a", "Right. So.") + fold("b", "No.")
     assert (
-        problems(f"{quiz()}{extra}Go on with *the exercises*.\n\n## Take-aways\n\n**Not a question**", tmp_path) == []
+        problems(
+            f"{quiz()}{extra}Go on with *the exercises*.\n\n## Take-aways\n\n**Not a question**",
+            tmp_path,
+        )
+        == []
     )
 
 
-# (what to replace, by what, which occurrence, what must be said, the text at whose line, which occurrence of that)
+# (what to replace, by what, which occurrence, what must be said, the text at whose line, which
+# occurrence of that)
 FAULTS = {
-    "no right choice": (RIGHT, "It would be too easy.", 2, "has 0 choices whose feedback", "**2. Is", 1),
-    "two right choices": ("Only now and then.", "Right: so it is.", 1, "has 2 choices whose feedback", "**1. Is", 1),
-    "right in other words": ("Only now and then.", "Yes, as you saw.", 3, "begins with 'Yes'", "<summary>Yes.", 3),
-    "right without a mark": (RIGHT, "Right it is.", 1, "has 0 choices whose feedback", "**1. Is", 1),
-    "no feedback": ("Only now and then.", "", 2, "the choice 'Yes.' of question 2 has no feedback", "<summary>Yes.", 2),
-    "no feedback but space": ("Only now and then.\n", " \n", 1, "has no feedback", "<summary>Yes.", 1),
+    "no right choice": (
+        RIGHT,
+        "It would be too easy.",
+        2,
+        "has 0 choices whose feedback",
+        "**2. Is",
+        1,
+    ),
+    "two right choices": (
+        "Only now and then.",
+        "Right: so it is.",
+        1,
+        "has 2 choices whose feedback",
+        "**1. Is",
+        1,
+    ),
+    "right in other words": (
+        "Only now and then.",
+        "Yes, as you saw.",
+        3,
+        "begins with 'Yes'",
+        "<summary>Yes.",
+        3,
+    ),
+    "right without a mark": (
+        RIGHT,
+        "Right it is.",
+        1,
+        "has 0 choices whose feedback",
+        "**1. Is",
+        1,
+    ),
+    "no feedback": (
+        "Only now and then.",
+        "",
+        2,
+        "the choice 'Yes.' of question 2 has no feedback",
+        "<summary>Yes.",
+        2,
+    ),
+    "no feedback but space": (
+        "Only now and then.\n",
+        " \n",
+        1,
+        "has no feedback",
+        "<summary>Yes.",
+        1,
+    ),
     "one choice": (fold("No.", RIGHT), "", 1, "question 1 has 1 choices", "**1. Is", 1),
-    "no choice": (fold("Yes.", "Only now and then.") + fold("No.", RIGHT), "", 3, "question 3 has 0", "**3. Is", 1),
-    "choice twice": ("<summary>No.", "<summary>yes. ", 2, "has the choice 'yes.' twice", "<summary>yes.", 1),
+    "no choice": (
+        fold("Yes.", "Only now and then.") + fold("No.", RIGHT),
+        "",
+        3,
+        "question 3 has 0",
+        "**3. Is",
+        1,
+    ),
+    "choice twice": (
+        "<summary>No.",
+        "<summary>yes. ",
+        2,
+        "has the choice 'yes.' twice",
+        "<summary>yes.",
+        1,
+    ),
     "choice without text": ("<summary>No.", "<summary> ", 1, "without a text", "<summary> <", 1),
-    "same said twice": ("Only now and then.", "right. It would be  too easy.", 1, "same about two", "<summary>No.", 1),
-    "right without a reason": (RIGHT, "Right.", 1, "that it is right, and not why", "<summary>No.", 1),
-    "maths in a choice": ("<summary>No.", "<summary>No, $x$.", 2, "holds '$'", "<summary>No, $x$.", 1),
+    "same said twice": (
+        "Only now and then.",
+        "right. It would be  too easy.",
+        1,
+        "same about two",
+        "<summary>No.",
+        1,
+    ),
+    "right without a reason": (
+        RIGHT,
+        "Right.",
+        1,
+        "that it is right, and not why",
+        "<summary>No.",
+        1,
+    ),
+    "maths in a choice": (
+        "<summary>No.",
+        "<summary>No, $x$.",
+        2,
+        "holds '$'",
+        "<summary>No, $x$.",
+        1,
+    ),
     "code in a choice": ("<summary>Yes.", "<summary>`yes`", 1, "holds '`'", "<summary>`yes`", 1),
-    "a role in a choice": ("<summary>Yes.", "<summary>{term} yes", 1, "holds '{term}'", "<summary>{term} yes", 1),
-    "number twice": ("**2. Is", "**1. Is", 1, "question 1 stands where 2 is expected", "**1. Is", 2),
+    "a role in a choice": (
+        "<summary>Yes.",
+        "<summary>{term} yes",
+        1,
+        "holds '{term}'",
+        "<summary>{term} yes",
+        1,
+    ),
+    "number twice": (
+        "**2. Is",
+        "**1. Is",
+        1,
+        "question 1 stands where 2 is expected",
+        "**1. Is",
+        2,
+    ),
     "number left out": ("**2. Is", "**Is", 1, "has no number", "**Is", 1),
     "too few": (quiz().split("**3.")[1], "", 3, "the quiz has 2 questions", "## Quiz", 1),
     "never closed": ("</details>", "", 2, "not closed by </details>", "<summary>No.", 1),
     "last never closed": ("</details>", "", 6, "not closed by </details>", "<summary>No.", 3),
     "closed twice": (SECOND, f"</details>\n\n{SECOND}", 1, "closes no choice", "</details>", 3),
-    "closed in a line": ("easy.\n\n</details>", "easy. </details>", 2, "on a line of its own", "easy. </details>", 1),
+    "closed in a line": (
+        "easy.\n\n</details>",
+        "easy. </details>",
+        2,
+        "on a line of its own",
+        "easy. </details>",
+        1,
+    ),
     "summary left open": ("No.</summary>", "No.", 2, "on one line", "<summary>No.\\n", 1),
-    "summary elsewhere": ("<details><summary>No.", "<details>\n<summary>No.", 3, "on one line", "<details>\\n", 1),
-    "two on a line": ("No.</summary>", "No.</summary></details>", 1, "on one line", "No.</summary></details>", 1),
-    "choice first": ("**1. Is this the question?**", "", 1, "before the first question", "<summary>Yes.", 1),
-    "glued": ("now and then.\n\n</details>", "now and then.\n</details>", 3, "blank line", "now and then.", 3),
+    "summary elsewhere": (
+        "<details><summary>No.",
+        "<details>\n<summary>No.",
+        3,
+        "on one line",
+        "<details>\\n",
+        1,
+    ),
+    "two on a line": (
+        "No.</summary>",
+        "No.</summary></details>",
+        1,
+        "on one line",
+        "No.</summary></details>",
+        1,
+    ),
+    "choice first": (
+        "**1. Is this the question?**",
+        "",
+        1,
+        "before the first question",
+        "<summary>Yes.",
+        1,
+    ),
+    "glued": (
+        "now and then.\n\n</details>",
+        "now and then.\n</details>",
+        3,
+        "blank line",
+        "now and then.",
+        3,
+    ),
 }
 
 
-@pytest.mark.parametrize(("old", "new", "which", "said", "at", "at_which"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    ("old", "new", "which", "said", "at", "at_which"), FAULTS.values(), ids=FAULTS
+)
 def test_each_fault_of_a_quiz_is_named_with_its_line(tmp_path, old, new, which, said, at, at_which):
     found = problems(replaced(quiz(), old, new, which), tmp_path)
     place = f"{NAME}:{row(tmp_path, at, at_which)}: cell {len(notebook().cells) - 2}: "
@@ -93,7 +234,9 @@ def test_each_fault_of_a_quiz_is_named_with_its_line(tmp_path, old, new, which, 
 
 
 def test_six_questions_are_too_many(tmp_path):
-    more = "".join(f"**{n}. And?**\n\n" + fold("a", "Right. So.") + fold("b", "No.") for n in (4, 5, 6))
+    more = "".join(
+        f"**{n}. And?**\n\n" + fold("a", "Right. So.") + fold("b", "No.") for n in (4, 5, 6)
+    )
     assert "the quiz has 6 questions" in problems(quiz() + more, tmp_path)[0]
     assert problems(quiz() + more.split("**6.")[0], tmp_path) == []
 
@@ -116,7 +259,11 @@ def test_each_fault_of_a_prediction(tmp_path, old, new, said, at):
 def test_a_quiz_may_run_over_several_cells():
     first, second = quiz().split(SECOND)
     nb = notebook()
-    nb.cells[-2:-1] = [markdown(first), code("1 + 1"), markdown(SECOND + second.replace("Only now and then.", "", 1))]
+    nb.cells[-2:-1] = [
+        markdown(first),
+        code("1 + 1"),
+        markdown(SECOND + second.replace("Only now and then.", "", 1)),
+    ]
     sections, found = quiz_law.read(nb)
     assert [question.number for question in sections[0].questions] == [1, 2, 3]
     assert found == []
@@ -130,17 +277,21 @@ def test_heading_in_a_code_block_begins_no_section():
 
 def test_pictures_and_folds_are_named_with_their_lines(tmp_path):
     bare = code("x = 1\nplt.plot(x)\nassert x", picture())
-    text = (
-        "Two pictures:\n\n![](a.png)\n\n<details><summary>More</summary>\nglued\n\n</details>\n\n```\n</details>\n```"
+    text = "Two pictures:\n\n![](a.png)\n\n<details><summary>More</summary>\nglued\n\n</details>\n\n```\n</details>\n```"
+    found = source.build_problems(
+        [write(notebook(markdown(text), bare), tmp_path / NAME)], tmp_path
     )
-    found = source.build_problems([write(notebook(markdown(text), bare), tmp_path / NAME)], tmp_path)
     assert [problem.partition(" cell ")[2][:40] for problem in found] == [
         "7: a picture has no alternative text",
         "7: a blank line is missing after </summa",
         "8: a picture has no alternative text",
     ]
     rows = [int(problem.split(":")[1]) for problem in found]
-    assert rows == [row(tmp_path, "![](a.png)"), row(tmp_path, "<summary>More"), row(tmp_path, '"x = 1\\n')]
+    assert rows == [
+        row(tmp_path, "![](a.png)"),
+        row(tmp_path, "<summary>More"),
+        row(tmp_path, '"x = 1\\n'),
+    ]
 
 
 @pytest.mark.parametrize("indent", [None, 1, 4])
@@ -157,7 +308,12 @@ def test_rows_are_those_of_the_file_however_it_is_written(indent):
 
 
 def test_rows_of_source_stored_as_one_string_or_in_pieces():
-    cells = [{"source": "a\nb\nc"}, {"source": ["a", "b\n", "c"]}, {"source": []}, {"outputs": [{"source": ["no"]}]}]
+    cells = [
+        {"source": "a\nb\nc"},
+        {"source": ["a", "b\n", "c"]},
+        {"source": []},
+        {"outputs": [{"source": ["no"]}]},
+    ]
     text = json.dumps({"metadata": {"cells": [1]}, "cells": cells}, indent=1)
     first = text.split("\n").index('   "source": "a\\nb\\nc"') + 1
     pieces = text.split("\n").index('    "a",') + 1
@@ -166,7 +322,9 @@ def test_rows_of_source_stored_as_one_string_or_in_pieces():
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "book").glob("[0-9]*/*.ipynb")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+    "path",
+    sorted((ROOT / "book").glob("[0-9]*/*.ipynb")),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_laws_and_build_name_the_same_lines_in_the_book(path):
     text = path.read_text(encoding="utf-8")
@@ -191,13 +349,25 @@ def test_broken_quiz_stops_the_site_before_anything_is_made(tmp_path, monkeypatc
     monkeypatch.setattr(site, "ROOT", tmp_path)
     monkeypatch.setattr(site, "fetch", lambda: pytest.fail("the build went on"))
     with pytest.raises(
-        site.SiteError, match=rf"sound pages:\n{NAME}:{row(tmp_path, '**1. Is')}: cell 7: .*expected one$"
+        site.SiteError,
+        match=rf"sound pages:\n{NAME}:{row(tmp_path, '**1. Is')}: cell 7: .*expected one$",
     ):
         site.build()
 
 
 def test_the_check_needs_none_of_the_heavy_packages():
-    heavy = ("torch", "numpy", "PIL", "pandas", "matplotlib", "sklearn", "nbgrader", "IPython.display.widgets")
-    script = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from mmbook.laws import source"
+    heavy = (
+        "torch",
+        "numpy",
+        "PIL",
+        "pandas",
+        "matplotlib",
+        "sklearn",
+        "nbgrader",
+        "IPython.display.widgets",
+    )
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy})); from mmbook.laws import source"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -34,7 +34,9 @@ def test_results_are_as_measured_and_an_altered_copy_is_refused(path, tmp_path):
     assert load_results(path)["rows"]
     content = json.loads(path.read_text(encoding="utf-8"))
     altered = tmp_path / path.name
-    altered.write_text(json.dumps(content | {"rows": change_a_digit(content["rows"])}), encoding="utf-8")
+    altered.write_text(
+        json.dumps(content | {"rows": change_a_digit(content["rows"])}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="not as it was measured"):
         load_results(altered)
 
@@ -45,4 +47,7 @@ def test_operations_of_the_original_recipe_and_of_the_head_are_counted_anew():
     with torch.device("meta"):
         recipe, head = OriginalRecipe(3), nn.Linear(1280 + 384, 3)
     assert flops_per_sample(recipe, *meta_inputs(4)) == rows["recipe"]["flops_per_sample"]
-    assert flops_per_sample(head, torch.empty(4, 1280 + 384, device="meta")) == rows["head"]["flops_per_sample"]
+    assert (
+        flops_per_sample(head, torch.empty(4, 1280 + 384, device="meta"))
+        == rows["head"]["flops_per_sample"]
+    )

@@ -23,7 +23,9 @@ TERMS = set(
     """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion, late fusion,
     decision-level fusion, alignment, missing modality, presence mask, encoder, embedding, frozen features, pooling,
     log-mel spectrogram, macro-F1, expected calibration error, Brier score, grouped split, Nadeau–Bengio correction,
-    bootstrap, Bayes accuracy, redundancy, unique information, synergy""".replace("\n    ", " ").split(", ")
+    bootstrap, Bayes accuracy, redundancy, unique information, synergy""".replace(
+        "\n    ", " "
+    ).split(", ")
 )
 GOOD = """<!DOCTYPE html><html lang="en"><head><title>Good</title><link rel="icon" href="x.svg">
 <link rel="canonical" href="https://example.org/good"><link rel="stylesheet" href="_static/a.css">
@@ -39,7 +41,10 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
         ('src="_static/a.js"', 'src="https://cdn.example.org/a.js"'),
         ('src="_static/a.js"', 'src="//cdn.example.org/a.js"'),
         ('href="_static/a.css"', 'href="https://cdn.example.org/a.css"'),
-        ('rel="stylesheet" href="_static/a.css"', 'rel="preconnect" href="https://fonts.example.org"'),
+        (
+            'rel="stylesheet" href="_static/a.css"',
+            'rel="preconnect" href="https://fonts.example.org"',
+        ),
         ('rel="icon" href="x.svg"', 'rel="icon" href="http://example.org/x.svg"'),
         ('src="curve.png"', 'src="https://example.org/curve.png"'),
         ('src="curve.png"', 'src="curve.png" srcset="curve.png 1x, https://example.org/2.png 2x"'),
@@ -74,7 +79,10 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
     "missing_head": [("<title>Good</title>", ""), ('<link rel="icon" href="x.svg">', "")],
     "inline_pictures": [
         ('src="curve.png"', 'src="data:image/png;base64,' + "A" * 5000 + '"'),
-        ("</article>", '<svg><image href="data:image/png;base64,' + "A" * 5000 + '"/></svg></article>'),
+        (
+            "</article>",
+            '<svg><image href="data:image/png;base64,' + "A" * 5000 + '"/></svg></article>',
+        ),
     ],
     "broken_formulas": [
         ('<span class="katex"><math></math></span>', r"\(x^2\)"),
@@ -94,7 +102,8 @@ def test_good_page_keeps_the_law(law):
 
 
 @pytest.mark.parametrize(
-    ("law", "old", "new"), [(law, old, new) for law, changes in BROKEN.items() for old, new in changes]
+    ("law", "old", "new"),
+    [(law, old, new) for law, changes in BROKEN.items() for old, new in changes],
 )
 def test_law_notices_a_broken_page(law, old, new):
     assert old in GOOD
@@ -115,7 +124,9 @@ def small_site(tmp_path) -> Path:
         "x.svg": "<svg/>",
         "curve.png": "",
         "local.png": "",
-        "_static/a.css": "a { background: url(../curve.png) } b { background: url(data:image/png;base64,AA) }",
+        "_static/a.css": (
+            "a { background: url(../curve.png) } b { background: url(data:image/png;base64,AA) }"
+        ),
         "_static/a.js": 'const licence = "https://example.org/licence"; fetch("good.html");',
         "toc.yml": "root: good\nparts:\n- caption: x\n  chapters:\n  - file: other\n",
     }
@@ -136,11 +147,31 @@ def test_small_site_keeps_every_law(small_site):
         ("good.html", "other.html#place", "other.html#nowhere", "no place in other.html: #nowhere"),
         ("good.html", 'src="curve.png"', 'src="gone.png"', "leads nowhere: gone.png"),
         ("good.html", 'src="_static/a.js"', 'src="//example.org/a.js"', "asks //example.org/a.js"),
-        ("_static/a.css", "../curve.png", "https://example.org/a.woff2", "style sheet asks https://example.org"),
-        ("_static/a.css", "a {", '@import url("//example.org/b.css"); a {', "style sheet asks //example.org"),
+        (
+            "_static/a.css",
+            "../curve.png",
+            "https://example.org/a.woff2",
+            "style sheet asks https://example.org",
+        ),
+        (
+            "_static/a.css",
+            "a {",
+            '@import url("//example.org/b.css"); a {',
+            "style sheet asks //example.org",
+        ),
         ("_static/a.css", "../curve.png", "gone.woff2", "names a missing gone.woff2"),
-        ("_static/a.js", 'fetch("good', 'fetch("https://example.org/good', "script asks https://example.org"),
-        ("_static/a.js", "const", 'import("https://example.org/m.js"); const', "script asks https://example.org"),
+        (
+            "_static/a.js",
+            'fetch("good',
+            'fetch("https://example.org/good',
+            "script asks https://example.org",
+        ),
+        (
+            "_static/a.js",
+            "const",
+            'import("https://example.org/m.js"); const',
+            "script asks https://example.org",
+        ),
     ],
 )
 def test_site_law_notices(small_site, name, old, new, complaint):
@@ -148,15 +179,22 @@ def test_site_law_notices(small_site, name, old, new, complaint):
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    assert any(complaint in breach for breach in site.checks.check_site(small_site, small_site / "toc.yml"))
+    assert any(
+        complaint in breach for breach in site.checks.check_site(small_site, small_site / "toc.yml")
+    )
 
 
 def weigh(page: Path, text: str, **others: int) -> list[str]:
-    """What the law says of a page with `text`, beside files of so many bytes that no packing makes smaller."""
+    """What the law says of a page with `text`, beside files of so many bytes that no packing makes
+    smaller."""
     page.write_text(text, encoding="utf-8")
     for name, size in others.items():
-        path = {"script": page.parent / "_static" / "a.js", "picture": page.parent / "curve.png"}[name]
-        letters = random.Random(0).choices(range(256), k=size)  # latin-1 text of all letters: about its size as gzip
+        path = {"script": page.parent / "_static" / "a.js", "picture": page.parent / "curve.png"}[
+            name
+        ]
+        letters = random.Random(0).choices(
+            range(256), k=size
+        )  # latin-1 text of all letters: about its size as gzip
         path.write_bytes(bytes(letters))
     return site.weight.heavy_page(page, soup(text))
 
@@ -174,7 +212,9 @@ def test_heavy_pages_are_noticed(small_site):
     assert weigh(page, rich, script=100_000, picture=1_600_000)[0].endswith("limit 1536 KB")
     search = page.with_name("search.html")
     assert weigh(search, plain.replace("article", "div"), script=130_000) == []
-    assert weigh(search, plain.replace("article", "div"), script=180_000)[0].endswith("limit 170 KB")
+    assert weigh(search, plain.replace("article", "div"), script=180_000)[0].endswith(
+        "limit 170 KB"
+    )
 
 
 def test_parts_of_a_page_are_weighed_apart(small_site):
@@ -182,7 +222,9 @@ def test_parts_of_a_page_are_weighed_apart(small_site):
     font = small_site / "_static" / "a.woff2"
     before = site.weight.page_parts(page)
     sheet = small_site / "_static" / "a.css"
-    sheet.write_text(sheet.read_text(encoding="utf-8") + "@font-face { src: url(a.woff2?v=1) }", encoding="utf-8")
+    sheet.write_text(
+        sheet.read_text(encoding="utf-8") + "@font-face { src: url(a.woff2?v=1) }", encoding="utf-8"
+    )
     font.write_bytes(b"f" * 5000)
     (small_site / "curve.png").write_bytes(b"p" * 3000)
     after = site.weight.page_parts(page)
@@ -194,7 +236,9 @@ def test_parts_of_a_page_are_weighed_apart(small_site):
 
 
 def test_report_names_the_heaviest_page(small_site):
-    (small_site / "big.html").write_text(GOOD.replace("Text", random.Random(0).randbytes(9000).hex()), encoding="utf-8")
+    (small_site / "big.html").write_text(
+        GOOD.replace("Text", random.Random(0).randbytes(9000).hex()), encoding="utf-8"
+    )
     first, second = site.weight.report(small_site)
     assert "(big.html)" in first
     assert "at most 0 KB" in second
@@ -203,7 +247,13 @@ def test_report_names_the_heaviest_page(small_site):
 @pytest.mark.parametrize(
     ("name", "source", "old", "new", "place"),
     [
-        ("good.md", "# Good\n\n![](curve.png)\n", ' alt="A curve that rises"', "", "(source: good.md:3)"),
+        (
+            "good.md",
+            "# Good\n\n![](curve.png)\n",
+            ' alt="A curve that rises"',
+            "",
+            "(source: good.md:3)",
+        ),
         ("good.md", "# Good\n\n\n[b](#no)\n", "#place", "#no", "(source: good.md:4)"),
         ("good.md", "# Good\n", "other.html#place", "gone.html", "(source: good.md)"),
         (
@@ -227,7 +277,10 @@ def test_breach_names_the_place_in_the_source(small_site, name, source, old, new
     drawing.write_bytes(b"pixels")
     data = {"image/png": base64.b64encode(b"pixels").decode()}
     if isinstance(source, list):
-        cells = [{"id": f"i{number}", "source": text, "cell_type": "code"} for number, text in enumerate(source, 1)]
+        cells = [
+            {"id": f"i{number}", "source": text, "cell_type": "code"}
+            for number, text in enumerate(source, 1)
+        ]
         cells[-1]["outputs"] = [{"output_type": "display_data", "data": data}]
         source = json.dumps({"cells": cells})
     (small_site / name).write_text(source, encoding="utf-8")
@@ -246,7 +299,10 @@ def test_built_site_keeps_every_law(built_site):
 
 def test_every_page_of_the_contents_can_be_reached_from_the_first(built_site):
     first = soup((built_site / f"{TOC[0]}.html").read_text(encoding="utf-8"))
-    linked = {(built_site / "book" / a["href"].split("#")[0]).resolve() for a in first.select("nav.bd-links a[href]")}
+    linked = {
+        (built_site / "book" / a["href"].split("#")[0]).resolve()
+        for a in first.select("nav.bd-links a[href]")
+    }
     missing = [page for page in TOC[1:] if (built_site / f"{page}.html").resolve() not in linked]
     assert len(TOC) >= 6
     assert missing == []
@@ -262,9 +318,18 @@ def test_launch_buttons_lead_to_the_configured_repository(built_site):
     lessons = [page for page in TOC if (ROOT / f"{page}.ipynb").is_file()]
     assert lessons
     for page in lessons:
-        links = [a["href"] for a in soup((built_site / f"{page}.html").read_text(encoding="utf-8")).select("a[href]")]
-        assert f"https://colab.research.google.com/github/{repository}/blob/main/{page}.ipynb" in links
-        assert any(link.startswith(f"https://mybinder.org/v2/gh/{repository}/main") for link in links)
+        links = [
+            a["href"]
+            for a in soup((built_site / f"{page}.html").read_text(encoding="utf-8")).select(
+                "a[href]"
+            )
+        ]
+        assert (
+            f"https://colab.research.google.com/github/{repository}/blob/main/{page}.ipynb" in links
+        )
+        assert any(
+            link.startswith(f"https://mybinder.org/v2/gh/{repository}/main") for link in links
+        )
         assert any(link.endswith(".ipynb") and "_sources" in link for link in links)
 
 
@@ -276,17 +341,28 @@ def test_sources_name_one_repository():
         for path in (ROOT / "book").rglob("*")
         if path.suffix in (".md", ".ipynb")
     }
-    wrong = [f"{path}: {found}" for path, text in texts.items() for found in named.findall(text) if found != url]
+    wrong = [
+        f"{path}: {found}"
+        for path, text in texts.items()
+        for found in named.findall(text)
+        if found != url
+    ]
     assert wrong == []
 
 
 def test_data_cards_are_made_from_the_packaged_manifests(built_site):
     from mmtutor.files import store
 
-    article = soup((built_site / "book" / "data_cards.html").read_text(encoding="utf-8")).select_one("article")
+    article = soup(
+        (built_site / "book" / "data_cards.html").read_text(encoding="utf-8")
+    ).select_one("article")
     assert len(store.names()) >= 2
     for name in store.names():
-        card = article.find("code", string=re.compile(rf"^{name}$")).find_parent("section").get_text(" ")
+        card = (
+            article.find("code", string=re.compile(rf"^{name}$"))
+            .find_parent("section")
+            .get_text(" ")
+        )
         manifest = store.manifest(name)
         assert manifest["title"] in card
         assert str(manifest["n"]) in card
@@ -313,7 +389,9 @@ def test_glossary_has_the_terms_of_the_field_each_with_its_chinese_term(built_si
         else:
             entries[-1].append(child.get_text().rstrip("#").strip())
     entries.pop()
-    without = [names for names in entries if not any(site.checks.CHINESE.search(name) for name in names)]
+    without = [
+        names for names in entries if not any(site.checks.CHINESE.search(name) for name in names)
+    ]
     terms = {name for names in entries for name in names}
     assert without == []
     assert terms >= TERMS

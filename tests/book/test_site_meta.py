@@ -1,4 +1,5 @@
-"""What pages say of themselves: descriptions, cards, addresses, dates; the sitemap; the index of terms."""
+"""What pages say of themselves: descriptions, cards, addresses, dates; the sitemap; the index of
+terms."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ meta = extension("meta")
 
 def head(folder: Path, page: str) -> tuple[dict[str, str], BeautifulSoup]:
     soup = BeautifulSoup((folder / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
-    return {str(m.get("name") or m.get("property")): str(m.get("content")) for m in soup.find_all("meta")}, soup
+    return {
+        str(m.get("name") or m.get("property")): str(m.get("content"))
+        for m in soup.find_all("meta")
+    }, soup
 
 
 def test_every_page_describes_itself_under_the_one_address(built_site):
@@ -36,7 +40,11 @@ def test_every_page_describes_itself_under_the_one_address(built_site):
         assert 30 <= len(about) <= meta.LENGTH, f"{page}: {about!r}"
         assert values["og:description"] == about
         assert values["og:title"] and values["og:type"] in ("website", "article")
-        assert values["og:url"] == soup.select_one('link[rel="canonical"]')["href"] == f"{BASE}{page}.html"
+        assert (
+            values["og:url"]
+            == soup.select_one('link[rel="canonical"]')["href"]
+            == f"{BASE}{page}.html"
+        )
         assert values["og:image"] == f"{BASE}_static/card.png"
         assert values["twitter:card"] == "summary_large_image"
         seen.setdefault(about, []).append(page)
@@ -53,12 +61,17 @@ def test_card_is_there_and_light(built_site):
 def test_sitemap_and_robots_name_every_page(built_site):
     space = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
     root = ElementTree.parse(built_site / "sitemap.xml").getroot()
-    assert {e.text for e in root.findall("s:url/s:loc", space)} == {f"{BASE}{page}.html" for page in PAGES}
+    assert {e.text for e in root.findall("s:url/s:loc", space)} == {
+        f"{BASE}{page}.html" for page in PAGES
+    }
     assert f"Sitemap: {BASE}sitemap.xml" in (built_site / "robots.txt").read_text(encoding="utf-8")
 
 
 def test_description_is_prose_cut_at_a_word():
-    body = '<h1>x</h1><div class="admonition"><p>No.</p></div><p>The <b>first</b> sentence .</p><p>' + "word " * 60
+    body = (
+        '<h1>x</h1><div class="admonition"><p>No.</p></div><p>The <b>first</b> sentence .</p><p>'
+        + "word " * 60
+    )
     about = meta.description(body)
     assert about.startswith("The first sentence. word")
     assert about.endswith("word …")
@@ -67,7 +80,9 @@ def test_description_is_prose_cut_at_a_word():
 
 
 def test_quotes_in_a_description_stay_inside_it():
-    made = BeautifulSoup(meta.tags({"og:title": 'a "b" <c> & d', "description": ""}), "html.parser").find_all("meta")
+    made = BeautifulSoup(
+        meta.tags({"og:title": 'a "b" <c> & d', "description": ""}), "html.parser"
+    ).find_all("meta")
     assert [(m["property"], m["content"]) for m in made] == [("og:title", 'a "b" <c> & d')]
 
 
@@ -81,7 +96,14 @@ def repository(tmp_path, monkeypatch):
     home.mkdir()
 
     def git(*words: str, day: str = "2020-01-01") -> None:
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        identity = [
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
         dates = {"GIT_AUTHOR_DATE": f"{day}T12:00:00Z", "GIT_COMMITTER_DATE": f"{day}T12:00:00Z"}
         for name, value in dates.items():
             monkeypatch.setenv(name, value)
@@ -105,7 +127,9 @@ def test_no_date_is_given_where_git_cannot_know_it(repository, tmp_path, monkeyp
     (repository / "untracked.md").write_text("x", encoding="utf-8")
     assert meta.changed(repository / "untracked.md") is None
     shallow = tmp_path / "shallow"
-    subprocess.run(["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)], check=True
+    )
     assert meta.changed(shallow / "old.md") is None
     (tmp_path / "zip").mkdir()
     (tmp_path / "zip" / "old.md").write_text("x", encoding="utf-8")
@@ -117,14 +141,17 @@ def test_no_date_is_given_where_git_cannot_know_it(repository, tmp_path, monkeyp
 
 def test_pages_show_the_day_of_their_last_commit(built_site):
     for page in PAGES:
-        source = next(path for suffix in (".md", ".ipynb") if (path := ROOT / f"{page}{suffix}").is_file())
+        source = next(
+            path for suffix in (".md", ".ipynb") if (path := ROOT / f"{page}{suffix}").is_file()
+        )
         day = meta.changed(source)
         shown = re.findall(r"Last updated on (.+?)\.", head(built_site, page)[1].get_text(" "))
         assert shown == ([meta.spoken(day)] if day else []), page
 
 
 def test_index_leads_from_each_term_to_the_pages_that_use_it(built_site):
-    """The first name of a term stands for all of its names; uses are read from the pages, not from the index."""
+    """The first name of a term stands for all of its names; uses are read from the pages, not from
+    the index."""
     first: dict[str, str] = {}
     for dt in head(built_site, "book/glossary")[1].select("dl.glossary > dt"):
         before = dt.find_previous_sibling(["dt", "dd"])

@@ -1,4 +1,5 @@
-"""The book as one PDF: every page is in it, can be searched and reached, and nothing is lost with the folds."""
+"""The book as one PDF: every page is in it, can be searched and reached, and nothing is lost with
+the folds."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def small(tmp_path):
     quiz = "<h2>Quiz</h2><p><strong>1. What is <em>it</em>?</strong></p>"
     quiz += "<details><summary>A. A bird.</summary><p>Right, it sings.</p></details>"
     quiz += "<details><summary>B. A fish.</summary><p>No, it <strong>flies</strong>.</p></details>"
-    code = '<details class="hide"><summary>Show code</summary><pre>draw_the_figure()</pre></details>'
+    code = (
+        '<details class="hide"><summary>Show code</summary><pre>draw_the_figure()</pre></details>'
+    )
     pages = {
         "book/intro": ("Welcome", "See <a href='one/lesson.html#top'>the lesson</a>.", "", ""),
         "book/one/lesson": ("First lesson", "A question about birds.", quiz + code, "../"),
@@ -31,14 +34,21 @@ def small(tmp_path):
     for name, (title, text, more, up) in pages.items():
         path = tmp_path / "html" / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(PAGE.format(title=title, text=text, more=more, up=f"../{up}"), encoding="utf-8")
+        path.write_text(
+            PAGE.format(title=title, text=text, more=more, up=f"../{up}"), encoding="utf-8"
+        )
     (tmp_path / "html" / "_static").mkdir()
     css = "article { font-family: sans-serif } @media print { .bd-article h1 { display: none } }"
     (tmp_path / "html" / "_static" / "a.css").write_text(css, encoding="utf-8")
-    toc = "root: book/intro\nparts:\n- caption: Part one\n  chapters:\n  - file: book/one/lesson\n    sections:\n"
+    toc = (
+        "root: book/intro\nparts:\n- caption: Part one\n  chapters:\n  - file: book/one/lesson\n   "
+        " sections:\n"
+    )
     toc += "    - file: book/one/more\n- caption: Reference\n  chapters:\n  - file: book/last\n"
     (tmp_path / "_toc.yml").write_text(toc, encoding="utf-8")
-    (tmp_path / "_config.yml").write_text('title: A small "book"\nauthor: Somebody\n', encoding="utf-8")
+    (tmp_path / "_config.yml").write_text(
+        'title: A small "book"\nauthor: Somebody\n', encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -67,7 +77,9 @@ def test_pdf_has_every_page_in_order_and_can_be_searched(printed):
     assert len(texts) == 7  # title, contents, four pages, answers
     assert 'A small "book"' in texts[0] and "Somebody" in texts[0]
     order = ["Welcome", "First lesson", "More of it", "Glossary", "Answers and solutions"]
-    assert [next(i for i, text in enumerate(texts) if i > 1 and name in text) for name in order] == [2, 3, 4, 5, 6]
+    assert [
+        next(i for i, text in enumerate(texts) if i > 1 and name in text) for name in order
+    ] == [2, 3, 4, 5, 6]
     for number, name in enumerate(order, 3):
         assert re.search(rf"{name}\s*{number}\b", texts[1]), texts[1]
     assert all(len(text.strip()) > 20 for text in texts)
@@ -75,7 +87,13 @@ def test_pdf_has_every_page_in_order_and_can_be_searched(printed):
 
 
 def test_bookmarks_follow_the_contents(printed):
-    expected = [(0, "Welcome"), (0, "Part one"), (1, "First lesson"), (2, "More of it"), (0, "Reference")]
+    expected = [
+        (0, "Welcome"),
+        (0, "Part one"),
+        (1, "First lesson"),
+        (2, "More of it"),
+        (0, "Reference"),
+    ]
     expected += [(1, "Glossary"), (0, "Answers"), (1, "Answers and solutions")]
     assert titles(printed.outline) == expected
     assert printed.metadata.title == 'A small "book"'
@@ -102,11 +120,18 @@ def test_links_lead_to_places_in_the_pdf(printed):
     targets = {str(link["/Dest"]).lstrip("/") for link in links if "/Dest" in link}
     assert "book-one-lesson--top" in targets
     assert targets <= places
-    assert printed.get_destination_page_number(printed.named_destinations["/book-one-lesson--top"]) == 3
+    assert (
+        printed.get_destination_page_number(printed.named_destinations["/book-one-lesson--top"])
+        == 3
+    )
 
 
 def test_fonts_are_embedded(printed):
-    fonts = [f.get_object() for page in printed.pages for f in page["/Resources"].get("/Font", {}).values()]
+    fonts = [
+        f.get_object()
+        for page in printed.pages
+        for f in page["/Resources"].get("/Font", {}).values()
+    ]
     inner = [f["/DescendantFonts"][0].get_object() if "/DescendantFonts" in f else f for f in fonts]
     kinds = ("/FontFile", "/FontFile2", "/FontFile3")
     assert inner

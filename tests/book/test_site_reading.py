@@ -1,4 +1,5 @@
-"""What a reader does in a browser: search, switch the theme, copy, download, print, and all of it by keyboard."""
+"""What a reader does in a browser: search, switch the theme, copy, download, print, and all of it
+by keyboard."""
 
 from __future__ import annotations
 
@@ -51,14 +52,18 @@ def test_copy_button_copies_the_code_of_the_cell(lesson):
     cell.locator("button.copybtn").click()
     copied = lesson.evaluate("() => navigator.clipboard.readText()")
     source = nbformat.read(ROOT / f"{LESSON}.ipynb", as_version=4)
-    assert copied.strip() in [cell.source.strip() for cell in source.cells if cell.cell_type == "code"]
+    assert copied.strip() in [
+        cell.source.strip() for cell in source.cells if cell.cell_type == "code"
+    ]
 
 
 def test_download_is_the_notebook_itself(lesson, tmp_path):
     lesson.locator(".dropdown-download-buttons button.dropdown-toggle").click()
     link = lesson.locator("a.btn-download-source-button:visible").evaluate("a => a.href")
     assert link.endswith(".ipynb")
-    answer = lesson.request.get(link)  # the link opens in a new tab, where a browser stores what it cannot show
+    answer = lesson.request.get(
+        link
+    )  # the link opens in a new tab, where a browser stores what it cannot show
     assert answer.ok
     target = tmp_path / "lesson.ipynb"
     target.write_bytes(answer.body())
@@ -72,12 +77,20 @@ def test_print_is_light_and_without_furniture(open_page, address):  # noqa: F811
     page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert theme(page) == "light"
-    hidden = [".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".prev-next-footer", "button"]
+    hidden = [
+        ".bd-sidebar-primary",
+        ".bd-sidebar-secondary",
+        ".bd-header-article",
+        ".prev-next-footer",
+        "button",
+    ]
     shown = [name for name in hidden if page.locator(f"{name}:visible").count()]
     assert shown == []
     assert page.locator("h1:visible").count() == 1
     assert page.locator("article p:visible").count() > 20
-    assert page.locator("article details:not([open])").count() > 0  # what is folded stays folded on paper
+    assert (
+        page.locator("article details:not([open])").count() > 0
+    )  # what is folded stays folded on paper
     page.evaluate("() => dispatchEvent(new Event('afterprint'))")
     assert theme(page) == "dark"
 
@@ -86,13 +99,18 @@ def test_print_is_light_and_without_furniture(open_page, address):  # noqa: F811
 def test_search_and_a_heavy_page_work_from_a_folder(open_page, built_site, query):  # noqa: F811
     page, seen = open_page((built_site / f"{LESSON}.html").as_uri(), "light")
     assert page.locator("article .katex").count() > 10
-    broken = page.evaluate("""async () => { const all = [...document.querySelectorAll('article img')];
+    broken = page.evaluate(
+        """async () => { const all = [...document.querySelectorAll('article img')];
         all.forEach(i => { i.loading = 'eager' }); await Promise.all(all.map(i => i.decode()));
-        return [all.length, all.filter(i => !i.naturalWidth).length] }""")
+        return [all.length, all.filter(i => !i.naturalWidth).length] }"""
+    )
     assert broken[0] >= 3 and broken[1] == 0
     page.goto(f"{(built_site / 'search.html').as_uri()}?q={query}")
     page.wait_for_selector("#search-results li a")
-    assert any("glossary" in a.get_attribute("href") for a in page.query_selector_all("#search-results li a"))
+    assert any(
+        "glossary" in a.get_attribute("href")
+        for a in page.query_selector_all("#search-results li a")
+    )
     assert seen.errors == []
     assert seen.hosts == {""}
 

@@ -1,4 +1,5 @@
-"""Slides hold what the lessons hold, resolved and cut to size, and need no other host; checked in a browser too."""
+"""Slides hold what the lessons hold, resolved and cut to size, and need no other host; checked in a
+browser too."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def made(node_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def page_of(made: Path, lesson: Path) -> BeautifulSoup:
-    return BeautifulSoup((made / f"{lesson.parent.name}.html").read_text(encoding="utf-8"), "html.parser")
+    return BeautifulSoup(
+        (made / f"{lesson.parent.name}.html").read_text(encoding="utf-8"), "html.parser"
+    )
 
 
 def deck_of(*cells, path: Path = Path("book/x/lesson.ipynb")) -> slides.Deck:
@@ -57,7 +60,8 @@ def words(deck: slides.Deck) -> list[tuple[str, str]]:
     return [(text_of(s.title), " ".join(text_of(b.html) for b in s.blocks)) for s in deck.slides]
 
 
-# Real lessons ---------------------------------------------------------------------------------------------------------
+# Real lessons
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda p: p.parent.name)
@@ -95,13 +99,21 @@ def test_roles_are_resolved(made, lesson):
 def test_figures_and_tables_are_all_there(made, lesson):
     cells = [c for c in nbformat.read(lesson, 4).cells if c.cell_type == "code"]
     data = [(c, o.data) for c in cells for o in c.outputs if "data" in o]
-    alts = [c.metadata["mystnb"]["image"]["alt"] for c, d in data if {"image/png", "image/jpeg"} & set(d)]
+    alts = [
+        c.metadata["mystnb"]["image"]["alt"]
+        for c, d in data
+        if {"image/png", "image/jpeg"} & set(d)
+    ]
     page = page_of(made, lesson)
     assert [img["alt"] for img in page.select("section img")] == alts
     rows = sum(
-        len(BeautifulSoup(d["text/html"], "html.parser").select("tbody tr")) for _, d in data if "text/html" in d
+        len(BeautifulSoup(d["text/html"], "html.parser").select("tbody tr"))
+        for _, d in data
+        if "text/html" in d
     )
-    computed = [t for t in page.select("section table") if t.select("tbody th")]  # pandas heads its rows, Markdown not
+    computed = [
+        t for t in page.select("section table") if t.select("tbody th")
+    ]  # pandas heads its rows, Markdown not
     assert sum(len(t.select("tbody tr")) for t in computed) == rows
 
 
@@ -119,35 +131,47 @@ def test_choices_and_feedback_stand_on_different_slides(made, lesson):
 def test_no_other_host_is_named(made):
     for path in [*made.glob("*.html")]:
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        assert [r for r in site.checks.resources(page) if site.checks.ELSEWHERE.match(r[1])] == [], path.name
+        assert [
+            r for r in site.checks.resources(page) if site.checks.ELSEWHERE.match(r[1])
+        ] == [], path.name
         for tag in page.select("[src], [href]"):
             address = tag.get("src") or tag.get("href")
             assert not re.match(r"(?:https?:)?//", address), f"{path.name}: {address}"
             if not address.startswith("data:"):
                 assert (made / address).is_file(), f"{path.name}: {address}"
-        assert [s for script in page.select("script") for s in site.checks.script_other_hosts(script.text)] == []
+        assert [
+            s
+            for script in page.select("script")
+            for s in site.checks.script_other_hosts(script.text)
+        ] == []
     for sheet in made.glob("reveal.js/*.css"):
         assert site.checks.css_other_hosts(sheet.read_text(encoding="utf-8")) == []
 
 
 def test_index_lists_every_chapter_by_its_title(made):
-    links = BeautifulSoup((made / "index.html").read_text(encoding="utf-8"), "html.parser").select("ol a")
+    links = BeautifulSoup((made / "index.html").read_text(encoding="utf-8"), "html.parser").select(
+        "ol a"
+    )
     assert [a["href"] for a in links] == [f"{lesson.parent.name}.html" for lesson in LESSONS]
     for a in links:
         page = BeautifulSoup((made / a["href"]).read_text(encoding="utf-8"), "html.parser")
         assert a.get_text() == page.h1.get_text() == page.title.get_text()
 
 
-# Made-up lessons ------------------------------------------------------------------------------------------------------
+# Made-up lessons
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_roles_become_the_words_that_the_site_shows():
     source = (
-        "# T\n\n{glue:text}`n` {term}`gate <gated fusion>` {term}`synergy` {cite:t}`liu2018` "
-        "{cite}`kuncheva2004,zadeh2017` {doc}`there <../a/b>` {chapter}`that one <03_feature_fusion>`"
+        "# T\n\n{glue:text}`n` {term}`gate <gated fusion>` {term}`synergy` {cite:t}`liu2018`"
+        " {cite}`kuncheva2004,zadeh2017` {doc}`there <../a/b>` {chapter}`that one"
+        " <03_feature_fusion>`"
     )
     deck = deck_of(markdown(source), code("glue('n', 3)", glued("n", "12 MB")))
-    shown = "12 MB gate synergy Liu et al. (2018) (Kuncheva, 2004; Zadeh et al., 2017) there that one"
+    shown = (
+        "12 MB gate synergy Liu et al. (2018) (Kuncheva, 2004; Zadeh et al., 2017) there that one"
+    )
     assert words(deck)[0] == ("T", shown)
 
 
@@ -161,23 +185,42 @@ def test_long_prose_goes_to_the_notes_and_its_first_sentence_stays():
     long = "First, e.g. this one. " + "A second sentence that says much more. " * 30
     deck = deck_of(markdown(f"# T\n\n## S\n\n{long}"), code("x", picture(), alt=ALT))
     shown = words(deck)[1][1].strip()
-    assert shown.startswith("First, e.g. this one. A second") and len(shown) < 210 and shown.endswith("more.")
+    assert (
+        shown.startswith("First, e.g. this one. A second")
+        and len(shown) < 210
+        and shown.endswith("more.")
+    )
     assert text_of(deck.slides[1].notes[0]).count("second sentence") == 30
 
 
 def test_a_bold_beginning_does_not_stand_alone():
-    deck = deck_of(markdown("# T\n\n## S\n\n**No product.** In that world `a` is all. " + "And so on. " * 60))
+    deck = deck_of(
+        markdown("# T\n\n## S\n\n**No product.** In that world `a` is all. " + "And so on. " * 60)
+    )
     assert words(deck)[1][1].startswith("No product. In that world a is all.")
 
 
 def test_question_in_full_then_choices_then_feedback():
-    deck = deck_of(markdown("# T"), markdown(QUESTION + "\n\nAfterwards. Go on.\n\n## Next\n\nWord."))
+    deck = deck_of(
+        markdown("# T"), markdown(QUESTION + "\n\nAfterwards. Go on.\n\n## Next\n\nWord.")
+    )
     titles = [title for title, _ in words(deck)]
-    assert titles == ["T", "Predict first", "Predict first: what each answer says", "Predict first", "Next"]
+    assert titles == [
+        "T",
+        "Predict first",
+        "Predict first: what each answer says",
+        "Predict first",
+        "Next",
+    ]
     asked, told = words(deck)[1][1], words(deck)[2][1]
     assert "Which falls first?" in asked and "The heavy one." in asked and "Neither." in asked
     assert "thick" not in asked and "Right." not in asked
-    assert told.index("A. The heavy one.") < told.index("thick") < told.index("B. Neither.") < told.index("Right.")
+    assert (
+        told.index("A. The heavy one.")
+        < told.index("thick")
+        < told.index("B. Neither.")
+        < told.index("Right.")
+    )
     assert "Afterwards." in words(deck)[3][1]
 
 
@@ -185,9 +228,13 @@ def test_what_does_not_fit_goes_on_on_another_slide_of_the_same_title():
     items = "\n".join(f"- Item number {i} of many." for i in range(40))
     deck = deck_of(markdown(f"# T\n\n## S\n\n{items}"), code("x", picture(), alt=ALT))
     assert len(deck.slides) > 3 and {title for title, _ in words(deck)} == {"T", "S"}
-    assert [int(n) for _, text in words(deck) for n in re.findall(r"number (\d+)", text)] == list(range(40))
+    assert [int(n) for _, text in words(deck) for n in re.findall(r"number (\d+)", text)] == list(
+        range(40)
+    )
     assert all(slide.room() >= 0 for slide in deck.slides)
-    assert [slide.markup().count("<ul>") for slide in deck.slides[1:-1]] == [1] * (len(deck.slides) - 2)
+    assert [slide.markup().count("<ul>") for slide in deck.slides[1:-1]] == [1] * (
+        len(deck.slides) - 2
+    )
 
 
 def test_code_is_shown_only_where_it_is_the_point():
@@ -214,7 +261,9 @@ def test_a_long_table_is_cut_in_two_and_keeps_its_head():
     rows = "".join(f"<tr><th>r{i}</th><td>{i}</td></tr>" for i in range(30))
     table = "<style>x</style><table border='1'><thead><tr><th></th><th>score</th></tr></thead>"
     table += f"<tbody>{rows}</tbody></table>"
-    output = new_output("execute_result", data={"text/html": table, "text/plain": "r"}, execution_count=1)
+    output = new_output(
+        "execute_result", data={"text/html": table, "text/plain": "r"}, execution_count=1
+    )
     deck = deck_of(markdown("# T\n\n## S"), code("t", output))
     tables = [b.html for s in deck.slides for b in s.blocks if b.kind == "table"]
     assert len(tables) == 2 and all("score" in t and "border" not in t for t in tables)
@@ -223,7 +272,8 @@ def test_a_long_table_is_cut_in_two_and_keeps_its_head():
 
 def test_formulas_become_mathml_with_letters_that_browsers_draw(node_packages, tmp_path):
     lesson = write(
-        new_notebook(cells=[markdown(r"# T $x^2$" + "\n\n" + r"$$h \in \mathbb{R}^D$$")]), tmp_path / "lesson.ipynb"
+        new_notebook(cells=[markdown(r"# T $x^2$" + "\n\n" + r"$$h \in \mathbb{R}^D$$")]),
+        tmp_path / "lesson.ipynb",
     )
     _, page = slides.convert(lesson, node_packages)
     assert "ℝ" in page and "double-struck" not in page
@@ -236,11 +286,20 @@ def test_formulas_become_mathml_with_letters_that_browsers_draw(node_packages, t
         ([], "is empty"),
         ([code("x")], "first cell must be Markdown"),
         ([markdown("No title.")], "does not begin with a title"),
-        ([markdown("# T\n\n{glue:text}`lost`")], "no stored output glues 'lost'.*make notebooks NB="),
-        ([markdown("# T\n\n{cite}`nobody1999`")], "cites 'nobody1999', which is not in references.bib"),
+        (
+            [markdown("# T\n\n{glue:text}`lost`")],
+            "no stored output glues 'lost'.*make notebooks NB=",
+        ),
+        (
+            [markdown("# T\n\n{cite}`nobody1999`")],
+            "cites 'nobody1999', which is not in references.bib",
+        ),
         ([markdown("# T\n\n<details><summary>A</summary>\n\nopen")], "has no </details>"),
         ([markdown("# T\n\ntext\n\n</details>")], "never began"),
-        ([markdown("# T"), code("x", new_output("error", ename="E", evalue="", traceback=[]))], "is an error"),
+        (
+            [markdown("# T"), code("x", new_output("error", ename="E", evalue="", traceback=[]))],
+            "is an error",
+        ),
     ],
 )
 def test_a_broken_notebook_is_named_with_what_to_do(cells, said):
@@ -250,7 +309,9 @@ def test_a_broken_notebook_is_named_with_what_to_do(cells, said):
 
 
 def test_a_formula_that_cannot_be_drawn_is_named(node_packages, tmp_path):
-    lesson = write(new_notebook(cells=[markdown(r"# T" + "\n\n" + r"$\frac{1$")]), tmp_path / "lesson.ipynb")
+    lesson = write(
+        new_notebook(cells=[markdown(r"# T" + "\n\n" + r"$\frac{1$")]), tmp_path / "lesson.ipynb"
+    )
     with pytest.raises(SlidesError, match=r"lesson.ipynb: KaTeX cannot draw a formula: \\frac\{1"):
         slides.convert(lesson, node_packages)
 
@@ -269,7 +330,9 @@ def test_offline_says_what_to_do_and_keeps_the_old_slides(monkeypatch, tmp_path,
 
     monkeypatch.setattr(site, "fetch", offline)
     (tmp_path / "slides").mkdir()
-    with pytest.raises(SlidesError, match=r"Go online once and run `make slides` again.*npm said no"):
+    with pytest.raises(
+        SlidesError, match=r"Go online once and run `make slides` again.*npm said no"
+    ):
         slides.build([], tmp_path / "slides")
     assert (tmp_path / "slides").is_dir()
     assert slides.main(["77_nothing"]) == 1
@@ -281,7 +344,8 @@ def test_reveal_that_is_not_whole_is_named(tmp_path):
         slides.lay_out_reveal(tmp_path, tmp_path / "out")
 
 
-# In a browser ---------------------------------------------------------------------------------------------------------
+# In a browser
+# ---------------------------------------------------------------------------------------------------------
 
 MEASURE = """() => {
     const box = Reveal.getCurrentSlide().querySelector(':scope > .slide'), zoom = box.style.zoom;
@@ -304,7 +368,11 @@ def test_slides_in_a_browser(open_page, made, lesson):  # noqa: F811
         measured.append(page.evaluate(MEASURE))
         page.keyboard.press("Space")
     assert page.evaluate("Reveal.isLastSlide()")
-    assert [slide for slide in measured if slide["high"] > 720 or slide["wide"] or float(slide["zoom"]) < 0.9] == []
+    assert [
+        slide
+        for slide in measured
+        if slide["high"] > 720 or slide["wide"] or float(slide["zoom"]) < 0.9
+    ] == []
     assert seen.errors == [] and seen.hosts <= {""}
 
 
@@ -312,7 +380,12 @@ def test_arrow_keys_move_between_sections_and_within(open_page, made):  # noqa: 
     page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), "dark")
     page.wait_for_function("Reveal.isReady()")
     place = "() => { const {h, v} = Reveal.getIndices(); return [h, v || 0]; }"
-    for key, there in (("ArrowRight", [1, 0]), ("ArrowRight", [2, 0]), ("ArrowDown", [2, 1]), ("ArrowLeft", [1, 0])):
+    for key, there in (
+        ("ArrowRight", [1, 0]),
+        ("ArrowRight", [2, 0]),
+        ("ArrowDown", [2, 1]),
+        ("ArrowLeft", [1, 0]),
+    ):
         page.keyboard.press(key)
         assert page.evaluate(place) == there, key
 

@@ -1,4 +1,5 @@
-"""An exercise as a student takes it: the student edition in JupyterLab, in a browser, wrong answers first."""
+"""An exercise as a student takes it: the student edition in JupyterLab, in a browser, wrong answers
+first."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ RIGHT = (
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab that shows the student edition of chapter 1, apart from the user's own settings."""
+    """The address of a JupyterLab that shows the student edition of chapter 1, apart from the
+    user's own settings."""
     home = tmp_path_factory.mktemp("student")
     folder = home / "course"
     folder.mkdir()
@@ -49,12 +51,20 @@ def lab(tmp_path_factory) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = {"HOME": home, "JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_RUNTIME_DIR": home / "run"}
-    options = ["--no-browser", "--allow-root", "--expose-app-in-browser", f"--port={port}", "--IdentityProvider.token="]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--expose-app-in-browser",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+    ]
     options += ["--LabApp.news_url=None", f"--ServerApp.root_dir={folder}"]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],
-            env=os.environ | {key: str(path) for key, path in own.items()} | {"PYTHONPATH": str(ROOT)},
+            env=os.environ
+            | {key: str(path) for key, path in own.items()}
+            | {"PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -81,7 +91,8 @@ def student(lab, browser) -> Iterator[Page]:
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_function(
-        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel", timeout=60_000
+        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel",
+        timeout=60_000,
     )
     yield page
     page.close()
@@ -93,7 +104,9 @@ NOTEBOOK = "window.jupyterapp.shell.currentWidget.content"
 def place(page: Page, grade_id: str) -> int:
     """Return where the cell of an exercise stands."""
     found = page.evaluate(
-        f"id => {NOTEBOOK}.widgets.findIndex(cell => cell.model.getMetadata('nbgrader')?.grade_id === id)", grade_id
+        f"id => {NOTEBOOK}.widgets.findIndex(cell => cell.model.getMetadata('nbgrader')?.grade_id"
+        " === id)",
+        grade_id,
     )
     assert found >= 0
     return found
@@ -102,7 +115,9 @@ def place(page: Page, grade_id: str) -> int:
 def select(page: Page, cell: int) -> None:
     """Make a cell the active one, as a click on its margin does."""
     page.evaluate(
-        f"n => {{ {NOTEBOOK}.deselectAll(); {NOTEBOOK}.activeCellIndex = n; {NOTEBOOK}.mode = 'command'; }}", cell
+        f"n => {{ {NOTEBOOK}.deselectAll(); {NOTEBOOK}.activeCellIndex = n; {NOTEBOOK}.mode ="
+        " 'command'; }",
+        cell,
     )
     page.evaluate(f"n => {NOTEBOOK}.scrollToItem(n)", cell)
     page.evaluate(f"() => {NOTEBOOK}.node.focus()")
@@ -113,7 +128,9 @@ def run(page: Page, cell: int) -> str:
     select(page, cell)
     page.evaluate(f"n => {{ {NOTEBOOK}.widgets[n].model.clearExecution(); }}", cell)
     page.keyboard.press("Control+Enter")
-    page.wait_for_function(f"n => {NOTEBOOK}.widgets[n].model.executionCount > 0", arg=cell, timeout=120_000)
+    page.wait_for_function(
+        f"n => {NOTEBOOK}.widgets[n].model.executionCount > 0", arg=cell, timeout=120_000
+    )
     return page.evaluate(f"n => {NOTEBOOK}.widgets[n].outputArea.node.innerText", cell)
 
 
@@ -148,4 +165,7 @@ def test_a_check_cannot_be_edited_by_accident(student):
     check = place(student, "average-check")
     before = student.evaluate(f"n => {NOTEBOOK}.widgets[n].model.sharedModel.getSource()", check)
     answer(student, check, "pass")
-    assert student.evaluate(f"n => {NOTEBOOK}.widgets[n].model.sharedModel.getSource()", check) == before
+    assert (
+        student.evaluate(f"n => {NOTEBOOK}.widgets[n].model.sharedModel.getSource()", check)
+        == before
+    )

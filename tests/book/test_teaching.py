@@ -1,4 +1,5 @@
-"""The instructor's guide: what it says is what the notebooks say, and every fault is named with file and entry."""
+"""The instructor's guide: what it says is what the notebooks say, and every fault is named with
+file and entry."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ CHAPTERS = teaching.read_chapters()
 GUIDE = teaching.read_guide()
 LESSON, SHEET = "01_small/lesson", "01_small/exercises"
 ADD = "{term}`add <sum>` {term}`two` numbers"
-PROMISES = f"## You will be able to\n\n- {ADD},\n  from scratch;\n- say why $1 | 2$ is odd.\n\nBut first this."
+PROMISES = (
+    f"## You will be able to\n\n- {ADD},\n  from scratch;\n- say why $1 | 2$ is odd.\n\nBut first"
+    " this."
+)
 TASKS = (
     "## 1. Double it\n\n*Guided, easy, 10 minutes, 2 points.* Do.",
     "## 2. Predict: halves\n\n*Open, hard, 25 minutes, 1 point.* Do.",
@@ -39,9 +43,14 @@ def small_guide() -> dict[str, Any]:
             {"objective": "add two", "exercises": ["Double", "halves"]},
         ]
     }
-    sessions = [session("Monday", **{"class": {"01_small": ["Double"]}, "home": {"01_small": ["halves"]}})]
+    sessions = [
+        session("Monday", **{"class": {"01_small": ["Double"]}, "home": {"01_small": ["halves"]}})
+    ]
     plan = {"class": 40, "home": 30, "sessions": sessions}
-    return {"objectives": objectives, "plans": {"twelve weeks": plan, "three days": copy.deepcopy(plan)}}
+    return {
+        "objectives": objectives,
+        "plans": {"twelve weeks": plan, "three days": copy.deepcopy(plan)},
+    }
 
 
 @pytest.fixture
@@ -55,7 +64,8 @@ def book(tmp_path: Path) -> Path:
     write(lesson, tmp_path / "book" / f"{LESSON}.ipynb")
     write(sheet, tmp_path / "book" / f"{SHEET}.ipynb")
     (tmp_path / "_toc.yml").write_text(
-        f"format: jb-book\nroot: book/intro\nchapters:\n- file: book/{LESSON}\n  sections:\n  - file: book/{SHEET}\n"
+        f"format: jb-book\nroot: book/intro\nchapters:\n- file: book/{LESSON}\n  sections:\n  -"
+        f" file: book/{SHEET}\n"
     )
     (tmp_path / "book" / "teaching.yml").write_text(yaml.safe_dump(small_guide()), encoding="utf-8")
     return tmp_path
@@ -68,7 +78,11 @@ def insert(book: Path, guide: Any = None, page: str = PAGE) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line[:1] == "|"
+    ]
 
 
 def test_guide_of_the_book_has_no_fault():
@@ -77,7 +91,9 @@ def test_guide_of_the_book_has_no_fault():
 
 def test_every_lesson_promises_and_every_sheet_asks():
     for chapter in CHAPTERS.values():
-        assert all(page.objectives for page in chapter.pages if not page.name.endswith("/exercises")), chapter.folder
+        assert all(
+            page.objectives for page in chapter.pages if not page.name.endswith("/exercises")
+        ), chapter.folder
         assert list(chapter.exercises) == list(range(1, len(chapter.exercises) + 1)), chapter.folder
 
 
@@ -113,7 +129,9 @@ def test_tables_of_the_small_book(book):
     assert [f"On the page {link}", ""] in [[*row, ""][:2] for row in rows(text)]
     assert [f"{ADD}, from scratch", "1. Double it<br>2. Predict: halves"] in rows(text)
     assert [r"say why $1 \| 2$ is odd", "*not exercised*: ask"] in rows(text)
-    assert [f"1 {link} (needs oasis)", "3", "1234", "", ""] in [[*row[:3], "", ""] for row in rows(text)]
+    assert [f"1 {link} (needs oasis)", "3", "1234", "", ""] in [
+        [*row[:3], "", ""] for row in rows(text)
+    ]
     assert ["1 {doc}`Exercises </book/01_small/exercises>`", "9", "800", "35", "3"] in rows(text)
     assert rows(text).count(["Monday", link, "1.1<br>40\xa0min", "1.2<br>30\xa0min"]) == 2
     assert "took 1234 MB" in text
@@ -126,13 +144,19 @@ def test_memory_for_a_hub_follows_the_largest_notebook_and_the_largest_sheet():
     text = teaching.memory_sentence(CHAPTERS, GUIDE)
     pages = [page for chapter in CHAPTERS.values() for page in chapter.pages]
     sheets = [page for page in pages if page.name.endswith("/exercises")]
-    for megabytes in (max(page.memory_mb for page in pages), max(page.memory_mb for page in sheets)):
+    for megabytes in (
+        max(page.memory_mb for page in pages),
+        max(page.memory_mb for page in sheets),
+    ):
         assert f"took {megabytes:.0f} MB" in text
         assert f"{40 * megabytes / 1000:.0f} GB for the" in text
 
 
 def break_entry(guide: dict, **own: Any) -> None:
-    guide["objectives"][LESSON][1] = {"objective": "add two", "exercises": ["Double", "halves"]} | own
+    guide["objectives"][LESSON][1] = {
+        "objective": "add two",
+        "exercises": ["Double", "halves"],
+    } | own
 
 
 def break_session(guide: dict, **own: Any) -> None:
@@ -140,13 +164,22 @@ def break_session(guide: dict, **own: Any) -> None:
 
 
 FAULTS = {
-    "unknown exercise": (lambda g: break_entry(g, exercises=["Double", "Triple"]), ["Triple", "not one", "Double it"]),
+    "unknown exercise": (
+        lambda g: break_entry(g, exercises=["Double", "Triple"]),
+        ["Triple", "not one", "Double it"],
+    ),
     "exercise that is no title": (
         lambda g: break_entry(g, exercises=[1, "Double", "halves"]),
         ["0 exercises", "have 1"],
     ),
-    "words that fit two": (lambda g: break_entry(g, exercises=["l", "Double", "halves"]), ["2 exercises", "'l'"]),
-    "unknown objective": (lambda g: break_entry(g, objective="fly"), ["fly", "0 objectives", "0 entries for 'add two"]),
+    "words that fit two": (
+        lambda g: break_entry(g, exercises=["l", "Double", "halves"]),
+        ["2 exercises", "'l'"],
+    ),
+    "unknown objective": (
+        lambda g: break_entry(g, objective="fly"),
+        ["fly", "0 objectives", "0 entries for 'add two"],
+    ),
     "words from the middle": (lambda g: break_entry(g, objective="two numbers"), ["0 objectives"]),
     "no words": (lambda g: break_entry(g, objective=""), ["0 objectives"]),
     "both ways": (lambda g: break_entry(g, **{"not exercised": "x"}), ["say either"]),
@@ -158,28 +191,58 @@ FAULTS = {
         ["2 entries for 'say why"],
     ),
     "objective forgotten": (lambda g: g["objectives"][LESSON].pop(0), ["0 entries for 'say why"]),
-    "exercise forgotten": (lambda g: break_entry(g, exercises=["Double"]), ["exercise 2 of 01_small", "halves"]),
-    "unknown page": (lambda g: g["objectives"].update({"01_small/x": []}), ["'01_small/x'", "no such notebook"]),
-    "unknown page in a plan": (lambda g: break_session(g, pages=["y"]), ["twelve weeks, 'Monday'", "no notebook 'y'"]),
+    "exercise forgotten": (
+        lambda g: break_entry(g, exercises=["Double"]),
+        ["exercise 2 of 01_small", "halves"],
+    ),
+    "unknown page": (
+        lambda g: g["objectives"].update({"01_small/x": []}),
+        ["'01_small/x'", "no such notebook"],
+    ),
+    "unknown page in a plan": (
+        lambda g: break_session(g, pages=["y"]),
+        ["twelve weeks, 'Monday'", "no notebook 'y'"],
+    ),
     "unknown chapter in a plan": (
         lambda g: break_session(g, home={"09": ["a"]}),
         ["Monday", "home", "no chapter '09'"],
     ),
-    "unknown exercise in a plan": (lambda g: break_session(g, home={"01_small": ["a third"]}), ["home", "'a third'"]),
-    "exercise twice": (lambda g: break_session(g, home={"01_small": ["Double"]}), ["exercise 1", "was done before"]),
+    "unknown exercise in a plan": (
+        lambda g: break_session(g, home={"01_small": ["a third"]}),
+        ["home", "'a third'"],
+    ),
+    "exercise twice": (
+        lambda g: break_session(g, home={"01_small": ["Double"]}),
+        ["exercise 1", "was done before"],
+    ),
     "too long in class": (lambda g: break_session(g, talk=31), ["41 minutes class", "the 40 of"]),
     "too long at home": (lambda g: break_session(g, read=6), ["31 minutes home", "the 30 of"]),
-    "minutes in words": (lambda g: break_session(g, talk="long"), ["'Monday'", "talk is missing or no int"]),
+    "minutes in words": (
+        lambda g: break_session(g, talk="long"),
+        ["'Monday'", "talk is missing or no int"],
+    ),
     "unknown key of a session": (lambda g: break_session(g, quiz=[]), ["'Monday'", "quiz is"]),
-    "session of words": (lambda g: g["plans"]["three days"]["sessions"].append("x"), ["three days, 'x'", "no mapping"]),
+    "session of words": (
+        lambda g: g["plans"]["three days"]["sessions"].append("x"),
+        ["three days, 'x'", "no mapping"],
+    ),
     "title without list": (
         lambda g: break_session(g, home={"01_small": "halves"}),
         ["Monday", "home, 01_small: 'halves'"],
     ),
     "entry without list": (lambda g: break_entry(g, exercises="Double"), ["'exercises' is a list"]),
-    "plan without limit": (lambda g: g["plans"]["three days"].pop("home"), ["'three days'", "home is missing"]),
-    "unknown plan": (lambda g: g["plans"].update({"a year": {}}), ["'a year'", "twelve weeks and three days only"]),
-    "no session key": (lambda g: g["plans"]["three days"]["sessions"][0].pop("read"), ["three days", "read is"]),
+    "plan without limit": (
+        lambda g: g["plans"]["three days"].pop("home"),
+        ["'three days'", "home is missing"],
+    ),
+    "unknown plan": (
+        lambda g: g["plans"].update({"a year": {}}),
+        ["'a year'", "twelve weeks and three days only"],
+    ),
+    "no session key": (
+        lambda g: g["plans"]["three days"]["sessions"][0].pop("read"),
+        ["three days", "read is"],
+    ),
 }
 
 
@@ -199,7 +262,9 @@ def test_all_faults_are_listed_at_once(book):
     break_session(guide, pages=["y"])
     with pytest.raises(teaching.TeachingError) as caught:
         insert(book, guide)
-    assert len(str(caught.value).splitlines()) == 4  # Triple is unknown, two exercises serve nothing, a page is unknown
+    assert (
+        len(str(caught.value).splitlines()) == 4
+    )  # Triple is unknown, two exercises serve nothing, a page is unknown
 
 
 @pytest.mark.parametrize("key", ["objectives", "plans"])
@@ -223,7 +288,9 @@ def test_notebook_that_was_not_measured_is_named(book, key):
     nb = nbformat.read(path, 4)
     del nb.metadata["mmtutor"][key]
     write(nb, path)
-    with pytest.raises(teaching.TeachingError, match=f"01_small/lesson.ipynb: metadata mmtutor has no {key}"):
+    with pytest.raises(
+        teaching.TeachingError, match=f"01_small/lesson.ipynb: metadata mmtutor has no {key}"
+    ):
         insert(book)
 
 
@@ -245,15 +312,26 @@ def test_place_without_table_and_table_without_place_are_named(book):
 
 
 def test_built_page_shows_what_the_notebooks_say(built_site):
-    page = BeautifulSoup((built_site / "book" / "teaching.html").read_text(encoding="utf-8"), "html.parser")
-    shown = [[cell.get_text(" ", strip=True) for cell in row.select("td")] for row in page.select("article tbody tr")]
+    page = BeautifulSoup(
+        (built_site / "book" / "teaching.html").read_text(encoding="utf-8"), "html.parser"
+    )
+    shown = [
+        [cell.get_text(" ", strip=True) for cell in row.select("td")]
+        for row in page.select("article tbody tr")
+    ]
     for chapter in CHAPTERS.values():
         for found in chapter.pages:
             nb = nbformat.read(ROOT / f"{found.name}.ipynb", 4)
-            cost = [f"{nb.metadata['mmtutor']['seconds']:.0f}", f"{nb.metadata['mmtutor']['memory_mb']:.0f}"]
+            cost = [
+                f"{nb.metadata['mmtutor']['seconds']:.0f}",
+                f"{nb.metadata['mmtutor']['memory_mb']:.0f}",
+            ]
             assert any(row[1:3] == cost for row in shown), found.name
         text = " ".join(" ".join(row) for row in shown)
-        assert all(exercise.title.split(": ")[-1].replace("'", "’") in text for exercise in chapter.exercises.values())
+        assert all(
+            exercise.title.split(": ")[-1].replace("'", "’") in text
+            for exercise in chapter.exercises.values()
+        )
         assert any(row[-2:] == [str(chapter.minutes), f"{chapter.points:g}"] for row in shown)
     sessions = sum(len(plan["sessions"]) for plan in GUIDE["plans"].values())
     assert sum(len(row) == 4 and "\xa0min" in row[-1] for row in shown) == sessions

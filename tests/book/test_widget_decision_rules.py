@@ -39,7 +39,9 @@ browser, open_page = site_browser.browser, site_browser.open_page
 def write_page(folder: Path) -> Path:
     for name in ASSETS:
         shutil.copy(STATIC / name, folder)
-    (folder / "page.html").write_text(PAGE.format(widgets.html("decision-rules", FALLBACK)), encoding="utf-8")
+    (folder / "page.html").write_text(
+        PAGE.format(widgets.html("decision-rules", FALLBACK)), encoding="utf-8"
+    )
     return folder
 
 
@@ -56,11 +58,13 @@ def page(open_page, address) -> Iterator[Page]:
     assert seen.errors == []
 
 
-# the functions -----------------------------------------------------------------------------------------------------
+# the functions
+# -----------------------------------------------------------------------------------------------------
 
 
 def opinions(rng: np.random.Generator, modalities: int, classes: int) -> np.ndarray:
-    """Random rows; some with zeros, some one-hot, some with exactly equal entries and means (eighths)."""
+    """Random rows; some with zeros, some one-hot, some with exactly equal entries and means
+    (eighths)."""
     kind = rng.integers(5)
     if kind == 0:
         return np.eye(classes)[rng.integers(classes, size=modalities)]
@@ -75,7 +79,8 @@ def opinions(rng: np.random.Generator, modalities: int, classes: int) -> np.ndar
 
 
 def shares(rng: np.random.Generator, modalities: int) -> np.ndarray:
-    """Random numbers from 0 to 1; some cases have exact 0 or 1 among them, some are all tiny, some add up to 1."""
+    """Random numbers from 0 to 1; some cases have exact 0 or 1 among them, some are all tiny, some
+    add up to 1."""
     r = rng.random(modalities)
     kind = rng.integers(6)
     if kind == 0:
@@ -91,9 +96,18 @@ def shares(rng: np.random.Generator, modalities: int) -> np.ndarray:
 
 def random_cases(count: int = 400) -> list[dict]:
     rng = np.random.default_rng(5)
-    # two classes whose equal shares, summed in another order, differ in the last digit; the mean prefers the second
+    # two classes whose equal shares, summed in another order, differ in the last digit; the mean
+    # prefers the second
     tied = [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.1, 0.9, 0], [1 / 3] * 3, [0.1, 0.9, 0]]
-    cases = [{"probs": tied, "present": [True] * 5, "r": [0.5] * 5, "weights": [1.0] * 5, "prior": [0.2, 0.3, 0.5]}]
+    cases = [
+        {
+            "probs": tied,
+            "present": [True] * 5,
+            "r": [0.5] * 5,
+            "weights": [1.0] * 5,
+            "prior": [0.2, 0.3, 0.5],
+        }
+    ]
     for i in range(count):
         modalities, classes = (2, 3, 3, 1, 4, 5)[i % 6], (3, 3, 2, 4)[i % 4]
         there = rng.random(modalities) < (1.0 if i % 2 else 0.6)
@@ -101,7 +115,13 @@ def random_cases(count: int = 400) -> list[dict]:
         if i % 4 == 0:  # what stands in an absent row must change nothing
             probs = np.where(there[:, None], probs, 9.0)
         weights = r * rng.choice([1.0, 1e-3, 1e6])
-        case = {"probs": probs, "present": there, "r": r, "weights": weights, "prior": opinions(rng, 1, classes)[0]}
+        case = {
+            "probs": probs,
+            "present": there,
+            "r": r,
+            "weights": weights,
+            "prior": opinions(rng, 1, classes)[0],
+        }
         cases.append({key: value.tolist() for key, value in case.items()})
     return cases
 
@@ -109,14 +129,20 @@ def random_cases(count: int = 400) -> list[dict]:
 def answers(case: dict) -> dict[str, list | float | None]:
     """What the package says, float64, in the script's names; None where it raises ValueError."""
     names = [f"m{i}" for i in range(len(case["probs"]))]
-    probs = {m: torch.tensor([row], dtype=torch.float64) for m, row in zip(names, case["probs"], strict=True)}
+    probs = {
+        m: torch.tensor([row], dtype=torch.float64)
+        for m, row in zip(names, case["probs"], strict=True)
+    }
     present = {m: torch.tensor([there]) for m, there in zip(names, case["present"], strict=True)}
     r, weights = (dict(zip(names, case[key], strict=True)) for key in ("r", "weights"))
     prior = torch.tensor(case["prior"], dtype=torch.float64) if "prior" in case else None
 
     def measure() -> list[float]:
         worth = decision.lambda_measure(r)
-        return [worth[frozenset(m for i, m in enumerate(names) if code >> i & 1)] for code in range(1 << len(names))]
+        return [
+            worth[frozenset(m for i, m in enumerate(names) if code >> i & 1)]
+            for code in range(1 << len(names))
+        ]
 
     rules: dict[str, Callable] = {
         "average": lambda: decision.average(probs, present),
@@ -189,7 +215,9 @@ def test_functions_agree_with_the_package(page):
     cases = random_cases()
     found = page.evaluate(IN_THE_PAGE, cases)
     expected = [answers(case) for case in cases]
-    assert [(c, d) for c, f, e in zip(cases, found, expected, strict=True) if (d := differences(f, e))] == []
+    assert [
+        (c, d) for c, f, e in zip(cases, found, expected, strict=True) if (d := differences(f, e))
+    ] == []
 
 
 def test_random_cases_hold_every_hard_kind():
@@ -207,7 +235,9 @@ def test_random_cases_hold_every_hard_kind():
         "λ between -1 and 0": [-1 < (s["sugenoLambda"] or 0) < 0 for s in said],
         "huge λ": [(s["sugenoLambda"] or 0) > 1e3 for s in said],
         "weights all zero": [s["weightedVote"] is None for s in said],
-        "tied vote": [np.isclose(np.sort(s["majorityVote"])[-1], np.sort(s["majorityVote"])[-2]) for s in said],
+        "tied vote": [
+            np.isclose(np.sort(s["majorityVote"])[-1], np.sort(s["majorityVote"])[-2]) for s in said
+        ],
         "veto": [0 in np.array(c["probs"]) for c in cases],
         "prior with a zero": [0 in c["prior"] for c in cases],
     }
@@ -223,7 +253,8 @@ def test_hopeless_densities_are_refused_with_words(page):
         decision.sugeno_lambda({"a": 1e-310, "b": 1e-310})
 
 
-# the page ----------------------------------------------------------------------------------------------------------
+# the page
+# ----------------------------------------------------------------------------------------------------------
 
 STATE = """() => {
     const value = name => Number(document.querySelector(`[name="${name}"]`).value);
@@ -271,7 +302,9 @@ def check_display(page: Page) -> dict:
     assert differences(found, {name: expected[name] for name in found}) == []
     for name, rule in state["rules"].items():
         check_row(name, rule, any(state["present"]))
-        assert any(word in state["summary"].lower() for word in (widgets.RULES[name].lower(), "all rules")), name
+        assert any(
+            word in state["summary"].lower() for word in (widgets.RULES[name].lower(), "all rules")
+        ), name
     return state
 
 
@@ -291,7 +324,9 @@ def check_row(name: str, rule: dict, somebody: bool) -> None:
         assert sorted(re.findall(r"\b[ABC]\b", rule["answer"])) == best
         best = [winner]
     else:
-        assert rule["answer"] == (best[0] if len(best) == 1 else f"tie: {', '.join(best[:-1])} and {best[-1]}")
+        assert rule["answer"] == (
+            best[0] if len(best) == 1 else f"tie: {', '.join(best[:-1])} and {best[-1]}"
+        )
     assert [c for c, bold in zip(widgets.CLASSES, rule["bold"], strict=True) if bold] == best
 
 
@@ -305,12 +340,19 @@ def test_sliders_moved_with_the_keyboard(page):
     slider = page.get_by_role("group", name="image", exact=True).get_by_label("favours A")
     before = int(slider.input_value())
     slider.focus()
-    for key, value in {"ArrowRight": before + 1, "ArrowLeft": before, "End": 100, "Home": 0}.items():
+    for key, value in {
+        "ArrowRight": before + 1,
+        "ArrowLeft": before,
+        "End": 100,
+        "Home": 0,
+    }.items():
         page.keyboard.press(key)
         assert page.evaluate(STATE)["sliders"][0][0] == value
         check_display(page)
     text = page.get_by_role("group", name="text", exact=True)
-    for value, what in zip((33, 33, 33, 0), ("favours A", "favours B", "favours C", "reliability"), strict=True):
+    for value, what in zip(
+        (33, 33, 33, 0), ("favours A", "favours B", "favours C", "reliability"), strict=True
+    ):
         text.get_by_label(what).fill(str(value))
         check_display(page)
     assert page.evaluate(STATE)["percent"][1] == 0
@@ -319,7 +361,9 @@ def test_sliders_moved_with_the_keyboard(page):
 def test_random_positions(page):
     """Set many at once, as a reader who drags about would, the extremes often."""
     rng = np.random.default_rng(8)
-    names = [f"{m}-{what}" for m in widgets.MODALITIES for what in (*widgets.CLASSES, "reliability")]
+    names = [
+        f"{m}-{what}" for m in widgets.MODALITIES for what in (*widgets.CLASSES, "reliability")
+    ]
     for _ in range(60):
         values = np.clip(rng.integers(-40, 140, size=len(names)), 0, 100)
         there = rng.random(3) < 0.7
@@ -357,7 +401,10 @@ def test_no_reliability_is_said_in_words(page):
     for rule in ("choquet", "sugeno"):
         assert "admit no λ-measure" in state["rules"][rule]["answer"]
     assert state["rules"]["dempsterShafer"]["answer"] == "tie: A, B and C"
-    assert "weighted vote, choquet integral and sugeno integral have no answer" in state["summary"].lower()
+    assert (
+        "weighted vote, choquet integral and sugeno integral have no answer"
+        in state["summary"].lower()
+    )
 
 
 def pressed(page: Page, preset: str) -> dict:
@@ -373,11 +420,15 @@ def test_presets_show_what_they_promise(page):
     assert {dissent["majorityVote"], dissent["weightedVote"]} == {"A"}
     assert {dissent["average"], dissent["productRule"]} == {"B"}
     zadeh = pressed(page, "conflict")
-    assert zadeh["rules"]["productRule"]["answer"] == zadeh["rules"]["dempsterShafer"]["answer"] == "B"
+    assert (
+        zadeh["rules"]["productRule"]["answer"] == zadeh["rules"]["dempsterShafer"]["answer"] == "B"
+    )
     assert zadeh["rules"]["average"]["answer"] == "tie: A and C"
     assert np.isclose(zadeh["conflict"], 1 - 0.01 * 0.01)
     copies = pressed(page, "copies")
-    assert copies["probs"][0] == copies["probs"][1] == pytest.approx(copies["rules"]["average"]["p"])
+    assert (
+        copies["probs"][0] == copies["probs"][1] == pytest.approx(copies["rules"]["average"]["p"])
+    )
     assert max(copies["rules"]["productRule"]["p"]) > max(copies["probs"][0]) + 0.1
     absent = pressed(page, "absent")
     assert sum(absent["present"]) == 2
@@ -395,13 +446,17 @@ def test_the_summary_is_said_politely_and_only_when_it_changes(page):
     )
     pressed(page, "agree")
     once = page.evaluate("window.changes")
-    page.get_by_role("group", name="image", exact=True).get_by_label("favours A").press("ArrowRight")
+    page.get_by_role("group", name="image", exact=True).get_by_label("favours A").press(
+        "ArrowRight"
+    )
     check_display(page)
     assert page.evaluate("window.changes") == once > 0
 
 
 def test_it_leaves_one_name_behind(page):
-    assert page.evaluate("Object.keys(window).filter(name => /rules/i.test(name))") == ["WidgetDecisionRules"]
+    assert page.evaluate("Object.keys(window).filter(name => /rules/i.test(name))") == [
+        "WidgetDecisionRules"
+    ]
     assert set(page.evaluate("Object.keys(WidgetDecisionRules)")) == {*widgets.RULES} | {
         "conflict",
         "sugenoLambda",

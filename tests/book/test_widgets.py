@@ -38,18 +38,24 @@ NAMES = list(widgets.WIDGETS)
 
 
 def computed(name: str, expression: str, cases: list) -> list:
-    """What JavaScript's `expression`, a function, makes of each case; `name` is the widget whose script it needs."""
+    """What JavaScript's `expression`, a function, makes of each case; `name` is the widget whose
+    script it needs."""
     program = f"""require({json.dumps(str(STATIC / widgets.script(name)))});
         const cases = JSON.parse(require("fs").readFileSync(0, "utf8"));
         process.stdout.write(JSON.stringify(cases.map({expression})));"""
     done = subprocess.run(
-        [site.node(), "-e", program], input=json.dumps(cases), capture_output=True, text=True, check=False
+        [site.node(), "-e", program],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-# low-rank-cost -----------------------------------------------------------------------------------------------------
+# low-rank-cost
+# -----------------------------------------------------------------------------------------------------
 
 
 def count(*modules: nn.Module) -> int:
@@ -57,7 +63,8 @@ def count(*modules: nn.Module) -> int:
 
 
 def costs(modalities: int, features: int, outputs: int, rank: int) -> dict[str, int]:
-    """Parameters of the package's modules, in the script's names; "meta" tensors have a size and no memory."""
+    """Parameters of the package's modules, in the script's names; "meta" tensors have a size and no
+    memory."""
     dims = {f"m{i}": features for i in range(modalities)}
     with torch.device("meta"):
         concat, tensor = ConcatFusion(dims), TensorFusion(dims)
@@ -69,7 +76,10 @@ def costs(modalities: int, features: int, outputs: int, rank: int) -> dict[str, 
 
 
 def test_costs_are_the_parameters_of_the_modules():
-    cases = [list(case) for case in itertools.product((2, 3, 4), (1, 2, 7, 32, 64), (1, 10, 64), (1, 4, 33, 64))]
+    cases = [
+        list(case)
+        for case in itertools.product((2, 3, 4), (1, 2, 7, 32, 64), (1, 10, 64), (1, 4, 33, 64))
+    ]
     ask = """sizes => ({ concat: WidgetLowRankCost.concat(...sizes), tensor: WidgetLowRankCost.tensor(...sizes),
         lowRank: WidgetLowRankCost.lowRank(...sizes) })"""
     assert computed("low-rank-cost", ask, cases) == [costs(*case) for case in cases]
@@ -78,7 +88,9 @@ def test_costs_are_the_parameters_of_the_modules():
 def test_limit_is_the_first_rank_that_saves_nothing():
     cases = [list(case) for case in itertools.product((2, 3, 4), (1, 2, 3, 4, 5, 16, 31, 64))]
     for (modalities, features), limit in zip(
-        cases, computed("low-rank-cost", "sizes => WidgetLowRankCost.limit(...sizes)", cases), strict=True
+        cases,
+        computed("low-rank-cost", "sizes => WidgetLowRankCost.limit(...sizes)", cases),
+        strict=True,
     ):
         at = costs(modalities, features, 5, limit)
         assert at["lowRank"] >= at["tensor"]
@@ -87,7 +99,8 @@ def test_limit_is_the_first_rank_that_saves_nothing():
             assert before["lowRank"] < before["tensor"]
 
 
-# gate-information --------------------------------------------------------------------------------------------------
+# gate-information
+# --------------------------------------------------------------------------------------------------
 
 ANSWERS = {
     "XOR": lambda a, b: a ^ b,
@@ -105,7 +118,9 @@ def joint(gate: str, one: float, two: float, flip: float) -> np.ndarray:
     for a, b, *wrong in itertools.product((0, 1), repeat=2 + bits):
         y = ANSWERS[gate](a, b) ^ sum(w << k for k, w in enumerate(wrong))
         p[a, b, y] += (
-            (one if a else 1 - one) * (two if b else 1 - two) * np.prod([flip if w else 1 - flip for w in wrong])
+            (one if a else 1 - one)
+            * (two if b else 1 - two)
+            * np.prod([flip if w else 1 - flip for w in wrong])
         )
     return p
 
@@ -114,11 +129,19 @@ def parts(gate: str, one: float, two: float, flip: float) -> dict[str, float]:
     """The package's four parts in nats, their sum and the uncertainty about y."""
     p = joint(gate, one, two, flip)
     found, y = pid(p, "imin")._asdict(), p.sum((0, 1))
-    return found | {"told": sum(found.values()), "whole": float(-(y[y > 0] * np.log(y[y > 0])).sum())}
+    return found | {
+        "told": sum(found.values()),
+        "whole": float(-(y[y > 0] * np.log(y[y > 0])).sum()),
+    }
 
 
 def test_parts_of_gates_are_those_of_the_package():
-    cases = [list(c) for c in itertools.product(ANSWERS, (0, 0.01, 0.3, 0.5, 1), (0, 0.5, 0.77, 1), (0, 0.13, 0.5))]
+    cases = [
+        list(c)
+        for c in itertools.product(
+            ANSWERS, (0, 0.01, 0.3, 0.5, 1), (0, 0.5, 0.77, 1), (0, 0.13, 0.5)
+        )
+    ]
     ask = """([gate, ...chances]) => {
         const p = WidgetGateInformation.joint(gate, ...chances);
         return { ...WidgetGateInformation.pid(p), whole: WidgetGateInformation.entropy(p) };
@@ -132,8 +155,14 @@ def test_parts_of_gates_are_those_of_the_package():
 def test_pid_of_any_table_is_that_of_the_package():
     """Gates alone would not tell whether the least is taken outcome by outcome."""
     rng = np.random.default_rng(3)
-    tables = [rng.dirichlet(np.full(4 * size, 0.4)).reshape(2, 2, size) for size in (2, 3, 4) for _ in range(30)]
-    found = computed("gate-information", "p => WidgetGateInformation.pid(p)", [p.tolist() for p in tables])
+    tables = [
+        rng.dirichlet(np.full(4 * size, 0.4)).reshape(2, 2, size)
+        for size in (2, 3, 4)
+        for _ in range(30)
+    ]
+    found = computed(
+        "gate-information", "p => WidgetGateInformation.pid(p)", [p.tolist() for p in tables]
+    )
     for p, answer in zip(tables, found, strict=True):
         assert answer == pytest.approx(pid(p, "imin")._asdict(), rel=0, abs=1e-9)
 
@@ -142,11 +171,13 @@ def test_widget_offers_the_gates_that_its_script_knows():
     assert tuple(ANSWERS) == widgets.GATES
 
 
-# dtw-path ----------------------------------------------------------------------------------------------------------
+# dtw-path
+# ----------------------------------------------------------------------------------------------------------
 
 
 def bent(a: list[int], shift: int, stretch: int, pause: int) -> list[int]:
-    """What the sliders of the widget promise: `a` late, stretched from there, silent for longer between the words."""
+    """What the sliders of the widget promise: `a` late, stretched from there, silent for longer
+    between the words."""
     silence, b = 9, []
     for s in range(len(a)):
         t = (s - shift) * 100 / stretch
@@ -193,7 +224,8 @@ def test_ties_end_as_in_the_package():
         assert (answer["path"], answer["total"]) == (path.tolist(), total)
 
 
-# robustness-curve --------------------------------------------------------------------------------------------------
+# robustness-curve
+# --------------------------------------------------------------------------------------------------
 
 
 def certain(accuracy: float) -> Interval:
@@ -201,10 +233,11 @@ def certain(accuracy: float) -> Interval:
 
 
 def robustness(a: float, trained: float, b: float) -> dict[str, float]:
-    """The package's closed forms, and the accuracy of its posterior of training in the world of the test.
+    """The package's closed forms, and the accuracy of its posterior of training in the world of the
+    test.
 
-    That posterior's log odds are a sum of one linear function per modality. Read off what it makes of the bit and of
-    a unit of noise, and the accuracy is that of one Gaussian.
+    That posterior's log odds are a sum of one linear function per modality. Read off what it makes
+    of the bit and of a unit of noise, and the accuracy is that of one Gaussian.
     """
     home = redundant(strength=1.0, noise={"a": a, "b": trained})
     there = replace(home, noise={"a": a, "b": b})
@@ -223,34 +256,54 @@ def robustness(a: float, trained: float, b: float) -> dict[str, float]:
         "alone": there.bayes_accuracy_of("b"),
         "best": there.bayes_accuracy,
         "gain": effective_robustness(Curve([0.0], [certain(product)]), without)[0],
-        "share": relative_robustness(Curve([0.0, 1.0], [certain(start), certain(product)]), without)[1],
+        "share": relative_robustness(
+            Curve([0.0, 1.0], [certain(start), certain(product)]), without
+        )[1],
     }
 
 
 def test_curve_is_that_of_the_package():
-    cases = [list(c) for c in itertools.product((0.5, 1.0, 2.7, 4.0), (0.5, 1.1, 4.0), (0.2, 0.5, 1.0, 3.3, 6.0))]
-    found = computed("robustness-curve", "sliders => WidgetRobustnessCurve.scores(...sliders)", cases)
+    cases = [
+        list(c)
+        for c in itertools.product((0.5, 1.0, 2.7, 4.0), (0.5, 1.1, 4.0), (0.2, 0.5, 1.0, 3.3, 6.0))
+    ]
+    found = computed(
+        "robustness-curve", "sliders => WidgetRobustnessCurve.scores(...sliders)", cases
+    )
     for case, scores in zip(cases, found, strict=True):
         expected = robustness(*case)
-        assert scores == pytest.approx({name: expected[name] for name in scores}, rel=0, abs=1e-12), case
+        assert scores == pytest.approx(
+            {name: expected[name] for name in scores}, rel=0, abs=1e-12
+        ), case
         assert set(scores) == set(widgets.LINES)
 
 
 def test_curve_is_that_of_samples():
-    """The fallback's recipe, as it stands there: what the closed form says happens to samples, too."""
+    """The fallback's recipe, as it stands there: what the closed form says happens to samples,
+    too."""
     world = redundant(strength=1.0, noise={"a": 1.0, "b": 1.0})
     for b in (0.2, 2.0, 5.0):
         test = replace(world, noise={"a": 1.0, "b": b}).sample(100_000, seed=1)
-        opinions = {m: world.bayes_probabilities(test.features, modalities=(m,)) for m in ("a", "b")}
+        opinions = {
+            m: world.bayes_probabilities(test.features, modalities=(m,)) for m in ("a", "b")
+        }
         joined = decision.product_rule(opinions)
-        torch.testing.assert_close(joined, world.bayes_probabilities(test.features), rtol=0, atol=1e-5)
-        assert accuracy(joined.argmax(1), test.labels) == pytest.approx(robustness(1.0, 1.0, b)["product"], abs=0.006)
+        torch.testing.assert_close(
+            joined, world.bayes_probabilities(test.features), rtol=0, atol=1e-5
+        )
+        assert accuracy(joined.argmax(1), test.labels) == pytest.approx(
+            robustness(1.0, 1.0, b)["product"], abs=0.006
+        )
 
 
 def test_crossing_is_where_the_product_is_as_good_as_a_alone():
     cases = [list(c) for c in itertools.product((0.5, 1.0, 2.7, 4.0), (0.5, 1.1, 4.0))]
     for (a, trained), b in zip(
-        cases, computed("robustness-curve", "sliders => WidgetRobustnessCurve.crossing(...sliders)", cases), strict=True
+        cases,
+        computed(
+            "robustness-curve", "sliders => WidgetRobustnessCurve.crossing(...sliders)", cases
+        ),
+        strict=True,
     ):
         at, beyond = robustness(a, trained, b), robustness(a, trained, 1.01 * b)
         assert at["gain"] == pytest.approx(0, abs=1e-12)
@@ -263,7 +316,8 @@ def test_normal_reaches_into_the_tails():
     assert found == pytest.approx(norm.cdf(points).tolist(), rel=0, abs=1e-14)
 
 
-# the extension -----------------------------------------------------------------------------------------------------
+# the extension
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -274,7 +328,9 @@ def test_html_keeps_the_laws_of_pages(name):
     assert [breach for law in site.checks.PAGE_LAWS for breach in law(page)] == []
     idents = [tag["id"] for tag in page.find_all(id=True)]
     assert len(idents) == len(set(idents)) > 0
-    assert {field["id"] for field in page.find_all("input")} == {label["for"] for label in page.find_all("label")}
+    assert {field["id"] for field in page.find_all("input")} == {
+        label["for"] for label in page.find_all("label")
+    }
     shown = {tag["data-shows"] for tag in page.select("[data-shows]")}
     assert {field["name"] for field in page.select("input[type=range]")} <= shown
     assert page.select_one(".widget-live").has_attr("hidden")
@@ -293,14 +349,19 @@ def test_slimming_keeps_every_rule(node_packages, tmp_path):
     """The style sheet's rules for what scripts make match nothing in the built page."""
     (tmp_path / "_static").mkdir()
     body = "".join(widgets.html(name, FALLBACK, f"w{i}") for i, name in enumerate(NAMES))
-    page = f'<main class="bd-main"><div class="bd-content"><article class="bd-article">{body}</article></div></main>'
+    page = (
+        '<main class="bd-main"><div class="bd-content"><article'
+        f' class="bd-article">{body}</article></div></main>'
+    )
     (tmp_path / "page.html").write_text(f"<html><body>{page}</body></html>", encoding="utf-8")
     for file in (widgets.SHARED, widgets.STYLES, *map(widgets.script, NAMES)):
         shutil.copy(STATIC / file, tmp_path / "_static")
     sheet = tmp_path / "_static" / widgets.STYLES
 
     def selectors() -> list[str]:
-        found = re.findall(r"[^{}]+(?=\{)", re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8")))
+        found = re.findall(
+            r"[^{}]+(?=\{)", re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf-8"))
+        )
         return [selector.strip() for selector in found]
 
     before = selectors()
@@ -309,14 +370,16 @@ def test_slimming_keeps_every_rule(node_packages, tmp_path):
 
 
 BOOK = {
-    "_config.yml": f"""title: Small
+    "_config.yml": (
+        f"""title: Small
 only_build_toc_files: true
 html: {{favicon: ""}}
 parse: {{myst_enable_extensions: [colon_fence]}}
 sphinx:
   local_extensions: {{widgets: {ROOT / "mmbook" / "ext"}}}
   config: {{html_static_path: [{STATIC}], language: en}}
-""",
+"""
+    ),
     "_toc.yml": "format: jb-book\nroot: plain\nchapters:\n- file: play\n",
     "plain.md": "# Plain\n\nNothing to play with.\n",
 }
@@ -337,23 +400,34 @@ def loaded(page: BeautifulSoup) -> list[str]:
 
 def test_directive_loads_its_files_where_it_stands_and_nowhere_else(tmp_path):
     name = NAMES[0]
-    play = f":::{{widget}} {name}\n\nThe *fallback*.\n\n:::\n\n```{{widget}} {name}\nAnother.\n```\n"
+    play = (
+        f":::{{widget}} {name}\n\nThe *fallback*.\n\n:::\n\n```{{widget}} {name}\nAnother.\n```\n"
+    )
     built = site.run_jupyter_book(write_book(tmp_path / "book", play), tmp_path / "out")
     page = BeautifulSoup((built / "play.html").read_text(encoding="utf-8"), "html.parser")
-    assert [e.get_text(strip=True) for e in page.select(".widget-fallback")] == ["Thefallback.", "Another."]
+    assert [e.get_text(strip=True) for e in page.select(".widget-fallback")] == [
+        "Thefallback.",
+        "Another.",
+    ]
     assert page.select_one(".widget-fallback em")
     idents = [tag["id"] for tag in page.select(".widget [id]")]
     assert len(idents) == len(set(idents)) > 0
     assert loaded(page) == sorted([widgets.SHARED, widgets.STYLES, widgets.script(name)])
     sources = [tag["src"] for tag in page.find_all("script", src=True) if "widget" in tag["src"]]
     assert widgets.SHARED in sources[0], "the shared script must come first"
-    assert loaded(BeautifulSoup((built / "plain.html").read_text(encoding="utf-8"), "html.parser")) == []
+    assert (
+        loaded(BeautifulSoup((built / "plain.html").read_text(encoding="utf-8"), "html.parser"))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("play", "said"),
     [
-        (":::{widget} low-rank-cots\n\nRead this.\n\n:::\n", "unknown widget 'low-rank-cots', expected one of"),
+        (
+            ":::{widget} low-rank-cots\n\nRead this.\n\n:::\n",
+            "unknown widget 'low-rank-cots', expected one of",
+        ),
         (":::{widget} low-rank-cost\n:::\n", "widget 'low-rank-cost' has no body"),
         (":::{widget} low-rank-cost\n\n\n:::\n", "widget 'low-rank-cost' has no body"),
         (":::{widget}\nRead this.\n:::\n", "1 argument(s) required"),
@@ -375,7 +449,9 @@ def test_every_widget_stands_in_a_lesson_with_words_for_readers_without_scripts(
         if cell["cell_type"] == "markdown"
     ]
     found = [
-        (*match, cell) for cell in cells for match in re.findall(r"^:::\{widget\} (\S+)\n(.+?)^:::$", cell, re.M | re.S)
+        (*match, cell)
+        for cell in cells
+        for match in re.findall(r"^:::\{widget\} (\S+)\n(.+?)^:::$", cell, re.M | re.S)
     ]
     assert sorted(name for name, _, _ in found) == sorted(NAMES)
     for name, body, cell in found:

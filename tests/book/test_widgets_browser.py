@@ -1,4 +1,5 @@
-"""The small widgets where they stand, in a real browser: served, from a folder, by keyboard, and without scripts."""
+"""The small widgets where they stand, in a real browser: served, from a folder, by keyboard, and
+without scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ browser, address, open_page = site_browser.browser, site_browser.address, site_b
 
 
 def shown(page: Page, name: str) -> dict[str, Any]:
-    """All that the widget shows, with every digit, by the names of its script; and what its sliders say."""
+    """All that the widget shows, with every digit, by the names of its script; and what its sliders
+    say."""
     return page.evaluate(
         """name => {
             const live = document.querySelector(`.widget[data-widget="${name}"] .widget-live`);
@@ -56,7 +58,8 @@ def press(page: Page, name: str, label: str, *keys: str) -> dict[str, Any]:
 
 @pytest.fixture(params=["served", "from a folder"])
 def visit(request, open_page, address, built_site):
-    """A function that opens a widget's page on a phone, in both ways, and afterwards finds nothing amiss with it."""
+    """A function that opens a widget's page on a phone, in both ways, and afterwards finds nothing
+    amiss with it."""
     visits = []
 
     def go(name: str) -> Page:
@@ -80,7 +83,9 @@ def test_costs(visit):
     page = visit("low-rank-cost")
     first = shown(page, "low-rank-cost")
     assert first["sliders"] == {"modalities": 3, "features": 32, "outputs": 64, "rank": 4}
-    assert {key: first["values"][key] for key in ("concat", "tensor", "lowRank")} == computing.costs(3, 32, 64, 4)
+    assert {
+        key: first["values"][key] for key in ("concat", "tensor", "lowRank")
+    } == computing.costs(3, 32, 64, 4)
     assert first["texts"]["tensor"] == "2,299,968"
     assert first["summary"] == "At rank 4, low rank has fewer parameters than the tensor."
     more = press(page, "low-rank-cost", "rank", "ArrowRight", "ArrowRight", "ArrowLeft")
@@ -88,16 +93,22 @@ def test_costs(visit):
     assert more["values"]["lowRank"] == computing.costs(3, 32, 64, 5)["lowRank"]
     press(page, "low-rank-cost", "features each", "Home", "ArrowRight")
     few = press(page, "low-rank-cost", "modalities", "Home")
-    assert {key: few["values"][key] for key in ("concat", "tensor", "lowRank")} == computing.costs(2, 2, 64, 5)
+    assert {key: few["values"][key] for key in ("concat", "tensor", "lowRank")} == computing.costs(
+        2, 2, 64, 5
+    )
     assert few["values"]["limit"] == 2
     assert few["summary"] == "At rank 5, low rank has more parameters than the tensor."
-    widths = page.evaluate("() => [...document.querySelectorAll('.widget-bar')].map(e => e.style.width)")
+    widths = page.evaluate(
+        "() => [...document.querySelectorAll('.widget-bar')].map(e => e.style.width)"
+    )
     assert len(set(widths)) == 3
 
 
 def check_parts(page: Page, seen: dict[str, Any], gate: str) -> None:
     """Numbers, their text and the bar say what the package says of this gate with these sliders."""
-    expected = computing.parts(gate, *(seen["sliders"][name] / 100 for name in ("one", "two", "flip")))
+    expected = computing.parts(
+        gate, *(seen["sliders"][name] / 100 for name in ("one", "two", "flip"))
+    )
     for name, value in expected.items():
         assert seen["values"][name] == pytest.approx(value, rel=0, abs=1e-9), name
         assert float(seen["texts"][name]) == pytest.approx(value, rel=0, abs=5.001e-4), name
@@ -177,7 +188,9 @@ def check_curve(page: Page, seen: dict[str, Any]) -> None:
     expected = computing.robustness(*sizes)
     for name, value in expected.items():
         assert seen["values"][name] == pytest.approx(value, rel=0, abs=1e-9), name
-        assert float(seen["texts"][name].replace("−", "-")) == pytest.approx(value, rel=0, abs=5.001e-4), name
+        assert float(seen["texts"][name].replace("−", "-")) == pytest.approx(
+            value, rel=0, abs=5.001e-4
+        ), name
     picture = page.locator(".widget-picture")
     dots = picture.evaluate(
         """e => Object.fromEntries([...e.querySelectorAll("[data-dot]")].map(d => [
@@ -191,7 +204,10 @@ def check_curve(page: Page, seen: dict[str, Any]) -> None:
         assert dots[name] == pytest.approx(8 + 280 * (1 - expected[name]), abs=1e-6), name
         assert lines[name][seen["sliders"]["b"] - 2][1] == pytest.approx(dots[name], abs=0.01), name
         assert len(lines[name]) == 59
-    assert all(seen["texts"][name] in picture.get_attribute("aria-label") for name in ("product", "without", "alone"))
+    assert all(
+        seen["texts"][name] in picture.get_attribute("aria-label")
+        for name in ("product", "without", "alone")
+    )
 
 
 def test_curves(visit):

@@ -1,7 +1,8 @@
 """Decision-level (late) fusion: let each modality form its own opinion, then combine the opinions.
 
-Pure functions of probs: modality → (B, C) with rows that sum to 1, returning the same. `votes` asks who is for what,
-`evidence` multiplies, `fuzzy` integrates over coalitions, `rules` says in words whom to trust, `stacking` learns.
+Pure functions of probs: modality → (B, C) with rows that sum to 1, returning the same. `votes` asks
+who is for what, `evidence` multiplies, `fuzzy` integrates over coalitions, `rules` says in words
+whom to trust, `stacking` learns.
 """
 
 from mmtutor.fusion.decision.evidence import conflict, dempster_shafer, product_rule

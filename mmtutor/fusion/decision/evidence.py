@@ -1,4 +1,5 @@
-"""Opinions multiplied: Bayes under independence, and Dempster–Shafer, which leaves room for not knowing."""
+"""Opinions multiplied: Bayes under independence, and Dempster–Shafer, which leaves room for not
+knowing."""
 
 from __future__ import annotations
 
@@ -9,12 +10,16 @@ from mmtutor.fusion.decision.opinions import numbers, opinions
 from mmtutor.types import Present
 
 
-def product_rule(probs: dict[str, Tensor], prior: Tensor | None = None, present: Present | None = None) -> Tensor:
-    """p(c) ∝ Π_m p_m(c) / prior(c)^(M-1) over the M present: Bayes' rule if modalities are independent given the class.
+def product_rule(
+    probs: dict[str, Tensor], prior: Tensor | None = None, present: Present | None = None
+) -> Tensor:
+    """p(c) ∝ Π_m p_m(c) / prior(c)^(M-1) over the M present: Bayes' rule if modalities are
+    independent given the class.
 
-    probs[m]: (B, C), rows sum to 1; prior: (C,), sums to 1, None for uniform → (B, C). Nobody present: the prior.
-    Computed as a sum of logarithms. A zero is a veto; where every class is vetoed, zeros count as one and the same
-    number on its way to 0: the classes with the fewest vetoes remain, weighed by their other factors.
+    probs[m]: (B, C), rows sum to 1; prior: (C,), sums to 1, None for uniform → (B, C). Nobody
+    present: the prior. Computed as a sum of logarithms. A zero is a veto; where every class is
+    vetoed, zeros count as one and the same number on its way to 0: the classes with the fewest
+    vetoes remain, weighed by their other factors.
     Raises ValueError for a prior that is no distribution, and as `average`.
     Kittler et al., On Combining Classifiers, TPAMI 1998, equation 7.
     """
@@ -22,31 +27,42 @@ def product_rule(probs: dict[str, Tensor], prior: Tensor | None = None, present:
     like = next(iter(probs.values()))
     log, vetoes = _log_product(p, there)
     base = _prior(prior, p)  # (C,)
-    log = log - (there.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()  # M = 0 leaves the prior
+    log = (
+        log - (there.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
+    )  # M = 0 leaves the prior
     return torch.softmax(_survivors(log, vetoes + (base == 0) * (len(p) + 1)), 1).to(like.dtype)
 
 
-def dempster_shafer(probs: dict[str, Tensor], reliability: dict[str, float], present: Present | None = None) -> Tensor:
-    """Dempster's rule on the masses m({c}) = r_m p_m(c), m(frame) = 1 - r_m; then m({c}) + m(frame) / C (pignistic).
+def dempster_shafer(
+    probs: dict[str, Tensor], reliability: dict[str, float], present: Present | None = None
+) -> Tensor:
+    """Dempster's rule on the masses m({c}) = r_m p_m(c), m(frame) = 1 - r_m; then m({c}) + m(frame)
+    / C (pignistic).
 
-    probs[m]: (B, C), rows sum to 1; reliability[m]: r_m in [0, 1], how often this witness may be believed → (B, C).
-    The frame is the set of all classes, so 1 - r_m says "it could be any". Π_m (r_m p_m(c) + 1 - r_m) - Π_m (1 - r_m)
-    is what the rule leaves on {c} and Π_m (1 - r_m) on the frame; both are then divided by 1 - `conflict`.
-    r_m = 1 for all is `product_rule`, total conflict included; r_m = 0 is absence. Nobody present: uniform, 1/C.
-    In float32 an r_m closer to 1 than 3e-8 is 1.
-    Raises KeyError for a modality without reliability, ValueError for one outside [0, 1], and as `average`.
-    Shafer, A Mathematical Theory of Evidence, Princeton 1976; Smets and Kennes, The Transferable Belief Model, 1994.
+    probs[m]: (B, C), rows sum to 1; reliability[m]: r_m in [0, 1], how often this witness may be
+    believed → (B, C). The frame is the set of all classes, so 1 - r_m says "it could be any". Π_m
+    (r_m p_m(c) + 1 - r_m) - Π_m (1 - r_m) is what the rule leaves on {c} and Π_m (1 - r_m) on the
+    frame; both are then divided by 1 - `conflict`. r_m = 1 for all is `product_rule`, total
+    conflict included; r_m = 0 is absence. Nobody present: uniform, 1/C. In float32 an r_m closer to
+    1 than 3e-8 is 1.
+    Raises KeyError for a modality without reliability, ValueError for one outside [0, 1], and as
+    `average`. Shafer, A Mathematical Theory of Evidence, Princeton 1976; Smets and Kennes, The
+    Transferable Belief Model, 1994.
     """
     single, frame, _ = _masses(probs, reliability, present)
     total = single.sum(1, keepdim=True) + frame
     return ((single + frame / single.shape[1]) / total).to(next(iter(probs.values())).dtype)
 
 
-def conflict(opinion: dict[str, Tensor], reliability: dict[str, float], present: Present | None = None) -> Tensor:
-    """K = the mass that Dempster's rule throws away, since two witnesses named different classes: (B,), in [0, 1].
+def conflict(
+    opinion: dict[str, Tensor], reliability: dict[str, float], present: Present | None = None
+) -> Tensor:
+    """K = the mass that Dempster's rule throws away, since two witnesses named different classes:
+    (B,), in [0, 1].
 
-    Arguments and errors as `dempster_shafer`. With fewer than two witnesses K = 0; with r_m = 1 for all,
-    1 - K = Σ_c Π_m p_m(c). Shafer, A Mathematical Theory of Evidence, Princeton 1976, chapter 3.
+    Arguments and errors as `dempster_shafer`. With fewer than two witnesses K = 0; with r_m = 1 for
+    all, 1 - K = Σ_c Π_m p_m(c). Shafer, A Mathematical Theory of Evidence, Princeton 1976, chapter
+    3.
     """
     single, frame, scale = _masses(opinion, reliability, present)
     kept = (single.sum(1) + frame[:, 0]) * scale
@@ -56,29 +72,39 @@ def conflict(opinion: dict[str, Tensor], reliability: dict[str, float], present:
 def _masses(
     probs: dict[str, Tensor], reliability: dict[str, float], present: Present | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the masses of single classes (B, C) and of the frame (B, 1), up to a common factor, and it (B,)."""
+    """Return the masses of single classes (B, C) and of the frame (B, 1), up to a common factor,
+    and it (B,)."""
     r = numbers(reliability, list(probs), "reliability", top=1.0)
     p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     trust = p.new_tensor(r)[:, None, None]
     log, vetoes = _log_product(trust * p + (1 - trust), there)  # (B, C): ln Π (r p + 1 - r)
     doubts = torch.tensor([1 - value for value in r], dtype=p.dtype, device=p.device)
-    frame = (there * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]  # ln Π (1 - r)
-    # ln of Π (r p + 1 - r) / Π (1 - r), term by term: where little is believed, a difference of the two products,
-    # both near 1, would keep no digit. A witness believed without doubt makes it infinite.
+    frame = (
+        (there * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]
+    )  # ln Π (1 - r)
+    # ln of Π (r p + 1 - r) / Π (1 - r), term by term: where little is believed, a difference of the
+    # two products, both near 1, would keep no digit. A witness believed without doubt makes it
+    # infinite.
     certain = (trust >= 1) & there[:, :, None]
     odds = torch.where(trust < 1, trust / torch.where(trust < 1, 1 - trust, 1.0), 0.0)
-    gain = (there[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)  # (B, C)
+    gain = (
+        (there[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)
+    )  # (B, C)
     log = _survivors(log, vetoes)
     highest = log.amax(1, keepdim=True).detach()
     single = (log - highest).exp() * -torch.expm1(-gain)
-    kept = torch.where(vetoes.amin(1) > 0, 0.0, highest[:, 0].exp())  # vetoes everywhere: nothing was kept
+    kept = torch.where(
+        vetoes.amin(1) > 0, 0.0, highest[:, 0].exp()
+    )  # vetoes everywhere: nothing was kept
     return single, (frame - highest).exp(), kept
 
 
 def _log_product(p: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Σ_m ln p_m(c) over the present with p_m(c) > 0, and how many present have p_m(c) = 0: both (B, C)."""
+    """Return Σ_m ln p_m(c) over the present with p_m(c) > 0, and how many present have p_m(c) = 0:
+    both (B, C)."""
     there = there[:, :, None]
-    # the inner `where` keeps the gradient finite: that of ln 0 is infinite, and infinite times 0 is NaN
+    # the inner `where` keeps the gradient finite: that of ln 0 is infinite, and infinite times 0 is
+    # NaN
     log = torch.where(there & (p > 0), p, 1.0).log().sum(0)
     return log, (there & (p == 0)).sum(0)
 
@@ -89,7 +115,8 @@ def _survivors(log: Tensor, vetoes: Tensor) -> Tensor:
 
 
 def _prior(prior: Tensor | None, p: Tensor) -> Tensor:
-    """Return the prior as (C,), uniform for None; raise ValueError for one that is no distribution over C classes."""
+    """Return the prior as (C,), uniform for None; raise ValueError for one that is no distribution
+    over C classes."""
     classes = p.shape[2]
     if prior is None:
         return p.new_full((classes,), 1 / classes)

@@ -1,6 +1,8 @@
-"""Fuzzy integrals: how much a *coalition* of modalities is worth need not be the sum of its members' worth.
+"""Fuzzy integrals: how much a *coalition* of modalities is worth need not be the sum of its
+members' worth.
 
-A measure μ gives each set of modalities a worth from 0 (nobody) to 1 (everybody), and a larger set never has less.
+A measure μ gives each set of modalities a worth from 0 (nobody) to 1 (everybody), and a larger set
+never has less.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ MOST = 16  # modalities: a measure lists all 2^M sets
 
 
 def choquet(probs: dict[str, Tensor], measure: Measure, present: Present | None = None) -> Tensor:
-    """s(c) = Σ_i (p_(i)(c) - p_(i+1)(c)) μ(A_i), normalised over c; A_i: the i modalities most in favour of c.
+    """s(c) = Σ_i (p_(i)(c) - p_(i+1)(c)) μ(A_i), normalised over c; A_i: the i modalities most in
+    favour of c.
 
-    probs[m]: (B, C), rows sum to 1; measure: as `lambda_measure` returns, for every subset of the modalities → (B, C).
-    An additive measure makes it the `weighted_vote`; μ = 1 for every non-empty set the maximum over modalities, μ = 0
-    for every set but the whole the minimum. With absentees the measure is μ(A) / μ(present); where the present are
-    worth 0, or no class gets anything: uniform. Raises ValueError for a measure that is none, and as `average`.
-    Grabisch, The application of fuzzy integrals in multicriteria decision making, EJOR 1996.
+    probs[m]: (B, C), rows sum to 1; measure: as `lambda_measure` returns, for every subset of the
+    modalities → (B, C). An additive measure makes it the `weighted_vote`; μ = 1 for every non-empty
+    set the maximum over modalities, μ = 0 for every set but the whole the minimum. With absentees
+    the measure is μ(A) / μ(present); where the present are worth 0, or no class gets anything:
+    uniform. Raises ValueError for a measure that is none, and as `average`. Grabisch, The
+    application of fuzzy integrals in multicriteria decision making, EJOR 1996.
     """
     ordered, worth = _coalitions(probs, measure, present)
     steps = ordered - torch.cat([ordered[1:], torch.zeros_like(ordered[:1])])  # (M, B, C), ≥ 0
@@ -36,24 +40,31 @@ def choquet(probs: dict[str, Tensor], measure: Measure, present: Present | None 
 
 
 def sugeno(probs: dict[str, Tensor], measure: Measure, present: Present | None = None) -> Tensor:
-    """s(c) = max_i min(p_(i)(c), μ(A_i)), normalised over c; A_i: the i modalities most in favour of c.
+    """s(c) = max_i min(p_(i)(c), μ(A_i)), normalised over c; A_i: the i modalities most in favour
+    of c.
 
-    Arguments, absentees, defined cases and errors as `choquet`. Only comparisons: it needs no more than an order of
-    worth and probability on one scale. Sugeno, Theory of Fuzzy Integrals and its Applications, Tokyo 1974.
+    Arguments, absentees, defined cases and errors as `choquet`. Only comparisons: it needs no more
+    than an order of worth and probability on one scale. Sugeno, Theory of Fuzzy Integrals and its
+    Applications, Tokyo 1974.
     """
     ordered, worth = _coalitions(probs, measure, present)
     return normalised(torch.minimum(ordered, worth).amax(0), next(iter(probs.values())))
 
 
 def lambda_measure(densities: dict[str, float]) -> Measure:
-    """μ(A) = (Π_{m∈A} (1 + λ g_m) - 1) / λ: the Sugeno λ-measure with density g_m for each modality alone.
+    """μ(A) = (Π_{m∈A} (1 + λ g_m) - 1) / λ: the Sugeno λ-measure with density g_m for each modality
+    alone.
 
-    densities[m] in [0, 1] → the worth of all 2^M sets, μ(all) = 1. λ is `sugeno_lambda`; λ = 0 adds densities up.
+    densities[m] in [0, 1] → the worth of all 2^M sets, μ(all) = 1. λ is `sugeno_lambda`; λ = 0 adds
+    densities up.
     Raises ValueError as `sugeno_lambda`, and for more than 16 modalities.
     Sugeno, Theory of Fuzzy Integrals and its Applications, Tokyo 1974.
     """
     if len(densities) > MOST:
-        raise ValueError(f"{len(densities)} modalities have {2 ** len(densities)} subsets, expected at most {MOST}")
+        raise ValueError(
+            f"{len(densities)} modalities have {2 ** len(densities)} subsets, expected at most"
+            f" {MOST}"
+        )
     lam = sugeno_lambda(densities)
     measure = {frozenset(): 0.0}
     for members in _subsets(densities):
@@ -64,16 +75,20 @@ def lambda_measure(densities: dict[str, float]) -> Measure:
 
 
 def sugeno_lambda(densities: dict[str, float]) -> float:
-    """λ ≥ -1 with Π_m (1 + λ g_m) = 1 + λ: below 0 where Σ g > 1 (the modalities repeat each other), above where < 1.
+    """λ ≥ -1 with Π_m (1 + λ g_m) = 1 + λ: below 0 where Σ g > 1 (the modalities repeat each
+    other), above where < 1.
 
-    densities[m] in [0, 1]. Raises ValueError for a density outside, and for densities that admit no λ-measure: all
-    zero, or a single positive one below 1 (no λ can lift the whole to worth 1).
+    densities[m] in [0, 1]. Raises ValueError for a density outside, and for densities that admit no
+    λ-measure: all zero, or a single positive one below 1 (no λ can lift the whole to worth 1).
     """
     if not densities:
         raise ValueError("densities is empty, expected at least one modality")
     g = [x for x in numbers(densities, list(densities), "densities", top=1.0) if x > 0]
     if not g or (len(g) == 1 and g[0] < 1 - 1e-9):
-        raise ValueError(f"densities {densities} admit no λ-measure: expected two positive ones, or one equal to 1")
+        raise ValueError(
+            f"densities {densities} admit no λ-measure: expected two positive ones, or one equal"
+            " to 1"
+        )
     surplus = math.fsum(g) - 1
     if len(g) == 1 or abs(surplus) < 1e-12:
         return 0.0
@@ -87,7 +102,9 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
         low, high = math.log(-surplus) - 1, 2.0
         while excess(math.exp(high)) < 0:
             if high >= 700:
-                raise ValueError(f"densities {densities} are too near 0: λ exceeds the largest number")
+                raise ValueError(
+                    f"densities {densities} are too near 0: λ exceeds the largest number"
+                )
             high = min(2 * high, 700)
         return math.exp(brentq(lambda t: excess(math.exp(t)), low, high, xtol=1e-14, rtol=8.9e-16))
     lowest = math.nextafter(-1.0, 0.0)
@@ -102,11 +119,16 @@ def _log_worth(lam: float, g: list[float]) -> float:
 
 
 def _subsets(modalities: dict[str, float]) -> chain:
-    return chain.from_iterable(combinations(modalities, size) for size in range(1, len(modalities) + 1))
+    return chain.from_iterable(
+        combinations(modalities, size) for size in range(1, len(modalities) + 1)
+    )
 
 
-def _coalitions(probs: dict[str, Tensor], measure: Measure, present: Present | None) -> tuple[Tensor, Tensor]:
-    """Return, for each sample and class, p_(i) from high to low and the worth of the first i: both (M, B, C)."""
+def _coalitions(
+    probs: dict[str, Tensor], measure: Measure, present: Present | None
+) -> tuple[Tensor, Tensor]:
+    """Return, for each sample and class, p_(i) from high to low and the worth of the first i: both
+    (M, B, C)."""
     table = _table(measure, list(probs))
     p, there = opinions(probs, present, hidden=-1.0)  # absent: below every probability, hence last
     ordered, who = p.sort(dim=0, descending=True, stable=True)  # (M, B, C)
@@ -120,21 +142,32 @@ def _coalitions(probs: dict[str, Tensor], measure: Measure, present: Present | N
 
 
 def _table(measure: Measure, modalities: list[str]) -> list[float]:
-    """Return the worth of each set, at the number whose bits name its members; raise ValueError for no measure."""
+    """Return the worth of each set, at the number whose bits name its members; raise ValueError for
+    no measure."""
     if len(modalities) > MOST:
-        raise ValueError(f"{len(modalities)} modalities have too many subsets, expected at most {MOST}")
+        raise ValueError(
+            f"{len(modalities)} modalities have too many subsets, expected at most {MOST}"
+        )
     if stray := {m for members in measure for m in members} - set(modalities):
         raise KeyError(f"measure names unknown {sorted(stray)}; the modalities are {modalities}")
     table = [0.0] * (1 << len(modalities))
     for code in range(1 << len(modalities)):
         members = frozenset(m for i, m in enumerate(modalities) if code >> i & 1)
         if members and members not in measure:
-            raise ValueError(f"measure lacks the set {sorted(members)}, expected all {len(table)} subsets")
+            raise ValueError(
+                f"measure lacks the set {sorted(members)}, expected all {len(table)} subsets"
+            )
         table[code] = float(measure.get(members, 0.0))
     for code, worth in enumerate(table):
-        least = max((table[code & ~(1 << i)] for i in range(len(modalities)) if code >> i & 1), default=0.0)
+        least = max(
+            (table[code & ~(1 << i)] for i in range(len(modalities)) if code >> i & 1), default=0.0
+        )
         if not least - 1e-9 <= worth <= 1 + 1e-9:
-            raise ValueError("measure is none: expected numbers in [0, 1] that never fall when a set grows")
+            raise ValueError(
+                "measure is none: expected numbers in [0, 1] that never fall when a set grows"
+            )
     if table[0] != 0 or abs(table[-1] - 1) > 1e-6:
-        raise ValueError(f"measure gives nobody {table[0]} and everybody {table[-1]}, expected 0 and 1")
+        raise ValueError(
+            f"measure gives nobody {table[0]} and everybody {table[-1]}, expected 0 and 1"
+        )
     return table

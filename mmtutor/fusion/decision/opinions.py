@@ -1,4 +1,5 @@
-"""What every decision rule does first: check that it was given probabilities, and hide those of absent modalities."""
+"""What every decision rule does first: check that it was given probabilities, and hide those of
+absent modalities."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from mmtutor.types import Present
 
 
 def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Present:
-    """Return full presence masks, or raise ValueError naming the modality whose present rows are no probabilities.
+    """Return full presence masks, or raise ValueError naming the modality whose present rows are no
+    probabilities.
 
-    The tolerance grows with the precision of the numbers: sums of half-precision rows are off by about 1e-2.
+    The tolerance grows with the precision of the numbers: sums of half-precision rows are off by
+    about 1e-2.
     """
     if not probs:
         raise ValueError("probs is empty, expected at least one modality")
@@ -22,42 +25,62 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
     there = presence(probs, present)
     for modality, p in probs.items():
         if p.dim() != 2 or p.shape != shape:
-            raise ValueError(f"probs[{modality!r}] has shape {tuple(p.shape)}, expected (B, C) = {tuple(shape)}")
+            raise ValueError(
+                f"probs[{modality!r}] has shape {tuple(p.shape)}, expected (B, C) = {tuple(shape)}"
+            )
         if not p.is_floating_point():
-            raise TypeError(f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities")
+            raise TypeError(
+                f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities"
+            )
         rows = p.detach()[there[modality]].float()
         slack = 2e-2 if p.dtype in (torch.float16, torch.bfloat16) else 1e-3
         # written so that NaN fails the test too
         if not bool(((rows.sum(1) - 1).abs() <= slack).all() and (rows >= -slack).all()):
-            raise ValueError(f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1")
+            raise ValueError(
+                f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1"
+            )
     return there
 
 
-def opinions(probs: dict[str, Tensor], present: Present | None, hidden: float) -> tuple[Tensor, Tensor]:
-    """Return the checked opinions, stacked, (M, B, C), `hidden` where absent, and who is there, (M, B) bool.
+def opinions(
+    probs: dict[str, Tensor], present: Present | None, hidden: float
+) -> tuple[Tensor, Tensor]:
+    """Return the checked opinions, stacked, (M, B, C), `hidden` where absent, and who is there, (M,
+    B) bool.
 
-    Computed in float32 at least: half precision has too few digits for products and for sums over many modalities.
+    Computed in float32 at least: half precision has too few digits for products and for sums over
+    many modalities.
     """
     there = check_probabilities(probs, present)
     some = next(iter(probs.values()))
     precise = torch.promote_types(some.dtype, torch.float32)
-    stacked = torch.stack([torch.where(there[m][:, None], p, hidden) for m, p in probs.items()]).to(precise)
-    return stacked.clamp(min=hidden), torch.stack([there[m] for m in probs])  # rounding below 0 is none
+    stacked = torch.stack([torch.where(there[m][:, None], p, hidden) for m, p in probs.items()]).to(
+        precise
+    )
+    return stacked.clamp(min=hidden), torch.stack(
+        [there[m] for m in probs]
+    )  # rounding below 0 is none
 
 
-def numbers(values: dict[str, float], modalities: list[str], what: str, top: float = math.inf) -> list[float]:
-    """Return one number per modality, in their order; raise KeyError for odd names, ValueError outside [0, top]."""
+def numbers(
+    values: dict[str, float], modalities: list[str], what: str, top: float = math.inf
+) -> list[float]:
+    """Return one number per modality, in their order; raise KeyError for odd names, ValueError
+    outside [0, top]."""
     check_modalities(values, modalities, what)
     for modality in modalities:
         value = float(values[modality])
         if not 0 <= value <= top or math.isinf(value):
-            limits = "a finite number, 0 or more" if math.isinf(top) else f"a number from 0 to {top:g}"
+            limits = (
+                "a finite number, 0 or more" if math.isinf(top) else f"a number from 0 to {top:g}"
+            )
             raise ValueError(f"{what}[{modality!r}] is {value}, expected {limits}")
     return [float(values[m]) for m in modalities]
 
 
 def normalised(scores: Tensor, like: Tensor) -> Tensor:
-    """Return scores ≥ 0 (B, C) divided by their row sums, in the dtype of `like`; uniform where the sum is 0."""
+    """Return scores ≥ 0 (B, C) divided by their row sums, in the dtype of `like`; uniform where the
+    sum is 0."""
     total = scores.sum(1, keepdim=True)
     rows = torch.where(total > 0, scores / torch.where(total > 0, total, 1.0), 1 / scores.shape[1])
     return rows.to(like.dtype)

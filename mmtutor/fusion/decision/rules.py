@@ -12,23 +12,28 @@ SURE_FROM, SURE_TO = 0.2, 0.6  # below: not sure at all; above: sure; between: t
 
 
 def fuzzy_rules(probs: dict[str, Tensor], present: Present | None = None) -> Tensor:
-    """p(c) = Σ_m t_m p_m(c) / Σ_m t_m, a weighted vote whose weights t are `trust`, sample by sample.
+    """p(c) = Σ_m t_m p_m(c) / Σ_m t_m, a weighted vote whose weights t are `trust`, sample by
+    sample.
 
-    probs[m]: (B, C), rows sum to 1 → (B, C). Nobody present: uniform, 1/C. Raises as `votes.average`.
-    Takagi and Sugeno, Fuzzy Identification of Systems, IEEE Trans. SMC 1985 (rules with constant conclusions).
+    probs[m]: (B, C), rows sum to 1 → (B, C). Nobody present: uniform, 1/C. Raises as
+    `votes.average`. Takagi and Sugeno, Fuzzy Identification of Systems, IEEE Trans. SMC 1985 (rules
+    with constant conclusions).
     """
     p, there = opinions(probs, present, hidden=0.0)
     return normalised((_trust(p, there)[:, :, None] * p).sum(0), next(iter(probs.values())))
 
 
 def trust(opinion: dict[str, Tensor], present: Present | None = None) -> dict[str, Tensor]:
-    """Return t_m: (B,) in [0, 1], what three rules conclude about each modality; 0 where it is absent.
+    """Return t_m: (B,) in [0, 1], what three rules conclude about each modality; 0 where it is
+    absent.
 
-    1. If a modality is sure, trust it fully (1).  2. If it is not sure and another is, do not trust it (0).
+    1. If a modality is sure, trust it fully (1).  2. If it is not sure and another is, do not trust
+    it (0).
     3. If it is not sure and no other is, trust it by half (1/2).
-    "Sure" is a degree: 0 for certainty up to 0.2, 1 from 0.6, straight between; certainty = (max p - 1/C) / (1 - 1/C).
-    "And" is the minimum, "not" is 1 minus; t is the mean of the conclusions, weighed by how far each rule applies.
-    Zadeh, Fuzzy Sets, 1965; Takagi and Sugeno, IEEE Trans. SMC 1985.
+    "Sure" is a degree: 0 for certainty up to 0.2, 1 from 0.6, straight between; certainty = (max p
+    - 1/C) / (1 - 1/C). "And" is the minimum, "not" is 1 minus; t is the mean of the conclusions,
+    weighed by how far each rule applies. Zadeh, Fuzzy Sets, 1965; Takagi and Sugeno, IEEE Trans.
+    SMC 1985.
     """
     p, there = opinions(opinion, present, hidden=0.0)
     return dict(zip(opinion, _trust(p, there), strict=True))

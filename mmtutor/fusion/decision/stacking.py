@@ -14,30 +14,36 @@ from mmtutor.types import Present
 
 
 class Stacking:
-    """p = classifier([ℓ_1, present_1; ...; ℓ_M, present_M]),  ℓ_m(c) = ln p_m(c) - mean over classes of ln p_m.
+    """p = classifier([ℓ_1, present_1; ...; ℓ_M, present_M]),  ℓ_m(c) = ln p_m(c) - mean over
+    classes of ln p_m.
 
-    Any scikit-learn classifier with `predict_proba` learns how to read the opinions; ℓ of an absent modality is 0, as
-    for one that says nothing, and a further column says who is there. A modality never present in training has only
-    constant columns, from which nothing is learnt, so it is not listened to later either.
-    **Fit it on opinions about samples that their models were not trained on** (held out, or out of fold): opinions
-    about training samples look better than they are. Wolpert, Stacked Generalization, Neural Networks 1992.
+    Any scikit-learn classifier with `predict_proba` learns how to read the opinions; ℓ of an absent
+    modality is 0, as for one that says nothing, and a further column says who is there. A modality
+    never present in training has only constant columns, from which nothing is learnt, so it is not
+    listened to later either. **Fit it on opinions about samples that their models were not trained
+    on** (held out, or out of fold): opinions about training samples look better than they are.
+    Wolpert, Stacked Generalization, Neural Networks 1992.
     """
 
     def __init__(self, estimator: object = None) -> None:
         """Take the classifier to copy and train; None: a logistic regression (L2, C = 1)."""
         self.estimator = LogisticRegression(max_iter=1000) if estimator is None else estimator
 
-    def fit(self, probs: dict[str, Tensor], y: Tensor | np.ndarray, present: Present | None = None) -> Stacking:
+    def fit(
+        self, probs: dict[str, Tensor], y: Tensor | np.ndarray, present: Present | None = None
+    ) -> Stacking:
         """Learn from probs[m]: (N, C) and labels y: (N,) in 0..C-1; return self.
 
-        Raises ValueError for labels outside 0..C-1, fewer than two classes among them, or lengths that differ, and as
-        `votes.average`.
+        Raises ValueError for labels outside 0..C-1, fewer than two classes among them, or lengths
+        that differ, and as `votes.average`.
         """
         columns, there = self._columns(probs, present)
         y = np.asarray(y)
         self.modalities_, self.n_classes_ = list(probs), next(iter(probs.values())).shape[1]
         if y.shape != (len(columns),):
-            raise ValueError(f"y has shape {y.shape}, expected ({len(columns)},), one label per row of probs")
+            raise ValueError(
+                f"y has shape {y.shape}, expected ({len(columns)},), one label per row of probs"
+            )
         if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[there])) < 2:
             raise ValueError(
                 f"y holds the labels {np.unique(y[there])} where somebody is present, "
@@ -49,9 +55,11 @@ class Stacking:
         return self
 
     def predict_proba(self, probs: dict[str, Tensor], present: Present | None = None) -> Tensor:
-        """Return (N, C), rows sum to 1; a class that training never showed has 0; nobody present: training's shares.
+        """Return (N, C), rows sum to 1; a class that training never showed has 0; nobody present:
+        training's shares.
 
-        Raises RuntimeError before `fit`, KeyError for other modalities than it had, ValueError as `votes.average`.
+        Raises RuntimeError before `fit`, KeyError for other modalities than it had, ValueError as
+        `votes.average`.
         """
         if not hasattr(self, "estimator_"):
             raise RuntimeError("this Stacking has learnt nothing yet: call fit first")
@@ -66,12 +74,20 @@ class Stacking:
         return torch.as_tensor(answer, dtype=like.dtype, device=like.device)
 
     @staticmethod
-    def _columns(probs: dict[str, Tensor], present: Present | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the classifier's columns (N, M · (C + 1)) and which rows have anybody present, (N,)."""
+    def _columns(
+        probs: dict[str, Tensor], present: Present | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classifier's columns (N, M · (C + 1)) and which rows have anybody present,
+        (N,)."""
         there = check_probabilities(probs, present)
         parts = []
         for modality, p in probs.items():
-            log = torch.where(there[modality][:, None], p.detach(), 1.0).double().clamp(min=1e-6).log()
+            log = (
+                torch.where(there[modality][:, None], p.detach(), 1.0)
+                .double()
+                .clamp(min=1e-6)
+                .log()
+            )
             parts += [log - log.mean(1, keepdim=True), there[modality][:, None].double()]
         some = torch.stack(list(there.values())).any(0)
         return torch.cat(parts, 1).cpu().numpy(), some.cpu().numpy()

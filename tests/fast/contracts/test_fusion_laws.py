@@ -1,8 +1,10 @@
-"""The laws that every fusion must keep, run over all of them by discovery: a new class is tested without a new line.
+"""The laws that every fusion must keep, run over all of them by discovery: a new class is tested
+without a new line.
 
-A fusion is any nn.Module defined in mmtutor.fusion whose forward takes `features`; one that also takes `masks` is run
-on vectors and on sequences. A decision rule is any function that mmtutor.fusion.decision exports whose first parameter
-is `probs`. Arguments are found by their names, so the same name means the same thing everywhere.
+A fusion is any nn.Module defined in mmtutor.fusion whose forward takes `features`; one that also
+takes `masks` is run on vectors and on sequences. A decision rule is any function that
+mmtutor.fusion.decision exports whose first parameter is `probs`. Arguments are found by their
+names, so the same name means the same thing everywhere.
 """
 
 import importlib
@@ -37,12 +39,21 @@ class _Encoder(nn.Module):
 
 
 def fusion_argument(name: str, sequences: bool):
-    """What a fusion's constructor is given for a parameter of this name; a parameter with a default keeps it."""
+    """What a fusion's constructor is given for a parameter of this name; a parameter with a default
+    keeps it."""
     if name == "encoders":
         return {m: _Encoder(d) for m, d in DIMS.items()}
     if name == "fusion":
         return CrossAttentionFusion(DIMS, 7, heads=1, layers=1) if sequences else ConcatFusion(DIMS)
-    known = {"dims": DIMS, "out_features": 7, "rank": 2, "heads": 1, "layers": 2, "bottlenecks": 2, "condition": "text"}
+    known = {
+        "dims": DIMS,
+        "out_features": 7,
+        "rank": 2,
+        "heads": 1,
+        "layers": 2,
+        "bottlenecks": 2,
+        "condition": "text",
+    }
     return {**known, "classes": CLASSES}[name]
 
 
@@ -51,7 +62,9 @@ def rule_argument(name: str):
     return {
         "weights": {"image": 2.0, "text": 0.5, "audio": 1.0},
         "reliability": {"image": 0.9, "text": 0.5, "audio": 0.7},
-        "measure": mmtutor.fusion.decision.lambda_measure({"image": 0.4, "text": 0.3, "audio": 0.2}),
+        "measure": mmtutor.fusion.decision.lambda_measure(
+            {"image": 0.4, "text": 0.3, "audio": 0.2}
+        ),
     }[name]
 
 
@@ -70,8 +83,16 @@ def fusion_cases() -> list[Case]:
     found = {}
     for info in pkgutil.walk_packages(mmtutor.fusion.__path__, "mmtutor.fusion."):
         for name, thing in vars(importlib.import_module(info.name)).items():
-            ours = inspect.isclass(thing) and issubclass(thing, nn.Module) and thing.__module__ == info.name
-            if ours and not name.startswith("_") and "features" in inspect.signature(thing.forward).parameters:
+            ours = (
+                inspect.isclass(thing)
+                and issubclass(thing, nn.Module)
+                and thing.__module__ == info.name
+            )
+            if (
+                ours
+                and not name.startswith("_")
+                and "features" in inspect.signature(thing.forward).parameters
+            ):
                 found[name] = thing
     vectors = [Case(found[name]) for name in sorted(found)]
     masked = [c.cls for c in vectors if "masks" in inspect.signature(c.cls.forward).parameters]
@@ -80,13 +101,19 @@ def fusion_cases() -> list[Case]:
 
 def decision_rules() -> list:
     module = importlib.import_module("mmtutor.fusion.decision")
-    rules = [getattr(module, name) for name in module.__all__ if inspect.isfunction(getattr(module, name))]
+    rules = [
+        getattr(module, name)
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name))
+    ]
     return [f for f in rules if next(iter(inspect.signature(f).parameters)) == "probs"]
 
 
 def ask(rule, probs, present=None):
     """Call a rule with the further arguments that its signature names."""
-    wanted = [p.name for p in inspect.signature(rule).parameters.values() if p.default is p.empty][1:]
+    wanted = [p.name for p in inspect.signature(rule).parameters.values() if p.default is p.empty][
+        1:
+    ]
     return rule(probs, **{name: rule_argument(name) for name in wanted}, present=present)
 
 
@@ -94,7 +121,11 @@ def build(case: Case, dtype=torch.float32, seed=0) -> nn.Module:
     torch.manual_seed(seed)
     parameters = list(inspect.signature(case.cls).parameters.values())
     wanted = [p.name for p in parameters if p.default is p.empty]
-    return case.cls(**{name: fusion_argument(name, case.sequences) for name in wanted}).to(dtype).eval()
+    return (
+        case.cls(**{name: fusion_argument(name, case.sequences) for name in wanted})
+        .to(dtype)
+        .eval()
+    )
 
 
 def tensors_in(thing) -> list[torch.Tensor]:
@@ -103,13 +134,18 @@ def tensors_in(thing) -> list[torch.Tensor]:
         return [thing]
     if isinstance(thing, dict):
         thing = list(thing.values())
-    return [t for part in thing for t in tensors_in(part)] if isinstance(thing, list | tuple) else []
+    return (
+        [t for part in thing for t in tensors_in(part)] if isinstance(thing, list | tuple) else []
+    )
 
 
 def features(case=None, dtype=torch.float32, seed=0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     steps = {m: (STEPS[m],) if case and case.sequences else () for m in DIMS}
-    return {m: torch.randn(BATCH, *steps[m], d, generator=generator, dtype=dtype) for m, d in DIMS.items()}
+    return {
+        m: torch.randn(BATCH, *steps[m], d, generator=generator, dtype=dtype)
+        for m, d in DIMS.items()
+    }
 
 
 def some_absent() -> dict[str, torch.Tensor]:
@@ -120,7 +156,8 @@ def some_absent() -> dict[str, torch.Tensor]:
 
 
 def some_padding() -> dict[str, torch.Tensor]:
-    """Sequences of 1 to T steps; those of `image` have a gap in sample 1, those of `text` no real step in sample 5."""
+    """Sequences of 1 to T steps; those of `image` have a gap in sample 1, those of `text` no real
+    step in sample 5."""
     length = {m: torch.arange(BATCH) % t + 1 for m, t in STEPS.items()}
     masks = {m: torch.arange(t) < length[m][:, None] for m, t in STEPS.items()}
     masks["image"][1] = torch.tensor([True, False, True, True])
@@ -135,11 +172,15 @@ def spoil(x: torch.Tensor, real: torch.Tensor, garbage: float) -> torch.Tensor:
 
 def probabilities(seed=0, dtype=torch.float32) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {m: torch.randn(BATCH, CLASSES, generator=generator, dtype=dtype).softmax(1) for m in DIMS}
+    return {
+        m: torch.randn(BATCH, CLASSES, generator=generator, dtype=dtype).softmax(1) for m in DIMS
+    }
 
 
 each_fusion = pytest.mark.parametrize("case", fusion_cases(), ids=str)
-each_sequence_fusion = pytest.mark.parametrize("case", [c for c in fusion_cases() if c.sequences], ids=str)
+each_sequence_fusion = pytest.mark.parametrize(
+    "case", [c for c in fusion_cases() if c.sequences], ids=str
+)
 each_rule = pytest.mark.parametrize("rule", decision_rules(), ids=lambda f: f.__name__)
 
 
@@ -151,7 +192,9 @@ def test_discovery_finds_what_the_package_exports():
 @each_fusion
 def test_output_has_the_announced_width(case):
     fusion = build(case)
-    announced = CLASSES if "classes" in inspect.signature(case.cls).parameters else fusion.out_features
+    announced = (
+        CLASSES if "classes" in inspect.signature(case.cls).parameters else fusion.out_features
+    )
     assert fusion(features(case)).shape == (BATCH, announced)
 
 
@@ -160,7 +203,9 @@ def test_every_learnable_tensor_gets_a_gradient_and_moves(case):
     fusion = build(case).train()
     known = {id(t) for t in [*fusion.parameters(), *fusion.buffers()]}
     held = {id(t) for module in fusion.modules() for t in tensors_in(list(vars(module).values()))}
-    assert held <= known, "a tensor hides from parameters(): a list or a plain attribute does not register it"
+    assert held <= known, (
+        "a tensor hides from parameters(): a list or a plain attribute does not register it"
+    )
     parameters = dict(fusion.named_parameters())
     if not parameters:
         assert len(fusion.state_dict()) == len(list(fusion.buffers()))
@@ -200,7 +245,9 @@ def test_what_stands_in_an_absent_slot_changes_nothing(case, garbage):
     torch.testing.assert_close(output, expected)
     output.pow(2).sum().backward()
     for modality, v in spoiled.items():
-        assert (v.grad[~present[modality]] == 0).all(), f"{modality}: absent samples received a gradient"
+        assert (v.grad[~present[modality]] == 0).all(), (
+            f"{modality}: absent samples received a gradient"
+        )
         assert torch.isfinite(v.grad).all()
     assert all(torch.isfinite(p.grad).all() for p in fusion.parameters())
 
@@ -226,12 +273,17 @@ def test_padded_steps_change_nothing(case, garbage):
 
 @each_sequence_fusion
 def test_a_sequence_without_a_real_step_is_an_absent_modality(case):
-    fusion, x, masks = build(case), features(case), {"audio": torch.ones(BATCH, 3, dtype=torch.bool)}
+    fusion, x, masks = (
+        build(case),
+        features(case),
+        {"audio": torch.ones(BATCH, 3, dtype=torch.bool)},
+    )
     masks["audio"][:2] = False
     absent = {"audio": masks["audio"].any(1)}
     torch.testing.assert_close(fusion(x, None, masks), fusion(x, absent))
     torch.testing.assert_close(
-        fusion(x, absent, {"text": some_padding()["text"]})[:, 0].isfinite().all(), torch.tensor(True)
+        fusion(x, absent, {"text": some_padding()["text"]})[:, 0].isfinite().all(),
+        torch.tensor(True),
     )
 
 
@@ -277,7 +329,9 @@ def test_the_order_of_the_dictionary_does_not_matter(case):
 def test_gradients_agree_with_finite_differences(case):
     fusion, x = build(case, torch.float64), features(case, torch.float64)
     inputs = [v.requires_grad_() for v in x.values()]
-    assert torch.autograd.gradcheck(lambda *vs: fusion(dict(zip(x, vs, strict=True)), some_absent()), inputs)
+    assert torch.autograd.gradcheck(
+        lambda *vs: fusion(dict(zip(x, vs, strict=True)), some_absent()), inputs
+    )
     if case.sequences:
         padded = lambda *vs: fusion(dict(zip(x, vs, strict=True)), some_absent(), some_padding())  # noqa: E731
         assert torch.autograd.gradcheck(padded, inputs)
@@ -302,7 +356,9 @@ def test_wrong_keys_widths_and_masks_are_named(case):
     wrong = torch.zeros(*x["text"].shape[:-1], 9)
     # an encoder of the reader's own complains first, in torch's words
     expected = (
-        (RuntimeError, "shapes") if "encoders" in inspect.signature(case.cls).parameters else (ValueError, "text")
+        (RuntimeError, "shapes")
+        if "encoders" in inspect.signature(case.cls).parameters
+        else (ValueError, "text")
     )
     with pytest.raises(expected[0], match=rf"{expected[1]}.*9"):
         fusion({**x, "text": wrong})
@@ -321,7 +377,9 @@ def test_opinions_sum_to_one_also_when_some_or_all_are_absent(rule):
     nobody = {m: torch.zeros(BATCH, dtype=torch.bool) for m in DIMS}
     for present in (None, some_absent(), nobody):
         torch.testing.assert_close(ask(rule, probabilities(), present).sum(1), torch.ones(BATCH))
-    torch.testing.assert_close(ask(rule, probabilities(), nobody), torch.full((BATCH, CLASSES), 1 / CLASSES))
+    torch.testing.assert_close(
+        ask(rule, probabilities(), nobody), torch.full((BATCH, CLASSES), 1 / CLASSES)
+    )
     assert ask(rule, {m: p[:0] for m, p in probabilities().items()}).shape == (0, CLASSES)
 
 
@@ -337,7 +395,10 @@ def test_absent_opinions_change_nothing_and_get_no_gradient(rule):
             assert "No gradient" in rule.__doc__
             continue
         output.pow(2).sum().backward()
-        assert all((p.grad[~present[m]] == 0).all() and torch.isfinite(p.grad).all() for m, p in spoiled.items())
+        assert all(
+            (p.grad[~present[m]] == 0).all() and torch.isfinite(p.grad).all()
+            for m, p in spoiled.items()
+        )
 
 
 @each_rule
@@ -351,7 +412,9 @@ def test_the_order_of_modalities_and_of_classes_does_not_matter(rule):
     probs, present = probabilities(), some_absent()
     expected, turn = ask(rule, probs, present), torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(ask(rule, dict(reversed(probs.items())), present), expected)
-    torch.testing.assert_close(ask(rule, {m: p[:, turn] for m, p in probs.items()}, present), expected[:, turn])
+    torch.testing.assert_close(
+        ask(rule, {m: p[:, turn] for m, p in probs.items()}, present), expected[:, turn]
+    )
 
 
 @each_rule
@@ -382,7 +445,9 @@ def test_gradients_of_opinions_agree_with_finite_differences(rule):
         opinions = {m: x.softmax(1) for m, x in zip(DIMS, logits, strict=True)}
         return ask(rule, opinions, some_absent())
 
-    assert torch.autograd.gradcheck(from_logits, [p.detach().log().requires_grad_() for p in probs.values()])
+    assert torch.autograd.gradcheck(
+        from_logits, [p.detach().log().requires_grad_() for p in probs.values()]
+    )
 
 
 @each_rule
@@ -434,7 +499,10 @@ class _MixesTheBatch(_Projected):
 
 class _MasksByMultiplying(_Projected):
     def forward(self, features, present=None):
-        there = {m: (present or {}).get(m, torch.ones(len(x), dtype=torch.bool)) for m, x in features.items()}
+        there = {
+            m: (present or {}).get(m, torch.ones(len(x), dtype=torch.bool))
+            for m, x in features.items()
+        }
         return sum(self.layers[m](features[m] * there[m][:, None]) for m in self.dims)
 
 
@@ -457,7 +525,10 @@ class _TakesTheDictionarysOrder(_Projected):
         (test_a_sample_does_not_depend_on_its_neighbours, _MixesTheBatch),
         (test_every_present_modality_matters, _ForgetsOneModality),
         (test_the_order_of_the_dictionary_does_not_matter, _TakesTheDictionarysOrder),
-        (partial(test_what_stands_in_an_absent_slot_changes_nothing, garbage=float("nan")), _MasksByMultiplying),
+        (
+            partial(test_what_stands_in_an_absent_slot_changes_nothing, garbage=float("nan")),
+            _MasksByMultiplying,
+        ),
         (test_wrong_keys_widths_and_masks_are_named, _MasksByMultiplying),
     ],
 )

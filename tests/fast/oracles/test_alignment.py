@@ -1,4 +1,5 @@
-"""Alignment against enumeration: every warping path, every CTC labeling, every pair; and against other libraries."""
+"""Alignment against enumeration: every warping path, every CTC labeling, every pair; and against
+other libraries."""
 
 import itertools
 import math
@@ -39,7 +40,8 @@ def price(cost, path) -> float:
 
 
 def costs(shape: tuple[int, int], seed: int = 0) -> list[np.ndarray]:
-    """Real numbers of both signs, small whole numbers with many ties, and a matrix with forbidden cells."""
+    """Real numbers of both signs, small whole numbers with many ties, and a matrix with forbidden
+    cells."""
     rng = np.random.default_rng([seed, *shape])
     forbidden = rng.random(shape)
     if min(shape) > 1:
@@ -61,7 +63,9 @@ def test_dtw_is_the_cheapest_of_all_paths_and_ties_go_as_promised(shape):
             path, total = dtw(cost)
             assert total == pytest.approx(min(priced), abs=1e-12)
             assert price(cost, map(tuple, path.tolist())) == pytest.approx(total, abs=1e-12)
-            if cost.dtype.kind == "i" or not cost.any():  # exact sums: the first of the equals in back's order
+            if (
+                cost.dtype.kind == "i" or not cost.any()
+            ):  # exact sums: the first of the equals in back's order
                 assert list(map(tuple, path.tolist())) == every[priced.index(min(priced))]
 
 
@@ -102,12 +106,20 @@ def test_soft_dtw_and_its_gradient_are_those_of_all_paths(shape, gamma):
 def test_soft_dtw_of_free_cells_counts_paths():
     """Delannoy numbers D(n, n) = Σ_k C(n, k)² 2^k, at n = 60 more than 10^45."""
     count = sum(math.comb(60, k) ** 2 * 2**k for k in range(61))
-    assert soft_dtw(torch.zeros(61, 61, dtype=torch.float64), 0.5).item() == pytest.approx(-0.5 * math.log(count))
+    assert soft_dtw(torch.zeros(61, 61, dtype=torch.float64), 0.5).item() == pytest.approx(
+        -0.5 * math.log(count)
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4), (1, 3), (3, 1)])
 def test_the_gradient_of_soft_dtw_is_that_of_finite_differences(shape):
-    x = torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(
+        3,
+        *shape,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(0),
+        requires_grad=True,
+    )
     assert torch.autograd.gradcheck(lambda cost: soft_dtw(cost, 0.7), x)
 
 
@@ -134,7 +146,13 @@ def runs(labeling: tuple[int, ...], blank: int) -> list[tuple[int, int]]:
     return found
 
 
-SENTENCES = [(6, 3, [1, 2], 0), (6, 3, [1, 1], 0), (6, 4, [2], 3), (5, 3, [0, 0, 2], 1), (6, 3, [0, 1, 0, 1, 0, 1], 2)]
+SENTENCES = [
+    (6, 3, [1, 2], 0),
+    (6, 3, [1, 1], 0),
+    (6, 4, [2], 3),
+    (5, 3, [0, 0, 2], 1),
+    (6, 3, [0, 1, 0, 1, 0, 1], 2),
+]
 SENTENCES += [(1, 3, [2], 0), (3, 2, [1, 1], 0), (6, 4, [3, 3, 1], 0), (4, 4, [1, 2, 3], 0)]
 
 
@@ -142,29 +160,44 @@ SENTENCES += [(1, 3, [2], 0), (3, 2, [1, 1], 0), (6, 4, [3, 3, 1], 0), (4, 4, [1
 @pytest.mark.parametrize(("frames", "classes", "targets", "blank"), SENTENCES)
 def test_ctc_is_the_best_and_the_sum_of_all_labelings(frames, classes, targets, blank, seed):
     scores = log_softmax(frames, classes, seed)
-    fitting = [x for x in itertools.product(range(classes), repeat=frames) if read(x, blank) == targets]
+    fitting = [
+        x for x in itertools.product(range(classes), repeat=frames) if read(x, blank) == targets
+    ]
     logs = [scores[range(frames), x].sum() for x in fitting]
     best = fitting[int(np.argmax(logs))]
     spans = forced_align(scores, targets, blank)
     assert [(s.start, s.end) for s in spans] == runs(best, blank)
-    means = [scores[s:e, token].mean() for (s, e), token in zip(runs(best, blank), targets, strict=True)]
+    means = [
+        scores[s:e, token].mean() for (s, e), token in zip(runs(best, blank), targets, strict=True)
+    ]
     assert [s.score for s in spans] == pytest.approx(means)
     assert ctc_score(scores, targets, blank) == pytest.approx(logsumexp(logs), rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("frames", "targets"), [(6, [1, 2, 0]), (6, [1]), (4, [2, 0, 2, 1]), (7, [0, 1, 0])])
+@pytest.mark.parametrize(
+    ("frames", "targets"), [(6, [1, 2, 0]), (6, [1]), (4, [2, 0, 2, 1]), (7, [0, 1, 0])]
+)
 def test_without_a_blank_each_frame_belongs_to_one_target_in_order(frames, targets, seed):
-    scores = 3 * np.random.default_rng([seed, frames]).normal(size=(frames, 3))  # not normalised, both signs
-    splits = [(0, *cut, frames) for cut in itertools.combinations(range(1, frames), len(targets) - 1)]
+    scores = 3 * np.random.default_rng([seed, frames]).normal(
+        size=(frames, 3)
+    )  # not normalised, both signs
+    splits = [
+        (0, *cut, frames) for cut in itertools.combinations(range(1, frames), len(targets) - 1)
+    ]
     pieces = [list(itertools.pairwise(split)) for split in splits]
-    logs = [sum(scores[s:e, t].sum() for (s, e), t in zip(piece, targets, strict=True)) for piece in pieces]
+    logs = [
+        sum(scores[s:e, t].sum() for (s, e), t in zip(piece, targets, strict=True))
+        for piece in pieces
+    ]
     spans = forced_align(scores, targets, blank=None)
     assert [(s.start, s.end) for s in spans] == pieces[int(np.argmax(logs))]
     assert sum(s.score * (s.end - s.start) for s in spans) == pytest.approx(max(logs))
 
 
-@pytest.mark.parametrize(("frames", "length", "sharp"), [(40, 5, 1.0), (120, 50, 3.0), (300, 1, 8.0), (21, 11, 1.0)])
+@pytest.mark.parametrize(
+    ("frames", "length", "sharp"), [(40, 5, 1.0), (120, 50, 3.0), (300, 1, 8.0), (21, 11, 1.0)]
+)
 def test_the_ctc_score_is_torchs_loss(frames, length, sharp):
     scores = torch.tensor(log_softmax(frames, 9, length, sharp))
     targets = torch.arange(length) % 5 // 2 + 1  # 1 1 2 2 3 1 1 2 2 3: repeats
@@ -213,7 +246,9 @@ def test_info_nce_is_cross_entropy_written_by_hand(n, temperature):
     loss = 0.0
     for i in range(n):
         for row in (s[i], [s[j][i] for j in range(n)]):
-            loss -= math.log(math.exp(row[i] / temperature) / sum(math.exp(v / temperature) for v in row)) / (2 * n)
+            loss -= math.log(
+                math.exp(row[i] / temperature) / sum(math.exp(v / temperature) for v in row)
+            ) / (2 * n)
     assert info_nce(a, b, temperature).item() == pytest.approx(loss, rel=1e-10)
 
 
@@ -229,13 +264,16 @@ def test_recall_is_a_double_loop(n):
     a, b = a.round(), b.round()  # many cosines tie
     a[a.abs().sum(1) == 0], b[b.abs().sum(1) == 0] = 1.0, 1.0
     cosine = (F.normalize(a) @ F.normalize(b).T).numpy().round(9)
-    ranks = [sum(row[j] >= row[i] for j in range(n) if j != i) for i, row in enumerate(cosine.tolist())]
+    ranks = [
+        sum(row[j] >= row[i] for j in range(n) if j != i) for i, row in enumerate(cosine.tolist())
+    ]
     ks = sorted({1, 2, min(5, n), min(100, n), n})
     assert recall_at_k(a, b, ks) == pytest.approx({k: sum(r < k for r in ranks) / n for k in ks})
 
 
 def two_views(n: int = 400, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two latent causes seen by both, and noise in each: widths 4 and 3, of unequal scales, not centred."""
+    """Two latent causes seen by both, and noise in each: widths 4 and 3, of unequal scales, not
+    centred."""
     rng = np.random.default_rng(seed)
     shared = rng.normal(size=(n, 2)) * [1.0, 0.6]
     a = shared @ rng.normal(size=(2, 4)) + rng.normal(size=(n, 4)) * [1, 0.5, 2, 1] + 3
@@ -246,17 +284,24 @@ def two_views(n: int = 400, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def test_cca_finds_the_directions_of_sklearn():
     a, b = two_views()
     map_a, map_b, rho = cca(a, b, 3)
-    theirs = CCA(3, scale=False, max_iter=5000, tol=1e-12).fit(a.numpy(), b.numpy()).transform(a.numpy(), b.numpy())
+    theirs = (
+        CCA(3, scale=False, max_iter=5000, tol=1e-12)
+        .fit(a.numpy(), b.numpy())
+        .transform(a.numpy(), b.numpy())
+    )
     ours = ((a - a.mean(0)) @ map_a).numpy(), ((b - b.mean(0)) @ map_b).numpy()
     for k in range(3):
-        assert rho[k].item() == pytest.approx(np.corrcoef(theirs[0][:, k], theirs[1][:, k])[0, 1], abs=1e-6)
+        assert rho[k].item() == pytest.approx(
+            np.corrcoef(theirs[0][:, k], theirs[1][:, k])[0, 1], abs=1e-6
+        )
         for mine, other in zip(ours, theirs, strict=True):
             assert abs(np.corrcoef(mine[:, k], other[:, k])[0, 1]) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.1, 0.9])
 def test_cca_solves_the_generalised_eigenproblem(shrinkage):
-    """[[0, C], [Cᵀ, 0]] w = ρ [[A, 0], [0, B]] w, the three matrices cut from the shrunk joint covariance."""
+    """[[0, C], [Cᵀ, 0]] w = ρ [[A, 0], [0, B]] w, the three matrices cut from the shrunk joint
+    covariance."""
     a, b = (x.numpy() for x in two_views(30))
     joint = (1 - shrinkage) * np.cov(np.hstack([a, b]).T)
     joint[:4, :4] += shrinkage * a.var(0, ddof=1).mean() * np.eye(4)
@@ -269,4 +314,6 @@ def test_cca_solves_the_generalised_eigenproblem(shrinkage):
     for k in range(3):
         theirs = vectors[:, -1 - k] * math.sqrt(2)
         theirs *= np.sign(theirs[np.abs(theirs[:4]).argmax()])
-        np.testing.assert_allclose(np.concatenate([map_a[:, k], map_b[:, k]]), theirs, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            np.concatenate([map_a[:, k], map_b[:, k]]), theirs, rtol=1e-6, atol=1e-9
+        )

@@ -1,4 +1,5 @@
-"""Clocks against known lags and drifts, numpy's interpolation, correlation by brute force, and scipy's."""
+"""Clocks against known lags and drifts, numpy's interpolation, correlation by brute force, and
+scipy's."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ LAG = 0.137
 
 
 class Scene:
-    """Something that moves below `top` Hz, seen by two sensors: 100 Hz, and 30 Hz with a clock of its own."""
+    """Something that moves below `top` Hz, seen by two sensors: 100 Hz, and 30 Hz with a clock of
+    its own."""
 
     def __init__(self, seed: int, seconds: float = 60.0, top: float = 3.0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -27,7 +29,9 @@ class Scene:
         """Variance 1, at any time."""
         return np.sin(2 * np.pi * self.frequency * times[:, None] + self.phase).sum(1) / np.sqrt(20)
 
-    def seen(self, rate: float, jitter: float, decibel: float, lag: float = 0.0, drift: float = 0.0):
+    def seen(
+        self, rate: float, jitter: float, decibel: float, lag: float = 0.0, drift: float = 0.0
+    ):
         """Jittered stamps on the sensor's own clock, and what it measured there."""
         stamps = np.arange(0, self.seconds, 1 / rate)
         stamps = stamps + self.rng.uniform(-jitter, jitter, len(stamps))
@@ -60,19 +64,31 @@ def test_resample_is_numpy_interpolation_inside_the_span(seed, n, wanted):
     ours = clock.resample(values, times, new)
     for d in range(3):
         np.testing.assert_allclose(ours[:, d], np.interp(new, times, values[:, d]), atol=1e-12)
-    theirs = interpolate.interp1d(times, values, axis=0, bounds_error=False)(np.r_[new, times[0] - 1, times[-1] + 1])
+    theirs = interpolate.interp1d(times, values, axis=0, bounds_error=False)(
+        np.r_[new, times[0] - 1, times[-1] + 1]
+    )
     np.testing.assert_allclose(
         clock.resample(values, times, np.r_[new, times[0] - 1, times[-1] + 1]), theirs, atol=1e-9
     )
 
 
 @ranges
-@given(st.integers(0, 10_000), st.integers(24, 60), st.integers(-8, 8), st.floats(0, 0.25), st.floats(-50, 50))
+@given(
+    st.integers(0, 10_000),
+    st.integers(24, 60),
+    st.integers(-8, 8),
+    st.floats(0, 0.25),
+    st.floats(-50, 50),
+)
 def test_lag_is_the_brute_force_peak_and_a_parabola(seed, n, shift, gone, level):
-    """NaN pairs left out, any offset, any scale; the parabola by numpy's least squares through three points."""
+    """NaN pairs left out, any offset, any scale; the parabola by numpy's least squares through
+    three points."""
     rng = np.random.default_rng(seed)
     source = rng.standard_normal(n + 40)
-    a, b = source[20 : 20 + n] + level, 3 * source[20 - shift : 20 - shift + n] + 0.3 * rng.standard_normal(n)
+    a, b = (
+        source[20 : 20 + n] + level,
+        3 * source[20 - shift : 20 - shift + n] + 0.3 * rng.standard_normal(n),
+    )
     a[rng.random(n) < gone] = np.nan
     r = brute_correlations(a, b, 10)
     top = int(np.argmax(r))
@@ -90,7 +106,9 @@ def test_lag_agrees_with_scipy_on_a_long_recording(shift):
     a, b = source[100:2100], source[100 - shift : 2100 - shift]
     lags = signal.correlation_lags(2000, 2000)
     theirs = lags[np.argmax(signal.correlate(b, a))]
-    assert theirs == shift and clock.estimate_lag(a, b, 10, max_lag=10) * 10 == pytest.approx(theirs, abs=0.05)
+    assert theirs == shift and clock.estimate_lag(a, b, 10, max_lag=10) * 10 == pytest.approx(
+        theirs, abs=0.05
+    )
 
 
 @ranges
@@ -101,11 +119,14 @@ def test_lag_of_a_sinusoid_below_half_its_period(lag, frequency):
     a, b = (np.sin(2 * np.pi * frequency * (times - late)) for late in (0.0, lag))
     found = clock.estimate_lag(a, b, 100, max_lag=0.5 / frequency - 0.02)
     assert found == pytest.approx(lag, abs=2e-3)
-    assert clock.estimate_lag(b, a, 100, max_lag=0.5 / frequency - 0.02) == pytest.approx(-found, abs=1e-9)
+    assert clock.estimate_lag(b, a, 100, max_lag=0.5 / frequency - 0.02) == pytest.approx(
+        -found, abs=1e-9
+    )
 
 
 def test_long_lags_are_not_punished_for_their_short_overlap():
-    """A tone that swells: every period is a peak, and the shorter overlap of the true one hides it from scipy's sum."""
+    """A tone that swells: every period is a peak, and the shorter overlap of the true one hides it
+    from scipy's sum."""
     times = np.arange(0, 10, 0.01)
 
     def tone(t):
@@ -119,7 +140,8 @@ def test_long_lags_are_not_punished_for_their_short_overlap():
 
 @pytest.mark.parametrize(("decibel", "limit"), [(20, 0.6e-3), (0, 6e-3), (-10, 60e-3)])
 def test_lag_of_two_jittered_streams_under_noise(decibel, limit):
-    """100 Hz against 30 Hz, one minute, content below 3 Hz: the median error over seven recordings."""
+    """100 Hz against 30 Hz, one minute, content below 3 Hz: the median error over seven
+    recordings."""
     errors = []
     for seed in range(7):
         _, a, b = Scene(seed).pair(decibel)
@@ -139,11 +161,14 @@ def test_drift_puts_a_floor_under_one_lag_and_windows_lift_it():
 
 
 def test_drift_of_a_clock_that_is_seconds_late():
-    """With 1 % and 3 s, taking a window's lag at its middle instead of half a lag before would be 15 ms off."""
+    """With 1 % and 3 s, taking a window's lag at its middle instead of half a lag before would be
+    15 ms off."""
     found, times = [], np.arange(0, 200, 0.02)
     for seed in range(4):
         scene = Scene(seed, seconds=200)
-        found.append(clock.estimate_drift(scene.at(times), scene.at((times - 3) / 1.01), 50, window=12))
+        found.append(
+            clock.estimate_drift(scene.at(times), scene.at((times - 3) / 1.01), 50, window=12)
+        )
     assert np.mean([c.lag for c in found]) == pytest.approx(3, abs=5e-3)
     assert np.mean([c.drift for c in found]) == pytest.approx(0.01, abs=1e-4)
 
@@ -154,7 +179,9 @@ def test_drift_survives_windows_that_mislead():
     a, b = scene.at(times), scene.at((times - 0.2) / 1.001)
     b[4000:5500] = np.random.default_rng(0).standard_normal(1500)  # 30 s of something else
     found = clock.estimate_drift(a, b, 50, window=10, max_lag=2)
-    assert found.lag == pytest.approx(0.2, abs=3e-3) and found.drift == pytest.approx(1e-3, abs=5e-5)
+    assert found.lag == pytest.approx(0.2, abs=3e-3) and found.drift == pytest.approx(
+        1e-3, abs=5e-5
+    )
 
 
 def test_lag_drift_and_rates_are_mended_together():
@@ -180,7 +207,8 @@ def test_lag_drift_and_rates_are_mended_together():
 
 @pytest.mark.parametrize("frequency", [14.0, 17.0, 20.0])
 def test_what_lies_above_nyquist_is_damped_as_documented(frequency):
-    """A sine seen at 200 Hz, read at 20: an alias of sinc² of its strength, where bare interpolation keeps it all."""
+    """A sine seen at 200 Hz, read at 20: an alias of sinc² of its strength, where bare
+    interpolation keeps it all."""
     rng = np.random.default_rng(0)
     times = np.arange(0, 60, 0.005) + rng.uniform(-0.001, 0.001, 12000)
     values = np.sqrt(2) * np.sin(2 * np.pi * frequency * times + 0.7)

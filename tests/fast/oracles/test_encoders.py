@@ -1,4 +1,5 @@
-"""The encoders against what others compute: ImageNet's classes, timm, torchvision, sentence-transformers, numpy."""
+"""The encoders against what others compute: ImageNet's classes, timm, torchvision,
+sentence-transformers, numpy."""
 
 from __future__ import annotations
 
@@ -19,9 +20,14 @@ from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.files import weights
 from mmtutor.files.weights import locate
 
-PHOTOGRAPHS = {"chelsea": data.chelsea, "coffee": data.coffee, "rocket": data.rocket, "astronaut": data.astronaut}
-# ImageNet-1k's published class numbers: 281 to 285 are the domestic cats, 504 coffee mug, 967 espresso, 657 missile,
-# 744 projectile.
+PHOTOGRAPHS = {
+    "chelsea": data.chelsea,
+    "coffee": data.coffee,
+    "rocket": data.rocket,
+    "astronaut": data.astronaut,
+}
+# ImageNet-1k's published class numbers: 281 to 285 are the domestic cats, 504 coffee mug, 967
+# espresso, 657 missile, 744 projectile.
 CLASSES = {"chelsea": range(281, 286), "coffee": (504, 967), "rocket": (657, 744)}
 
 SENTENCES = [
@@ -31,7 +37,8 @@ SENTENCES = [
     "Share prices dropped at the start of the week.",
     "Bake the cake for forty minutes.",
     "",
-    "One two three four five six seven eight nine ten. " * 15,  # 167 word pieces: past the 128 of the tokenizer's file
+    "One two three four five six seven eight nine ten. "
+    * 15,  # 167 word pieces: past the 128 of the tokenizer's file
     "word " * 3000,
 ]
 
@@ -54,12 +61,15 @@ def test_photographs_are_classified_rightly(image_encoder, name):
 
 
 def test_features_are_those_of_timms_own_pipeline(image_encoder):
-    """timm's published transform and pooled output; the two ways of cutting differ by less than a pixel."""
+    """timm's published transform and pooled output; the two ways of cutting differ by less than a
+    pixel."""
     config = timm.data.resolve_data_config({}, model=image_encoder.model)
     transform = timm.data.create_transform(**config, is_training=False)
     pictures = [Image.fromarray(make()) for make in PHOTOGRAPHS.values()]
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    values = list(torch.load(locate("efficientnet-lite0"), weights_only=True).values())[:-2]  # without the classifier
+    values = list(torch.load(locate("efficientnet-lite0"), weights_only=True).values())[
+        :-2
+    ]  # without the classifier
     model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
     with torch.no_grad():
         expected = model.eval()(torch.stack([transform(picture) for picture in pictures]))
@@ -73,7 +83,9 @@ def test_pixels_are_timms_where_the_sizes_divide(image_encoder):
     config = timm.data.resolve_data_config({}, model=image_encoder.model)
     transform = timm.data.create_transform(**config, is_training=False)
     picture = Image.fromarray(data.astronaut())  # 512 × 512: halves to 256, of which 224 are kept
-    assert (transform(picture) - image_encoder.preprocess(picture)).abs().max() <= 2 / 127.5  # two grey levels
+    assert (
+        transform(picture) - image_encoder.preprocess(picture)
+    ).abs().max() <= 2 / 127.5  # two grey levels
 
 
 @pytest.fixture
@@ -110,8 +122,11 @@ def test_resnet18_sees_torchvisions_pixels(random_resnet):
 
 
 def test_sentences_agree_with_sentence_transformers(text_encoder):
-    """Its pipeline scales vectors to length one, ours leaves them; all else must agree, the cut at 256 included."""
-    sentence_transformers = pytest.importorskip("sentence_transformers", reason="comes with the packaged weights")
+    """Its pipeline scales vectors to length one, ours leaves them; all else must agree, the cut at
+    256 included."""
+    sentence_transformers = pytest.importorskip(
+        "sentence_transformers", reason="comes with the packaged weights"
+    )
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     other = sentence_transformers.SentenceTransformer(str(locate("minilm").parent), device="cpu")
     expected = torch.from_numpy(other.encode(SENTENCES, show_progress_bar=False))
@@ -125,18 +140,28 @@ def read_tables() -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(locate("minilm"))
 
 
-def bert_in_numpy(ids: list[int], w: dict[str, np.ndarray], heads: int = 12, layers: int = 6) -> np.ndarray:
-    """BERT's forward pass from its paper's equations, in float64: ids (T,) → last layer (T, 384)."""
+def bert_in_numpy(
+    ids: list[int], w: dict[str, np.ndarray], heads: int = 12, layers: int = 6
+) -> np.ndarray:
+    """BERT's forward pass from its paper's equations, in float64: ids (T,) → last layer (T,
+    384)."""
 
     def norm(x, name):
         centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * w[f"{name}.weight"] + w[f"{name}.bias"]
+        return (
+            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * w[f"{name}.weight"]
+            + w[f"{name}.bias"]
+        )
 
     def linear(x, name):
         return x @ w[f"{name}.weight"].T.astype(float) + w[f"{name}.bias"]
 
     places = w["embeddings.position_embeddings.weight"][: len(ids)].astype(float)
-    x = w["embeddings.word_embeddings.weight"][ids] + places + w["embeddings.token_type_embeddings.weight"][0]
+    x = (
+        w["embeddings.word_embeddings.weight"][ids]
+        + places
+        + w["embeddings.token_type_embeddings.weight"][0]
+    )
     x = norm(x, "embeddings.LayerNorm")
     for layer in range(layers):
         at = f"encoder.layer.{layer}"
@@ -148,7 +173,9 @@ def bert_in_numpy(ids: list[int], w: dict[str, np.ndarray], heads: int = 12, lay
         share = np.exp(scores - scores.max(-1, keepdims=True))
         share /= share.sum(-1, keepdims=True)
         mixed = (share @ v).swapaxes(0, 1).reshape(len(ids), -1)
-        x = norm(x + linear(mixed, f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm")
+        x = norm(
+            x + linear(mixed, f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm"
+        )
         inner = linear(x, f"{at}.intermediate.dense")
         inner = inner * (1 + erf(inner / math.sqrt(2))) / 2
         x = norm(x + linear(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
@@ -156,7 +183,8 @@ def bert_in_numpy(ids: list[int], w: dict[str, np.ndarray], heads: int = 12, lay
 
 
 def test_sentences_agree_with_bert_written_in_numpy(text_encoder):
-    """Independent of transformers and torch: tables straight from the file, no padding, no batches."""
+    """Independent of transformers and torch: tables straight from the file, no padding, no
+    batches."""
     vocabulary = (locate("minilm").parent / "vocab.txt").read_text(encoding="utf-8").split("\n")
     sentence = "a dog runs along the beach ."
     ids = [vocabulary.index(word) for word in ("[CLS] " + sentence + " [SEP]").split()]
@@ -164,7 +192,9 @@ def test_sentences_agree_with_bert_written_in_numpy(text_encoder):
     found, mask = text_encoder.tokens([sentence, SENTENCES[0] * 3])
     assert mask[0].sum() == len(ids)
     np.testing.assert_allclose(found[0, : len(ids)].numpy(), hidden, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(text_encoder.encode([sentence])[0].numpy(), hidden.mean(0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        text_encoder.encode([sentence])[0].numpy(), hidden.mean(0), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_sentences_on_one_topic_are_nearer(text_encoder):

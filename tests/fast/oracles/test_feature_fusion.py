@@ -1,4 +1,5 @@
-"""Feature fusions against their published equations: einsum, explicit loops, and linear layers with copied weights."""
+"""Feature fusions against their published equations: einsum, explicit loops, and linear layers with
+copied weights."""
 
 import itertools
 import math
@@ -28,7 +29,9 @@ def seed():
 
 
 def some(dims: dict[str, int], batch: int = BATCH) -> dict[str, torch.Tensor]:
-    return {m: torch.randn(batch, d, dtype=torch.float64, requires_grad=True) for m, d in dims.items()}
+    return {
+        m: torch.randn(batch, d, dtype=torch.float64, requires_grad=True) for m, d in dims.items()
+    }
 
 
 def first(count: int) -> dict[str, int]:
@@ -50,7 +53,9 @@ def assert_same_values_and_gradients(ours, theirs, inputs):
 # TensorFusion
 
 
-@pytest.mark.parametrize("order", [["image"], ["text", "image"], ["image", "text"], ["audio", "text", "image"]])
+@pytest.mark.parametrize(
+    "order", [["image"], ["text", "image"], ["image", "text"], ["audio", "text", "image"]]
+)
 def test_tensor_fusion_is_the_einsum_in_the_order_of_dims(order):
     x = some({m: WIDTHS[m] for m in sorted(order)})
     fusion = TensorFusion({m: WIDTHS[m] for m in order})
@@ -67,7 +72,9 @@ def test_tensor_fusion_of_four_is_the_einsum():
 
 def test_tensor_fusion_by_hand():
     """[1; 2; 3] ⊗ [1; 5] = 1·[1 5], 2·[1 5], 3·[1 5]."""
-    out = TensorFusion({"a": 2, "b": 1})({"a": torch.tensor([[2.0, 3.0]]), "b": torch.tensor([[5.0]])})
+    out = TensorFusion({"a": 2, "b": 1})(
+        {"a": torch.tensor([[2.0, 3.0]]), "b": torch.tensor([[5.0]])}
+    )
     assert out.tolist() == [[1, 5, 2, 10, 3, 15]]
 
 
@@ -88,12 +95,15 @@ def test_an_absent_modality_leaves_the_block_of_products_of_the_others(away):
 
 
 def factors_of(weight: torch.Tensor, fusion: LowRankFusion) -> None:
-    """Write weight (out, d_1 + 1, ..., d_M + 1) into the factors: one term for each entry of all axes but the last."""
+    """Write weight (out, d_1 + 1, ..., d_M + 1) into the factors: one term for each entry of all
+    axes but the last."""
     *axes, last = weight.shape[1:]
     terms = list(itertools.product(*(range(n) for n in axes)))
     assert fusion.rank == len(terms)
     for position, factor in enumerate(fusion.factor.values()):
-        rows = torch.zeros(fusion.rank, fusion.out_features, factor.in_features + 1, dtype=weight.dtype)
+        rows = torch.zeros(
+            fusion.rank, fusion.out_features, factor.in_features + 1, dtype=weight.dtype
+        )
         for r, entry in enumerate(terms):
             if position < len(axes):
                 rows[r, :, entry[position]] = 1.0
@@ -165,9 +175,11 @@ def test_sum_fusion_is_a_linear_layer_behind_concat(modalities):
 
 
 def test_two_gates_are_the_gated_multimodal_unit():
-    """h_v = tanh(W_v x_v), h_t = tanh(W_t x_t), z = σ(W_z [x_v; x_t]), h = z h_v + (1 - z) h_t (with biases).
+    """h_v = tanh(W_v x_v), h_t = tanh(W_t x_t), z = σ(W_z [x_v; x_t]), h = z h_v + (1 - z) h_t
+    (with biases).
 
-    The softmax of two scores s_1, s_2 is σ(s_1 - s_2), so W_z is the difference of the gate layer's two halves.
+    The softmax of two scores s_1, s_2 is σ(s_1 - s_2), so W_z is the difference of the gate layer's
+    two halves.
     """
     dims, out = first(2), 4
     fusion, x = GatedFusion(dims, out).double(), some(dims)
@@ -198,12 +210,20 @@ def test_gates_sum_to_one_and_are_zero_where_absent(modalities):
 
 def test_three_gates_are_a_softmax_over_those_present():
     dims, out = first(3), 2
-    fusion, x = GatedFusion(dims, out).double().requires_grad_(False), {m: v.detach() for m, v in some(dims).items()}
-    present = {"text": torch.tensor([True, False, True, False, False]), "audio": torch.tensor([True] * 4 + [False])}
+    fusion, x = (
+        GatedFusion(dims, out).double().requires_grad_(False),
+        {m: v.detach() for m, v in some(dims).items()},
+    )
+    present = {
+        "text": torch.tensor([True, False, True, False, False]),
+        "audio": torch.tensor([True] * 4 + [False]),
+    }
     output = fusion(x, present)
     for b in range(BATCH):
         here = [m for m in dims if m not in present or present[m][b]]
-        shown = torch.cat([x[m][b] if m in here else torch.zeros(dims[m], dtype=torch.float64) for m in dims])
+        shown = torch.cat(
+            [x[m][b] if m in here else torch.zeros(dims[m], dtype=torch.float64) for m in dims]
+        )
         scores = fusion.gate.weight @ shown + fusion.gate.bias
         for o in range(out):
             weigh = {m: math.exp(scores[i * out + o]) for i, m in enumerate(dims) if m in here}
@@ -216,7 +236,9 @@ def test_three_gates_are_a_softmax_over_those_present():
 def test_one_gated_modality_is_its_tanh_layer_and_nobody_is_zero():
     fusion, x = GatedFusion({"image": 3}, 4).double(), some({"image": 3})
     layer = fusion.candidate["image"]
-    torch.testing.assert_close(fusion(x), torch.tanh(F.linear(x["image"], layer.weight, layer.bias)))
+    torch.testing.assert_close(
+        fusion(x), torch.tanh(F.linear(x["image"], layer.weight, layer.bias))
+    )
     for modalities in (1, 2, 3):
         dims = first(modalities)
         nobody = {m: torch.zeros(BATCH, dtype=torch.bool) for m in dims}

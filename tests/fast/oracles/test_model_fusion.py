@@ -1,4 +1,5 @@
-"""Model fusions rebuilt by hand in float64, sample by sample and step by step, with no softmax but exp and sum."""
+"""Model fusions rebuilt by hand in float64, sample by sample and step by step, with no softmax but
+exp and sum."""
 
 import copy
 import itertools
@@ -23,7 +24,10 @@ def seed():
 
 def some(modalities: int, steps: bool = True) -> dict[str, torch.Tensor]:
     chosen = list(DIMS)[:modalities]
-    return {m: torch.randn(BATCH, *([STEPS[m]] if steps else []), DIMS[m], dtype=torch.float64) for m in chosen}
+    return {
+        m: torch.randn(BATCH, *([STEPS[m]] if steps else []), DIMS[m], dtype=torch.float64)
+        for m in chosen
+    }
 
 
 def some_missing(modalities: int) -> tuple[dict, dict]:
@@ -71,12 +75,16 @@ def think(x: torch.Tensor, block: nn.Sequential) -> torch.Tensor:
 
 
 def look(q: torch.Tensor, pairs: list, heads: int, zero_step: bool) -> torch.Tensor:
-    """Read (key, value) pairs with one query, head by head; a zero step adds exp(0) = 1 below and nothing above."""
+    """Read (key, value) pairs with one query, head by head; a zero step adds exp(0) = 1 below and
+    nothing above."""
     d, parts = len(q) // heads, []
     for h in range(heads):
         cut = slice(h * d, (h + 1) * d)
         weights = [math.exp(float(q[cut] @ k[cut]) / math.sqrt(d)) for k, _ in pairs]
-        above = sum((w * v[cut] for w, (_, v) in zip(weights, pairs, strict=True)), torch.zeros(d, dtype=q.dtype))
+        above = sum(
+            (w * v[cut] for w, (_, v) in zip(weights, pairs, strict=True)),
+            torch.zeros(d, dtype=q.dtype),
+        )
         parts.append(above / (sum(weights) + zero_step))
     return torch.cat(parts)
 
@@ -110,10 +118,15 @@ def test_attention_is_the_loop_over_queries_and_real_steps(heads, masked):
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_what_torchs_own_layer_computes(masked):
     q, k, v, real = some_heads()
-    layer = nn.MultiheadAttention(6, 2, bias=False, batch_first=True, dtype=torch.float64).requires_grad_(False)
+    layer = nn.MultiheadAttention(
+        6, 2, bias=False, batch_first=True, dtype=torch.float64
+    ).requires_grad_(False)
     theirs, _ = layer(q, k, v, key_padding_mask=~real if masked else None)
     wq, wk, wv = layer.in_proj_weight.chunk(3)
-    ours = attention(q @ wq.T, k @ wk.T, v @ wv.T, 2, real if masked else None) @ layer.out_proj.weight.T
+    ours = (
+        attention(q @ wq.T, k @ wk.T, v @ wv.T, 2, real if masked else None)
+        @ layer.out_proj.weight.T
+    )
     torch.testing.assert_close(ours, theirs)
 
 
@@ -127,7 +140,8 @@ def test_attention_by_hand():
 
 
 def cross_by_hand(fusion: CrossAttentionFusion, steps: dict[str, list], heads: int) -> torch.Tensor:
-    """steps: modality → its real steps, for one sample; where there are none, others find only the step of zeros."""
+    """steps: modality → its real steps, for one sample; where there are none, others find only the
+    step of zeros."""
     x = {m: [affine(s, fusion.project[m]) for s in v] for m, v in steps.items()}
     for layer in fusion.exchange:
         seen = {m: [norm(s, layer.norm[m]) for s in v] for m, v in x.items()}
@@ -135,11 +149,16 @@ def cross_by_hand(fusion: CrossAttentionFusion, steps: dict[str, list], heads: i
         for m, own in x.items():
             others, result = [n for n in x if n != m], []
             for s, query_from in zip(own, seen[m], strict=True):
-                asked = affine(query_from, layer.query[m]).split(WIDTH)  # one question for each other
+                asked = affine(query_from, layer.query[m]).split(
+                    WIDTH
+                )  # one question for each other
                 read = []
                 for n, q in zip(others, asked, strict=True):
                     place = [r for r in x if r != n].index(m)  # which of its listeners m is to n
-                    told = [affine(t, layer.tell[n]).split(WIDTH)[2 * place : 2 * place + 2] for t in seen[n]]
+                    told = [
+                        affine(t, layer.tell[n]).split(WIDTH)[2 * place : 2 * place + 2]
+                        for t in seen[n]
+                    ]
                     read.append(look(q, told, heads, zero_step=True))
                 result.append(think(s + affine(torch.cat(read), layer.out[m]), layer.think[m]))
             after[m] = result
@@ -147,14 +166,21 @@ def cross_by_hand(fusion: CrossAttentionFusion, steps: dict[str, list], heads: i
     return affine(torch.cat([mean(x[m]) for m in fusion.dims]), fusion.join)
 
 
-@pytest.mark.parametrize(("modalities", "layers", "heads"), [(2, 1, 2), (3, 1, 3), (2, 2, 1), (3, 2, 2)])
+@pytest.mark.parametrize(
+    ("modalities", "layers", "heads"), [(2, 1, 2), (3, 1, 3), (2, 2, 1), (3, 2, 2)]
+)
 @pytest.mark.parametrize("missing", [False, True])
 def test_cross_attention_rebuilt_by_hand(modalities, layers, heads, missing):
-    fusion, x = build(CrossAttentionFusion, modalities, heads=heads, layers=layers), some(modalities)
+    fusion, x = (
+        build(CrossAttentionFusion, modalities, heads=heads, layers=layers),
+        some(modalities),
+    )
     present, masks = some_missing(modalities) if missing else ({}, {})
     out = fusion(x, present, masks)
     for b in range(BATCH):
-        torch.testing.assert_close(out[b], cross_by_hand(fusion, real_steps(x, present, masks, b), heads))
+        torch.testing.assert_close(
+            out[b], cross_by_hand(fusion, real_steps(x, present, masks, b), heads)
+        )
 
 
 def test_cross_attention_takes_vectors_as_sequences_of_one_step():
@@ -167,7 +193,8 @@ def test_cross_attention_takes_vectors_as_sequences_of_one_step():
 
 @pytest.mark.parametrize("by_mask", [False, True])
 def test_an_absent_modality_is_a_source_that_says_nothing_and_a_reader_nobody_hears(by_mask):
-    """The same weights with the absent one's values, and its columns of the joining layer, set to 0."""
+    """The same weights with the absent one's values, and its columns of the joining layer, set to
+    0."""
     fusion, x = build(CrossAttentionFusion, 3, heads=2, layers=2), some(3)
     mute = copy.deepcopy(fusion)
     for layer in mute.exchange:
@@ -175,7 +202,11 @@ def test_an_absent_modality_is_a_source_that_says_nothing_and_a_reader_nobody_he
             value.zero_()
     mute.join.weight[:, WIDTH : 2 * WIDTH] = 0
     nobody = torch.zeros(BATCH, dtype=torch.bool)
-    args = (None, {"text": nobody[:, None].expand(-1, STEPS["text"])}) if by_mask else ({"text": nobody},)
+    args = (
+        (None, {"text": nobody[:, None].expand(-1, STEPS["text"])})
+        if by_mask
+        else ({"text": nobody},)
+    )
     torch.testing.assert_close(fusion(x, *args), mute(x))
     assert not torch.allclose(fusion(x), mute(x))
 
@@ -183,14 +214,20 @@ def test_an_absent_modality_is_a_source_that_says_nothing_and_a_reader_nobody_he
 # BottleneckFusion
 
 
-def self_attention_by_hand(block: nn.Module, steps: list[torch.Tensor], heads: int) -> list[torch.Tensor]:
-    mixed = [affine(norm(s, block.norm), block.mix).split(WIDTH) for s in steps]  # query, key, value of each step
+def self_attention_by_hand(
+    block: nn.Module, steps: list[torch.Tensor], heads: int
+) -> list[torch.Tensor]:
+    mixed = [
+        affine(norm(s, block.norm), block.mix).split(WIDTH) for s in steps
+    ]  # query, key, value of each step
     pairs = [(k, v) for _, k, v in mixed]
     read = [look(q, pairs, heads, zero_step=False) for q, _, _ in mixed]
     return [think(s + affine(r, block.out), block.think) for s, r in zip(steps, read, strict=True)]
 
 
-def bottleneck_by_hand(fusion: BottleneckFusion, steps: dict[str, list], heads: int) -> torch.Tensor:
+def bottleneck_by_hand(
+    fusion: BottleneckFusion, steps: dict[str, list], heads: int
+) -> torch.Tensor:
     x = {m: [affine(s, fusion.project[m]) for s in v] for m, v in steps.items()}
     z = list(fusion.bottleneck)
     for layer in fusion.layers:
@@ -199,21 +236,34 @@ def bottleneck_by_hand(fusion: BottleneckFusion, steps: dict[str, list], heads: 
             together = self_attention_by_hand(layer[m], x[m] + z, heads)
             x[m], mine = together[: len(x[m])], together[len(x[m]) :]
             proposals.append(mine)
-        z = [sum(column) / len(proposals) for column in zip(*proposals, strict=True)] if proposals else z
+        z = (
+            [sum(column) / len(proposals) for column in zip(*proposals, strict=True)]
+            if proposals
+            else z
+        )
     return affine(torch.cat([*(mean(x[m]) for m in fusion.dims), sum(z) / len(z)]), fusion.join)
 
 
-@pytest.mark.parametrize(("modalities", "layers", "heads", "bottlenecks"), [(2, 1, 2, 2), (3, 2, 3, 1), (2, 3, 1, 4)])
+@pytest.mark.parametrize(
+    ("modalities", "layers", "heads", "bottlenecks"), [(2, 1, 2, 2), (3, 2, 3, 1), (2, 3, 1, 4)]
+)
 @pytest.mark.parametrize("missing", [False, True])
 def test_bottleneck_rebuilt_by_hand(modalities, layers, heads, bottlenecks, missing):
-    fusion = build(BottleneckFusion, modalities, bottlenecks=bottlenecks, heads=heads, layers=layers)
+    fusion = build(
+        BottleneckFusion, modalities, bottlenecks=bottlenecks, heads=heads, layers=layers
+    )
     x = some(modalities)
     present, masks = some_missing(modalities) if missing else ({}, {})
     if missing:
-        present = {**present, "text": torch.tensor([True, True, modalities > 2, True])}  # of two, sample 2 has nobody
+        present = {
+            **present,
+            "text": torch.tensor([True, True, modalities > 2, True]),
+        }  # of two, sample 2 has nobody
     out = fusion(x, present, masks)
     for b in range(BATCH):
-        torch.testing.assert_close(out[b], bottleneck_by_hand(fusion, real_steps(x, present, masks, b), heads))
+        torch.testing.assert_close(
+            out[b], bottleneck_by_hand(fusion, real_steps(x, present, masks, b), heads)
+        )
 
 
 def test_one_modality_alone_passes_through_its_own_bottleneck():
@@ -244,7 +294,9 @@ def test_a_modality_hears_of_another_only_through_the_bottleneck_a_layer_later(l
 
 
 @pytest.mark.parametrize(
-    "fusion", [(CrossAttentionFusion, {}), (BottleneckFusion, {"bottlenecks": 2})], ids=lambda f: f[0].__name__
+    "fusion",
+    [(CrossAttentionFusion, {}), (BottleneckFusion, {"bottlenecks": 2})],
+    ids=lambda f: f[0].__name__,
 )
 def test_the_order_of_steps_is_not_seen(fusion):
     cls, sizes = fusion
@@ -334,7 +386,9 @@ def test_cross_attention_tells_where_the_first_layer_looked():
     assert [set(layer) for layer in layers] == [{("image", "text"), ("text", "image")}] * 2
     first, exchange = layers[0]["image", "text"], fusion.exchange[0]
     assert first.shape == (BATCH, 2, STEPS["image"], STEPS["text"] + 1)
-    for b, t, h in itertools.product((0, 1), (0, 2), range(2)):  # steps of image that are real in both samples
+    for b, t, h in itertools.product(
+        (0, 1), (0, 2), range(2)
+    ):  # steps of image that are real in both samples
         cut = slice(h * 3, h * 3 + 3)
         asking = norm(affine(x["image"][b, t], fusion.project["image"]), exchange.norm["image"])
         q = affine(asking, exchange.query["image"])

@@ -1,4 +1,5 @@
-"""Robustness against closed forms: physics of the corruptions, enumeration, scikit-learn, and a world known exactly."""
+"""Robustness against closed forms: physics of the corruptions, enumeration, scikit-learn, and a
+world known exactly."""
 
 import io
 import itertools
@@ -47,8 +48,14 @@ def test_picture_noise_has_the_distribution_of_a_gaussian_cut_off_at_both_ends(s
     level, sd = 0.3, KINDS["image"]["noise"].value(severity)
     out = corrupt(torch.full((2, 1, 200, 500), level), "image", "noise", severity, seeded())
     normal = stats.norm(level, sd)
-    for edge, expected in ((out == 0, normal.cdf(0)), (out == 1, normal.sf(1)), (out < 0.5, normal.cdf(0.5))):
-        assert edge.double().mean().item() == pytest.approx(expected, abs=4 * math.sqrt(0.25 / out.numel()))
+    for edge, expected in (
+        (out == 0, normal.cdf(0)),
+        (out == 1, normal.sf(1)),
+        (out < 0.5, normal.cdf(0.5)),
+    ):
+        assert edge.double().mean().item() == pytest.approx(
+            expected, abs=4 * math.sqrt(0.25 / out.numel())
+        )
 
 
 def test_blur_is_the_convolution_written_out_with_the_mirrored_picture():
@@ -65,7 +72,9 @@ def test_blur_is_the_convolution_written_out_with_the_mirrored_picture():
     total = sum(weight.values()) ** 2
     expected = torch.zeros(6, 7, dtype=torch.float64)
     for i, j, k, m in itertools.product(range(6), range(7), reach, reach):
-        expected[i, j] += weight[k] * weight[m] / total * x[0, 0, mirrored(i + k, 6), mirrored(j + m, 7)]
+        expected[i, j] += (
+            weight[k] * weight[m] / total * x[0, 0, mirrored(i + k, 6), mirrored(j + m, 7)]
+        )
     torch.testing.assert_close(corrupt(x, "image", "blur", severity, seeded())[0, 0], expected)
 
 
@@ -89,7 +98,9 @@ def test_one_rectangle_of_the_asked_area_lies_anywhere_in_each_picture(height, w
     assert covered.sum((1, 2)).unique().tolist() == [round(share * height * width)]
     for dim, length in ((1, height), (2, width)):
         line = covered.any(3 - dim)  # (N, length): which rows, then which columns are touched
-        assert line.sum(1).unique().tolist() == [length // 2]  # with the area: a full rectangle of that height
+        assert line.sum(1).unique().tolist() == [
+            length // 2
+        ]  # with the area: a full rectangle of that height
         first = line.double().argmax(1)
         counts = torch.bincount(first, minlength=length // 2 + 1).numpy()
         assert len(counts) == length // 2 + 1
@@ -117,7 +128,11 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(channels):
     out = corrupt(x, "image", "jpeg", 0.8, seeded())  # quality 100 - 95 · 0.8 = 24
     for picture, ours in zip(x, out, strict=True):
         rows = np.round(picture.numpy() * 255).astype(np.uint8)
-        image = Image.fromarray(rows[0]) if channels == 1 else Image.merge("RGB", [Image.fromarray(r) for r in rows])
+        image = (
+            Image.fromarray(rows[0])
+            if channels == 1
+            else Image.merge("RGB", [Image.fromarray(r) for r in rows])
+        )
         file = io.BytesIO()
         image.save(file, format="JPEG", quality=24)
         theirs = Image.open(file).convert("RGB")
@@ -130,7 +145,9 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(channels):
 
 def test_typos_hit_the_asked_share_a_third_each():
     length, share = 30_000, KINDS["text"]["typos"].value(0.1)
-    text = "".join(chr(0x4E00 + i % 20_000) for i in range(length))  # no letter a to z, neighbours differ
+    text = "".join(
+        chr(0x4E00 + i % 20_000) for i in range(length)
+    )  # no letter a to z, neighbours differ
     (out,) = corrupt([text], "text", "typos", 0.1, seeded())
     slack = 4 * math.sqrt(length * share / 3)
     replaced = sum("a" <= c <= "z" for c in out)
@@ -139,7 +156,8 @@ def test_typos_hit_the_asked_share_a_third_each():
     swapped = sum(b < a and a - b < 100 for a, b in itertools.pairwise(order))
     for count in (replaced, deleted):
         assert count == pytest.approx(length * share / 3, abs=slack)
-    # a pair stays visible unless one of the two edits beside it touches it: at a share of 0.1, nine in ten do
+    # a pair stays visible unless one of the two edits beside it touches it: at a share of 0.1, nine
+    # in ten do
     assert 0.8 * length * share / 3 < swapped < length * share / 3 + slack
     letters = np.bincount([ord(c) - ord("a") for c in out if "a" <= c <= "z"], minlength=26)
     assert stats.chisquare(letters).pvalue > 1e-3
@@ -157,10 +175,16 @@ def test_a_replacement_is_never_the_letter_itself():
 def test_two_characters_end_as_the_nine_pairs_of_edits_say():
     out = corrupt(["αβ"] * 9000, "text", "typos", 1.0, seeded())
     found = ["".join("x" if "a" <= c <= "z" else c for c in text) for text in out]
-    # swap, delete or replace α; then delete what stands last, or replace it, twice as often, since it has no next
+    # swap, delete or replace α; then delete what stands last, or replace it, twice as often, since
+    # it has no next
     expected = {"β": 1, "βx": 2, "": 1, "x": 2 + 1, "xx": 2}
     assert set(found) == set(expected)
-    assert stats.chisquare([found.count(k) for k in expected], [1000 * c for c in expected.values()]).pvalue > 1e-3
+    assert (
+        stats.chisquare(
+            [found.count(k) for k in expected], [1000 * c for c in expected.values()]
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_a_single_character_is_deleted_or_replaced():
@@ -174,7 +198,9 @@ def test_dropped_words_are_the_asked_share_and_the_rest_keeps_its_order(severity
     words = [f"w{i}" for i in range(20_000)]
     (out,) = corrupt([" ".join(words)], "text", "dropped words", severity, seeded())
     left = out.split(" ") if out else []
-    assert len(left) == pytest.approx(20_000 * (1 - severity), abs=4 * math.sqrt(20_000 * severity * (1 - severity)))
+    assert len(left) == pytest.approx(
+        20_000 * (1 - severity), abs=4 * math.sqrt(20_000 * severity * (1 - severity))
+    )
     assert [int(w[1:]) for w in left] == sorted({int(w[1:]) for w in left})
 
 
@@ -185,7 +211,9 @@ def test_dropped_words_are_the_asked_share_and_the_rest_keeps_its_order(severity
 @pytest.mark.parametrize("as_list", [False, True])
 def test_noisy_audio_has_the_asked_signal_to_noise_ratio(severity, as_list):
     time = torch.arange(200_000) / 8000
-    x = torch.stack([a * torch.sin(2 * torch.pi * f * time) for a, f in ((0.01, 440), (0.5, 100))]).double()
+    x = torch.stack(
+        [a * torch.sin(2 * torch.pi * f * time) for a, f in ((0.01, 440), (0.5, 100))]
+    ).double()
     out = corrupt(list(x) if as_list else x, "audio", "noise", severity, seeded())
     asked = KINDS["audio"]["noise"].value(severity)
     assert asked == pytest.approx(30 - 50 * severity)
@@ -208,7 +236,9 @@ def test_dropouts_silence_whole_stretches_of_the_asked_share(severity):
     lost = (stretches == 0).all(2)
     assert bool(((stretches == 1).all(2) | lost).all())
     assert (lost.sum(1) == round(20 * severity)).all()
-    if severity < 1:  # each as often as any other; counts without replacement vary less than the test allows for
+    if (
+        severity < 1
+    ):  # each as often as any other; counts without replacement vary less than the test allows for
         assert stats.chisquare(lost.sum(0).numpy()).pvalue > 1e-3
 
 
@@ -238,10 +268,16 @@ def test_jitter_reads_at_an_index_with_a_rounded_gaussian_error():
 
 
 def test_stream_noise_is_measured_by_the_spread_of_each_channel():
-    x = torch.randn(2, 50_000, 3, generator=seeded(1), dtype=torch.float64) * torch.tensor([0.1, 10.0, 0.0]) + 7
+    x = (
+        torch.randn(2, 50_000, 3, generator=seeded(1), dtype=torch.float64)
+        * torch.tensor([0.1, 10.0, 0.0])
+        + 7
+    )
     out = corrupt(x, "stream", "noise", 0.25, seeded())
     ratio = (out - x).std(1, correction=0)[:, :2] / x.std(1, correction=0)[:, :2]
-    torch.testing.assert_close(ratio, torch.full((2, 2), 0.5, dtype=torch.float64), rtol=0.015, atol=0)
+    torch.testing.assert_close(
+        ratio, torch.full((2, 2), 0.5, dtype=torch.float64), rtol=0.015, atol=0
+    )
     assert torch.equal(out[..., 2], x[..., 2])
 
 
@@ -259,20 +295,26 @@ def left_by_enumeration(p: dict[str, float], who: frozenset[str]) -> dict[frozen
     return chances
 
 
-@pytest.mark.parametrize("p", [{"a": 0.5, "b": 0.5}, {"a": 0.9, "b": 0.3}, {"a": 0.8, "b": 0.6, "c": 0.4}])
+@pytest.mark.parametrize(
+    "p", [{"a": 0.5, "b": 0.5}, {"a": 0.9, "b": 0.3}, {"a": 0.8, "b": 0.6, "c": 0.4}]
+)
 def test_modality_dropout_leaves_each_set_with_the_enumerated_probability(p):
     n = 40_000
     for who in (frozenset(p), frozenset(list(p)[1:])):
         present = {m: torch.full((n,), m in who) for m in p}
         after = ModalityDropout(p)(present, seeded())
         sets = [
-            frozenset(m for m, there in zip(p, row, strict=True) if there) for row in zip(*after.values(), strict=True)
+            frozenset(m for m, there in zip(p, row, strict=True) if there)
+            for row in zip(*after.values(), strict=True)
         ]
         expected = left_by_enumeration(p, who)
         assert sum(expected.values()) == pytest.approx(1)
         assert set(sets) <= set(expected)
         counts = [sets.count(k) for k in expected]
-        assert len(expected) == 1 or stats.chisquare(counts, [n * c for c in expected.values()]).pvalue > 1e-3
+        assert (
+            len(expected) == 1
+            or stats.chisquare(counts, [n * c for c in expected.values()]).pvalue > 1e-3
+        )
         for m in who:  # what the docstring says of one modality
             stays = sum(c for k, c in expected.items() if m in k)
             assert stays == pytest.approx(1 - p[m] + math.prod(p[k] for k in who) / len(who))
@@ -313,7 +355,9 @@ def test_quality_is_the_rank_of_the_mahalanobis_distance_among_held_out_samples(
     mix = generator.normal(size=(8, 8))
     clean, held, new = (generator.normal(size=(n, 8)) @ mix + 2 for n in (30, 20, 15))
     new[::3] *= 3
-    detector = NoiseDetector().fit(*(Samples({"m": torch.tensor(x)}, torch.zeros(len(x))) for x in (clean, held)))
+    detector = NoiseDetector().fit(
+        *(Samples({"m": torch.tensor(x)}, torch.zeros(len(x))) for x in (clean, held))
+    )
     covariance, _ = ledoit_wolf(clean)
 
     def distance(x):
@@ -330,13 +374,17 @@ def test_quality_is_the_rank_of_the_mahalanobis_distance_among_held_out_samples(
 def test_quality_of_clean_samples_is_uniform_also_where_features_outnumber_samples():
     generator = np.random.default_rng(1)
     counts = np.zeros(10)
-    for _ in range(60):  # fresh training and held-out samples each time: what exchangeability promises
+    for _ in range(
+        60
+    ):  # fresh training and held-out samples each time: what exchangeability promises
         clean, held, new = (
-            Samples({"m": torch.tensor(generator.normal(size=(n, 30)))}, torch.zeros(n)) for n in (20, 9, 10)
+            Samples({"m": torch.tensor(generator.normal(size=(n, 30)))}, torch.zeros(n))
+            for n in (20, 9, 10)
         )
         q = NoiseDetector().fit(clean, held).quality(new.features)["m"]
         counts += np.bincount((q * 10).round().long().numpy() - 1, minlength=10)
-    # samples of one round share their held-out distances, which spreads the counts: a wide tolerance around 60 each
+    # samples of one round share their held-out distances, which spreads the counts: a wide
+    # tolerance around 60 each
     assert counts.sum() == 600 and abs(counts - 60).max() < 40
 
 
@@ -350,10 +398,13 @@ def test_a_vote_by_quality_is_a_weighted_vote_sample_by_sample():
     for i in range(12):
         one = {m: p[i : i + 1] for m, p in probs.items()}
         weights = {m: float(q[i]) for m, q in quality.items()}
-        expected = decision.weighted_vote(one, weights, {m: mask[i : i + 1] for m, mask in present.items()})
+        expected = decision.weighted_vote(
+            one, weights, {m: mask[i : i + 1] for m, mask in present.items()}
+        )
         torch.testing.assert_close(out[i : i + 1], expected)
     torch.testing.assert_close(
-        quality_vote(probs, decision.trust(probs, present), present), decision.fuzzy_rules(probs, present)
+        quality_vote(probs, decision.trust(probs, present), present),
+        decision.fuzzy_rules(probs, present),
     )
 
 
@@ -361,7 +412,8 @@ def test_a_vote_by_quality_is_a_weighted_vote_sample_by_sample():
 
 
 def test_the_gain_of_a_sum_of_two_witnesses_is_gone_where_theory_says():
-    """a, b = 1.5 y + N(0, 1); sign(a + b) is right with Φ(3 / √(2 + σ²)) when b gets noise of sd σ, a alone Φ(1.5)."""
+    """a, b = 1.5 y + N(0, 1); sign(a + b) is right with Φ(3 / √(2 + σ²)) when b gets noise of sd σ,
+    a alone Φ(1.5)."""
     n, worst = 200_000, 3.0
     y = (torch.rand(n, generator=seeded()) < 0.5).long()
     x = 1.5 * (2 * y - 1)[:, None] + torch.randn(n, 2, generator=seeded(1))
@@ -371,7 +423,10 @@ def test_the_gain_of_a_sum_of_two_witnesses_is_gone_where_theory_says():
         noise = worst * severity * torch.randn(n, generator=seeded(2))
         return torch.stack([samples[:, 0], samples[:, 1] + noise], 1)
 
-    draws = {"groups": torch.arange(n) % 250, "resamples": 100}  # independent samples, redrawn by the handful: faster
+    draws = {
+        "groups": torch.arange(n) % 250,
+        "resamples": 100,
+    }  # independent samples, redrawn by the handful: faster
 
     def hits(said, truth):
         return float((said == truth).mean())
@@ -383,9 +438,13 @@ def test_the_gain_of_a_sum_of_two_witnesses_is_gone_where_theory_says():
     exact = [stats.norm.cdf(3 / math.sqrt(2 + (worst * s) ** 2)) for s in severities]
     without = stats.norm.cdf(1.5)
     assert fusion.estimates == pytest.approx(exact, abs=4 * 0.5 / math.sqrt(n))
-    assert all(score.low < value < score.high for score, value in zip(fusion.scores, exact, strict=True))
+    assert all(
+        score.low < value < score.high for score, value in zip(fusion.scores, exact, strict=True)
+    )
     assert accuracy((x[:, 0] > 0).long(), y) == alone.estimates[0] == alone.estimates[3]
     effective, relative = effective_robustness(fusion, alone), relative_robustness(fusion, alone)
     assert effective == pytest.approx([e - without for e in exact], abs=0.004)
-    assert relative == pytest.approx([(e - without) / (exact[0] - without) for e in exact], rel=0.06, abs=0.06)
+    assert relative == pytest.approx(
+        [(e - without) / (exact[0] - without) for e in exact], rel=0.06, abs=0.06
+    )
     assert relative[0] == 1 and relative[2] == pytest.approx(0, abs=0.06) and relative[3] < -0.5

@@ -1,4 +1,5 @@
-"""The parts of `mmtutor sentiment` against scikit-learn, brute force, and the evaluation functions of the book."""
+"""The parts of `mmtutor sentiment` against scikit-learn, brute force, and the evaluation functions
+of the book."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -30,12 +31,15 @@ def thread():
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("l2", [0.3, 0.003])
 def test_fit_optimum_is_scikit_learns_logistic_regression(class_weight, l2):
-    """Weights, and biases but for the constant that a softmax leaves free; three classes, one of them rare."""
+    """Weights, and biases but for the constant that a softmax leaves free; three classes, one of
+    them rare."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((150, 5)) + 0.5
     y = np.digitize(x[:, 0] + x[:, 1] + rng.standard_normal(150), [0, 3.2])
     assert np.bincount(y).min() < 20
-    theirs = LogisticRegression(C=1 / (150 * l2), class_weight=class_weight, tol=1e-8, max_iter=10_000).fit(x, y)
+    theirs = LogisticRegression(
+        C=1 / (150 * l2), class_weight=class_weight, tol=1e-8, max_iter=10_000
+    ).fit(x, y)
     model = SumFusion({"x": 5}, 3)
     data = Samples({"x": torch.tensor(x, dtype=torch.float32)}, torch.from_numpy(y))
     fit_optimum(model, data, l2=l2, class_weights=class_weight, device="cpu")
@@ -48,12 +52,15 @@ def test_an_early_head_is_logistic_regression_on_the_centred_concatenation():
     rng = np.random.default_rng(1)
     text, image = 4 + 3 * rng.standard_normal((80, 4)), rng.standard_normal((80, 3)) / 50
     y = (text[:, 0] / 3 + image[:, 0] * 50 > 4 / 3).astype(int)
-    scaled = [(v - v.mean(0)) / np.sqrt(((v - v.mean(0)) ** 2).sum(1).mean()) for v in (text, image)]
+    scaled = [
+        (v - v.mean(0)) / np.sqrt(((v - v.mean(0)) ** 2).sum(1).mean()) for v in (text, image)
+    ]
     theirs = LogisticRegression(C=1 / 5.0, class_weight="balanced", tol=1e-8, max_iter=10_000)
     p = theirs.fit(np.hstack(scaled), y).predict_proba(np.hstack(scaled))
     features = {"text": torch.tensor(text).float(), "image": torch.tensor(image).float()}
     head = fit_head(Samples(features, torch.from_numpy(y)), 2, 5.0, "cpu")
-    # scikit-learn's two-class model penalises one vector w, ours ±w/2 twice: strength 5 here is 10 there
+    # scikit-learn's two-class model penalises one vector w, ours ±w/2 twice: strength 5 here is 10
+    # there
     halved = LogisticRegression(C=2 / 5.0, class_weight="balanced", tol=1e-8, max_iter=10_000)
     q = halved.fit(np.hstack(scaled), y).predict_proba(np.hstack(scaled))
     ours = head(features).softmax(1).detach().numpy()
@@ -90,7 +97,8 @@ def test_calibration_finds_what_a_search_without_gradients_finds(n, classes):
 
 
 def test_with_many_posts_calibration_finds_the_temperature_and_the_shift_that_were_put_in():
-    """Truths are drawn from softmax(ln q / 1.7 + offsets), so with many of them just these come out."""
+    """Truths are drawn from softmax(ln q / 1.7 + offsets), so with many of them just these come
+    out."""
     rng = np.random.default_rng(2)
     q = torch.tensor(2 * rng.standard_normal((40_000, 3))).softmax(1)
     offsets = torch.tensor([1.0, 0.0, -1.0])
@@ -98,14 +106,20 @@ def test_with_many_posts_calibration_finds_the_temperature_and_the_shift_that_we
     y = torch.multinomial(p, 1, generator=torch.Generator().manual_seed(0))[:, 0]
     found = calibrate(q, y)
     assert found.temperature == pytest.approx(1.7, abs=0.06)
-    assert np.array(found.offsets) - np.mean(found.offsets) == pytest.approx(np.array([1, 0, -1]), abs=0.06)
+    assert np.array(found.offsets) - np.mean(found.offsets) == pytest.approx(
+        np.array([1, 0, -1]), abs=0.06
+    )
     assert (found(q) - p).abs().mean() < 0.01
-    assert found(q).mean(0).tolist() == pytest.approx((torch.bincount(y) / len(y)).tolist(), abs=0.005)
+    assert found(q).mean(0).tolist() == pytest.approx(
+        (torch.bincount(y) / len(y)).tolist(), abs=0.005
+    )
 
 
 def test_late_fusion_is_the_average_of_opinions():
     a, b = opinions(20, 3)[0], opinions(20, 3, 1)[0]
-    assert torch.allclose(late({"image": b, "text": a, "early": a}), decision.average({"text": a, "image": b}))
+    assert torch.allclose(
+        late({"image": b, "text": a, "early": a}), decision.average({"text": a, "image": b})
+    )
     assert torch.allclose(late({"text": a, "image": b}), (a + b) / 2)
 
 
@@ -126,7 +140,9 @@ def union_find(n: int, links: list[tuple[int, int]]) -> list[int]:
 def test_joined_groups_are_those_of_union_and_find(seed):
     rng = np.random.default_rng(seed)
     n, things = 30, 25
-    links = list(zip(rng.integers(0, n, 28).tolist(), rng.integers(0, things, 28).tolist(), strict=True))
+    links = list(
+        zip(rng.integers(0, n, 28).tolist(), rng.integers(0, things, 28).tolist(), strict=True)
+    )
     ours, theirs = _joined(n, links), union_find(n, links)
     assert 2 < len(set(ours.tolist())) < n
     for i in range(n):
@@ -140,7 +156,10 @@ def trained() -> tuple[Table, dict]:
     """Return a table of three classes, of which one is rare, and a final model for each method."""
     rng = np.random.default_rng(3)
     y = torch.from_numpy(np.repeat([0, 1, 2], (60, 40, 15)))
-    features = {m: torch.tensor(rng.standard_normal((115, 4)) + np.eye(3, 4)[y]).float() for m in ("text", "image")}
+    features = {
+        m: torch.tensor(rng.standard_normal((115, 4)) + np.eye(3, 4)[y]).float()
+        for m in ("text", "image")
+    }
     position = {m: torch.arange(115) for m in features}
     table = Table(features, position, y, np.arange(115), ("a", "b", "c"))
     with one_thread():
@@ -154,7 +173,8 @@ def trained() -> tuple[Table, dict]:
 
 @pytest.mark.parametrize("method", ["text", "image", "early", "late"])
 def test_contributions_are_shapley_values_and_sum_to_probability_minus_share(trained, method):
-    """v(S): the probability of the label when the post has only S, as `predict` gives it; v(none): the share."""
+    """v(S): the probability of the label when the post has only S, as `predict` gives it; v(none):
+    the share."""
     table, models = trained
     model, x, n = models[method], table.features, 115
     on, off = torch.ones(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
@@ -175,7 +195,9 @@ def test_contributions_are_shapley_values_and_sum_to_probability_minus_share(tra
             gains.append(value(before | {m}) - value(before))
         assert torch.allclose(answer.contributions[m], sum(gains) / len(gains), atol=1e-6)
     whole = value(frozenset(x)) - value(frozenset())
-    assert torch.allclose(answer.contributions["text"] + answer.contributions["image"], whole, atol=1e-6)
+    assert torch.allclose(
+        answer.contributions["text"] + answer.contributions["image"], whole, atol=1e-6
+    )
     assert answer.contributions[method if method in x else "text"].abs().max() > 0.1
 
 
@@ -203,19 +225,26 @@ def test_bootstrap_scores_are_the_books_bootstrap_over_groups():
     guess, y, group = guesses()
     ours = bootstrap_scores(guess, y, group, 3, resamples=6000)
     rows = np.stack([guess, y], 1)
-    f1 = bootstrap_interval(rows, groups=group, statistic=lambda r: macro_f1(r[:, 0], r[:, 1]), resamples=2500, seed=1)
+    f1 = bootstrap_interval(
+        rows, groups=group, statistic=lambda r: macro_f1(r[:, 0], r[:, 1]), resamples=2500, seed=1
+    )
     accuracy = bootstrap_interval((guess == y).astype(float), groups=group, resamples=6000, seed=1)
     alone = bootstrap_interval((guess == y).astype(float), resamples=6000)
     for name, theirs in (("macro_f1", f1), ("accuracy", accuracy)):
         assert ours[name].estimate == pytest.approx(theirs.estimate)
         assert ours[name].low == pytest.approx(theirs.low, abs=0.012)
         assert ours[name].high == pytest.approx(theirs.high, abs=0.012)
-    assert ours["accuracy"].high - ours["accuracy"].low > 1.3 * (alone.high - alone.low), "groups widen it"
+    assert ours["accuracy"].high - ours["accuracy"].low > 1.3 * (alone.high - alone.low), (
+        "groups widen it"
+    )
 
 
 def test_bootstrap_scores_leave_out_a_class_that_nobody_saw():
     guess, y, group = guesses()
-    assert bootstrap_scores(guess, y, group, 3)["macro_f1"] == bootstrap_scores(guess, y, group, 7)["macro_f1"]
+    assert (
+        bootstrap_scores(guess, y, group, 3)["macro_f1"]
+        == bootstrap_scores(guess, y, group, 7)["macro_f1"]
+    )
 
 
 def test_bootstrap_batches_do_not_matter(monkeypatch):
@@ -235,11 +264,19 @@ def test_figures_are_those_of_the_evaluation_functions():
     assert found["n"] == {"value": 240, "interval": [240, 240]}
     assert found["ece"]["value"] == expected_calibration_error(probs, y)
     assert found["log_loss"]["value"] == log_loss(probs, y)
-    assert found["confusion"] == [[int(((y == t) & (guess == s)).sum()) for s in range(3)] for t in range(3)]
-    assert found["macro_f1"]["interval"][0] < found["macro_f1"]["value"] < found["macro_f1"]["interval"][1]
+    assert found["confusion"] == [
+        [int(((y == t) & (guess == s)).sum()) for s in range(3)] for t in range(3)
+    ]
+    assert (
+        found["macro_f1"]["interval"][0]
+        < found["macro_f1"]["value"]
+        < found["macro_f1"]["interval"][1]
+    )
 
 
 def test_one_group_has_no_interval():
     guess, y, _ = guesses(20)
     found = figures(guess, np.full((20, 3), 1 / 3), y, np.zeros(20), 3)
-    assert found["accuracy"]["interval"] is None and found["macro_f1"]["value"] == pytest.approx(macro_f1(guess, y))
+    assert found["accuracy"]["interval"] is None and found["macro_f1"]["value"] == pytest.approx(
+        macro_f1(guess, y)
+    )

@@ -1,4 +1,5 @@
-"""Generated worlds against Monte Carlo, brute-force integration, enumeration of latents, and R1's closed forms."""
+"""Generated worlds against Monte Carlo, brute-force integration, enumeration of latents, and R1's
+closed forms."""
 
 import dataclasses
 import itertools
@@ -22,7 +23,9 @@ SEVERAL = {
     "complement, uneven": worlds.complement(noise=UNEVEN),
     "synergy, uneven": worlds.synergy(noise=UNEVEN, strength=2.0),
     "mixture": worlds.mixture(redundant=0.5, unique=1.0, synergy=1.5),
-    "mixture, all four": worlds.mixture(redundant=0.3, unique=0.6, complement=0.9, synergy=1.2, noise=UNEVEN),
+    "mixture, all four": worlds.mixture(
+        redundant=0.3, unique=0.6, complement=0.9, synergy=1.2, noise=UNEVEN
+    ),
 }
 each_world = pytest.mark.parametrize("world", SEVERAL.values(), ids=SEVERAL)
 LOOKS = {"a": ("a",), "b": ("b",), "ab": ("a", "b")}
@@ -35,7 +38,10 @@ def drawn() -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
     table = {}
     for name, world in SEVERAL.items():
         sample = world.sample(60_000, seed=7)
-        posterior = {k: world.bayes_probabilities(sample.features, modalities=m).numpy() for k, m in LOOKS.items()}
+        posterior = {
+            k: world.bayes_probabilities(sample.features, modalities=m).numpy()
+            for k, m in LOOKS.items()
+        }
         table[name] = sample.labels.numpy(), posterior
     return table
 
@@ -61,13 +67,17 @@ def test_bayes_accuracy_is_what_the_exact_posterior_reaches(name, look, drawn):
 def test_information_is_the_mean_log_posterior_over_the_prior(name, look, drawn):
     labels, posterior = drawn[name]
     world = SEVERAL[name]
-    gain = np.log(posterior[look][np.arange(len(labels)), labels].astype(float)) + math.log(len(world.classes))
+    gain = np.log(posterior[look][np.arange(len(labels)), labels].astype(float)) + math.log(
+        len(world.classes)
+    )
     assert within_four_errors(gain, world.information[look])
 
 
 def test_r1_accuracies_at_strength_one_and_a_half():
     phi = stats.norm.cdf(1.5)
-    assert worlds.redundant().bayes_accuracy == pytest.approx(stats.norm.cdf(1.5 * math.sqrt(2)), abs=1e-12)
+    assert worlds.redundant().bayes_accuracy == pytest.approx(
+        stats.norm.cdf(1.5 * math.sqrt(2)), abs=1e-12
+    )
     assert worlds.unique().bayes_accuracy == pytest.approx(phi, abs=1e-12)
     assert worlds.complement().bayes_accuracy == pytest.approx(phi**2, abs=1e-12)
     assert worlds.synergy().bayes_accuracy == pytest.approx(phi**2 + (1 - phi) ** 2, abs=1e-12)
@@ -77,24 +87,34 @@ def test_r1_accuracies_at_strength_one_and_a_half():
 
 def test_r1_bayes_accuracy_when_noise_is_added_to_b():
     world = worlds.redundant()
-    noisy = [dataclasses.replace(world, noise={"a": 1.0, "b": math.hypot(1, level)}) for level in (0, 1, 2, 4, 8)]
+    noisy = [
+        dataclasses.replace(world, noise={"a": 1.0, "b": math.hypot(1, level)})
+        for level in (0, 1, 2, 4, 8)
+    ]
     assert [round(w.bayes_accuracy, 3) for w in noisy] == [0.983, 0.967, 0.950, 0.939, 0.935]
 
 
 def every_latent_state(world: World, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """(states, parts) bits of 0 and 1, and (states, dim) means: all bits and the nuisance, enumerated."""
+    """(states, parts) bits of 0 and 1, and (states, dim) means: all bits and the nuisance,
+    enumerated."""
     states = np.array(list(itertools.product([0, 1], repeat=len(world.weights) + 1)))
     sizes = world.strength * np.sqrt([*world.weights.values(), 1.0])
     return states[:, :-1], ((2 * states - 1) * sizes) @ world.directions[modality].numpy()
 
 
 def label_of(world: World, a: np.ndarray, b: np.ndarray) -> str | None:
-    """The class name by the definition in the module's table; None where the bits cannot occur together."""
+    """The class name by the definition in the module's table; None where the bits cannot occur
+    together."""
     name = ""
     for kind, i, j in zip(world.weights, a, b, strict=True):
         if kind == "redundant" and i != j:
             return None
-        name += {"redundant": f"{i}", "unique": f"{i}", "complement": f"{i}{j}", "synergy": f"{int(i != j)}"}[kind]
+        name += {
+            "redundant": f"{i}",
+            "unique": f"{i}",
+            "complement": f"{i}{j}",
+            "synergy": f"{int(i != j)}",
+        }[kind]
     return name
 
 
@@ -105,15 +125,21 @@ def test_posterior_is_bayes_rule_over_every_latent_state(world):
     density = {}
     for m in ("a", "b"):
         states, means = every_latent_state(world, m)
-        likelihood = [stats.multivariate_normal(mu, world.noise[m] ** 2).pdf(x[m].numpy()) for mu in means]
+        likelihood = [
+            stats.multivariate_normal(mu, world.noise[m] ** 2).pdf(x[m].numpy()) for mu in means
+        ]
         density[m] = states, np.array(likelihood)
     posterior = np.zeros((20, len(world.classes)))
-    for (a, p), (b, q) in itertools.product(zip(*density["a"], strict=True), zip(*density["b"], strict=True)):
+    for (a, p), (b, q) in itertools.product(
+        zip(*density["a"], strict=True), zip(*density["b"], strict=True)
+    ):
         name = label_of(world, a, b)
         if name is not None:
             posterior[:, world.classes.index(name)] += p * q
     posterior /= posterior.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(world.bayes_probabilities(x).numpy(), posterior, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        world.bayes_probabilities(x).numpy(), posterior, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("d", DISTANCES)
@@ -122,18 +148,24 @@ def test_bit_information_is_entropy_of_the_output_less_entropy_of_the_noise(d):
         p = 0.5 * stats.norm.pdf(x, -d) + 0.5 * stats.norm.pdf(x, d)
         return -p * math.log(p)
 
-    output, _ = integrate.quad(integrand, -d - 10, d + 10, points=[-d, 0, d], epsabs=1e-12, limit=400)
+    output, _ = integrate.quad(
+        integrand, -d - 10, d + 10, points=[-d, 0, d], epsabs=1e-12, limit=400
+    )
     assert bits.bit_information(d) == pytest.approx(output - stats.norm.entropy(), abs=1e-9)
 
 
 @pytest.mark.parametrize("d_a", [0.3, 1.5, 3.0])
 @pytest.mark.parametrize("d_b", [0.3, 1.0, 4.0])
 def test_xor_information_is_a_brute_force_double_integral(d_a, d_b):
-    """I(Y; x, y) = ∫∫ Σ_c p(c) p(x, y | c) ln p(x, y | c) / p(x, y) on a fine grid of the observation plane."""
+    """I(Y; x, y) = ∫∫ Σ_c p(c) p(x, y | c) ln p(x, y | c) / p(x, y) on a fine grid of the
+    observation plane."""
     x, y = (np.linspace(-d - 9, d + 9, 1501) for d in (d_a, d_b))
     plus_x, minus_x = stats.norm.pdf(x, d_a)[:, None], stats.norm.pdf(x, -d_a)[:, None]
     plus_y, minus_y = stats.norm.pdf(y, d_b)[None], stats.norm.pdf(y, -d_b)[None]
-    same, differ = (plus_x * plus_y + minus_x * minus_y) / 2, (plus_x * minus_y + minus_x * plus_y) / 2
+    same, differ = (
+        (plus_x * plus_y + minus_x * minus_y) / 2,
+        (plus_x * minus_y + minus_x * plus_y) / 2,
+    )
     mean = (same + differ) / 2
     inner = (same * np.log(same / mean) + differ * np.log(differ / mean)) / 2
     assert bits.xor_information(d_a, d_b) == pytest.approx(
@@ -144,7 +176,9 @@ def test_xor_information_is_a_brute_force_double_integral(d_a, d_b):
 def test_xor_information_is_the_series_of_one_dimensional_integrals():
     def moment(d: float, k: int) -> float:
         """E[t^2k] with t the expected bit given what was seen."""
-        return integrate.quad(lambda z: stats.norm.pdf(z) * math.tanh(d * (d + z)) ** (2 * k), -12, 12, limit=200)[0]
+        return integrate.quad(
+            lambda z: stats.norm.pdf(z) * math.tanh(d * (d + z)) ** (2 * k), -12, 12, limit=200
+        )[0]
 
     series = sum(moment(0.6, k) * moment(0.9, k) / (2 * k * (2 * k - 1)) for k in range(1, 40))
     assert bits.xor_information(0.6, 0.9) == pytest.approx(series, abs=1e-7)
@@ -157,9 +191,11 @@ def mutual_information(joint: np.ndarray) -> float:
 
 
 def smallest_joint_information(kind: str, right_a: float, right_b: float) -> float:
-    """BROJA's optimum min_Q I_Q(A, B; Y) where each modality shows its bit through a channel right that often.
+    """BROJA's optimum min_Q I_Q(A, B; Y) where each modality shows its bit through a channel right
+    that often.
 
-    Given y, the pair of binary signs has fixed marginals, so Q has one free cell per class: few enough to search.
+    Given y, the pair of binary signs has fixed marginals, so Q has one free cell per class: few
+    enough to search.
     """
     rows = {"redundant": [(0, 0), (1, 1)], "complement": [(0, 0), (0, 1), (1, 0), (1, 1)]}[kind]
     p_a = np.array([right_a if i else 1 - right_a for i, _ in rows])  # p(sign of a = 1 | class)
@@ -204,7 +240,12 @@ def test_xor_hides_everything_from_either_modality_alone():
 
 def test_noiseless_worlds_reach_the_textbook_decomposition():
     """R5: RDN 1 0 0 0, UNQ 0 1 0 0, XOR 0 0 0 1, COPY under BROJA 0 1 1 0, in bits."""
-    expected = {"redundant": (1, 0, 0, 0), "unique": (0, 1, 0, 0), "synergy": (0, 0, 0, 1), "complement": (0, 1, 1, 0)}
+    expected = {
+        "redundant": (1, 0, 0, 0),
+        "unique": (0, 1, 0, 0),
+        "synergy": (0, 0, 0, 1),
+        "complement": (0, 1, 1, 0),
+    }
     for kind, terms in expected.items():
         found = worlds.WORLDS[kind](noise=0.01).information
         names = ("redundant", "unique_a", "unique_b", "synergy")
@@ -212,7 +253,9 @@ def test_noiseless_worlds_reach_the_textbook_decomposition():
 
 
 def test_drawn_features_have_the_stated_directions_noise_and_amplitudes():
-    world = worlds.mixture(redundant=0.25, synergy=1.0, strength=2.0, noise={"a": 0.5, "b": 1.5}, dim=6, seed=4)
+    world = worlds.mixture(
+        redundant=0.25, synergy=1.0, strength=2.0, noise={"a": 0.5, "b": 1.5}, dim=6, seed=4
+    )
     sample = world.sample(40_000, seed=1)
     for m, noise in world.noise.items():
         q = world.directions[m]
@@ -232,4 +275,6 @@ def test_the_posterior_is_calibrated():
     sample = world.sample(40_000, seed=5)
     posterior = world.bayes_probabilities(sample.features)
     assert expected_calibration_error(posterior, sample.labels) < 0.01
-    assert temperature_scale(posterior.double().log(), sample.labels) == pytest.approx(1.0, abs=0.03)
+    assert temperature_scale(posterior.double().log(), sample.labels) == pytest.approx(
+        1.0, abs=0.03
+    )

@@ -28,7 +28,8 @@ CONTENT = {
 
 
 class Source(ThreadingHTTPServer):
-    """Sends `content` by path; `faults[path]` is "truncate", "alter", "longer", "slow", "hang" or an HTTP status."""
+    """Sends `content` by path; `faults[path]` is "truncate", "alter", "longer", "slow", "hang" or
+    an HTTP status."""
 
     daemon_threads = True
 
@@ -102,7 +103,8 @@ def source() -> Iterator[Source]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no mirror, no consent, no proxy, nobody at the terminal; returns the cache root."""
+    """An empty cache, no mirror, no consent, no proxy, nobody at the terminal; returns the cache
+    root."""
     for variable in ("MMTUTOR_DATA", "MMTUTOR_ACCEPT_LICENCE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "cache"))
@@ -111,8 +113,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def make_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., dict[str, Any]]:
-    """Write a manifest for a set "tiny" in place of the packaged ones; keywords replace its fields."""
+def make_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> Callable[..., dict[str, Any]]:
+    """Write a manifest for a set "tiny" in place of the packaged ones; keywords replace its
+    fields."""
     folder = tmp_path / "manifests"
     folder.mkdir()
     monkeypatch.setattr(catalogue, "FOLDER", folder)
@@ -120,7 +125,13 @@ def make_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Cal
 
     def write(base: str = "http://127.0.0.1:9/", **fields: Any) -> dict[str, Any]:
         files = [
-            {"path": p, "sha256": hashlib.sha256(b).hexdigest(), "bytes": len(b), "source_index": 0, "source_path": p}
+            {
+                "path": p,
+                "sha256": hashlib.sha256(b).hexdigest(),
+                "bytes": len(b),
+                "source_index": 0,
+                "source_path": p,
+            }
             for p, b in CONTENT.items()
         ]
         data = {
@@ -130,7 +141,14 @@ def make_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Cal
             "licence": "CC0 1.0",
             "commercial_use": True,
             "citation": "Nobody (2024). Tiny.",
-            "sources": [{"repo": "nobody/tiny", "commit": "0" * 40, "archive_url": base, "raw_url_base": base}],
+            "sources": [
+                {
+                    "repo": "nobody/tiny",
+                    "commit": "0" * 40,
+                    "archive_url": base,
+                    "raw_url_base": base,
+                }
+            ],
             "n": 2,
             "fields": {"tag": "yes or no | never both", "<id>": "a number"},
             "notes": "Made for tests.",
@@ -160,7 +178,8 @@ def lay_out() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Return the folder of a real set, or skip the test by the set's name and the reason; downloads nothing."""
+    """Return the folder of a real set, or skip the test by the set's name and the reason; downloads
+    nothing."""
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "cache"))
 
     def find(name: str) -> Path:
@@ -192,11 +211,21 @@ def text_encoder():
 def synthetic():
     """Return a function that makes a Table without encoders.
 
-    classes: per class, where its text and its picture stand on the first axis of their features; lacking: which posts
-    lack a modality, as (modality, position); groups: (N,), by default each post alone.
+    classes: per class, where its text and its picture stand on the first axis of their features;
+    lacking: which posts lack a modality, as (modality, position); groups: (N,), by default each
+    post alone.
     """
 
-    def synthetic(n=120, where=((-1, -1), (1, 1)), dims=(4, 3), noise=1.0, groups=None, lacking=(), seed=0, spread=1.0):
+    def synthetic(
+        n=120,
+        where=((-1, -1), (1, 1)),
+        dims=(4, 3),
+        noise=1.0,
+        groups=None,
+        lacking=(),
+        seed=0,
+        spread=1.0,
+    ):
         rng = np.random.default_rng(seed)
         y = np.arange(n) % len(where)
         features, position = {}, {}

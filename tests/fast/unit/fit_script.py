@@ -1,4 +1,5 @@
-"""Run by test_training under python and under torchrun: train, then print the number of processes and the weights."""
+"""Run by test_training under python and under torchrun: train, then print the number of processes
+and the weights."""
 
 import os
 

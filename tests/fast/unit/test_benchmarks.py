@@ -1,4 +1,5 @@
-"""The benchmarks' own parts: what is measured, how turns are taken, and that a broken limit is seen.."""
+"""The benchmarks' own parts: what is measured, how turns are taken, and that a broken limit is
+seen.."""
 
 import importlib
 
@@ -13,7 +14,9 @@ def test_each_benchmark_can_be_imported_and_asked_for_rows(name):
     assert callable(importlib.import_module(f"benchmarks.{name}").rows)
 
 
-@pytest.mark.parametrize(("value", "limit", "good"), [(1.3, 1.3, True), (1.31, 1.3, False), (99.0, None, True)])
+@pytest.mark.parametrize(
+    ("value", "limit", "good"), [(1.3, 1.3, True), (1.31, 1.3, False), (99.0, None, True)]
+)
 def test_a_row_is_good_up_to_its_limit(value, limit, good):
     row = Row("a thing", value, limit, "ratio")
     assert row.good is good
@@ -21,13 +24,17 @@ def test_a_row_is_good_up_to_its_limit(value, limit, good):
 
 
 def test_the_table_marks_the_broken_row_only():
-    lines = as_table([Row("kept", 1.0, 2.0, "ms"), Row("broken", 3.0, 2.0, "ms"), Row("shown", 5.0, None, "ms")])
+    lines = as_table(
+        [Row("kept", 1.0, 2.0, "ms"), Row("broken", 3.0, 2.0, "ms"), Row("shown", 5.0, None, "ms")]
+    )
     assert [("above" in line) for line in lines.splitlines()] == [False, False, True, False]
     assert lines.splitlines()[2].split()[:4] == ["broken", "3.00", "2.00", "ms"]
 
 
 @pytest.mark.parametrize(("limit", "status"), [(2.0, 0), (0.5, 1)])
-def test_the_command_prints_the_table_and_fails_on_a_broken_limit(limit, status, monkeypatch, capsys):
+def test_the_command_prints_the_table_and_fails_on_a_broken_limit(
+    limit, status, monkeypatch, capsys
+):
     module = importlib.import_module("benchmarks.training")
     monkeypatch.setattr(module, "rows", lambda: [Row("a thing", 1.0, limit, "ratio")])
     assert command.main(["training"]) == status

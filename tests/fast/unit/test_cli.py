@@ -35,17 +35,24 @@ def test_doctor_reports_altered_weights_and_goes_on(capsys, monkeypatch):
         ("mmtutor.files.commands", "list of data sets", ("device", "espeak-ng")),
     ],
 )
-def test_doctor_reports_what_cannot_be_imported_and_goes_on(module, row, others, capsys, monkeypatch):
+def test_doctor_reports_what_cannot_be_imported_and_goes_on(
+    module, row, others, capsys, monkeypatch
+):
     monkeypatch.setitem(sys.modules, module, None)
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert [line.split("  ")[1].strip() for line in said.splitlines() if line.startswith("MISSING")] == [row]
+    assert [
+        line.split("  ")[1].strip() for line in said.splitlines() if line.startswith("MISSING")
+    ] == [row]
     assert module in said and all(f"ok       {other}" in said for other in others)
 
 
 def test_doctor_without_torch_is_a_table_and_not_a_traceback():
     """In a process of its own, since libraries that once failed to import torch stay broken."""
-    script = "import sys; sys.modules['torch'] = None; from mmtutor import cli; sys.exit(cli.main(['doctor']))"
+    script = (
+        "import sys; sys.modules['torch'] = None; from mmtutor import cli;"
+        " sys.exit(cli.main(['doctor']))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     for row in ("device", "efficientnet-lite0", "minilm", "espeak-ng"):

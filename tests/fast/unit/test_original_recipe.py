@@ -1,4 +1,5 @@
-"""The original recipe: its shapes, its size, and the count of its operations against one made by hand."""
+"""The original recipe: its shapes, its size, and the count of its operations against one made by
+hand."""
 
 import pytest
 import torch
@@ -14,8 +15,12 @@ def shapes() -> OriginalRecipe:
 
 
 def test_it_is_resnet18_and_bert_base_and_one_linear_layer(shapes):
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in shapes.named_children()}
-    assert count["image"] == 11_689_512 - (512 * 1000 + 1000)  # torchvision's published size, less the removed layer
+    count = {
+        name: sum(p.numel() for p in part.parameters()) for name, part in shapes.named_children()
+    }
+    assert count["image"] == 11_689_512 - (
+        512 * 1000 + 1000
+    )  # torchvision's published size, less the removed layer
     assert count["text"] == 109_482_240  # BERT-base uncased as published
     assert count["fusion"] == 0 and count["head"] == (512 + 768) * 3 + 3
     assert shapes(*meta_inputs(2)).shape == (2, 3)
@@ -30,14 +35,16 @@ def test_operations_of_a_linear_layer_by_hand():
 
 def test_operations_of_the_recipe_are_near_the_textbook_figure(shapes):
     flops = flops_per_sample(shapes, *meta_inputs(2))
-    # forward: ResNet-18 at 224 px 1.82 G multiply-adds; BERT: 85 M weights × 48 tokens, attention 12 · 2 · 48² · 768
+    # forward: ResNet-18 at 224 px 1.82 G multiply-adds; BERT: 85 M weights × 48 tokens, attention
+    # 12 · 2 · 48² · 768
     forward = 2 * (1.82e9 + 85e6 * 48 + 12 * 2 * 48**2 * 768)
     assert flops == pytest.approx(3 * forward, rel=0.05)  # backward costs twice the forward pass
     assert flops == flops_per_sample(shapes, *meta_inputs(4))
 
 
 def test_no_token_means_padding(shapes):
-    """transformers 4, which Colab brings, would look for such tokens by value, and shapes have none."""
+    """transformers 4, which Colab brings, would look for such tokens by value, and shapes have
+    none."""
     assert shapes.text.config.pad_token_id is None
     assert shapes.text.embeddings.word_embeddings.padding_idx is None
 

@@ -74,7 +74,9 @@ def test_flat_png_keeps_the_colours_of_a_drawing_in_less_room_and_closes_it():
 
 def test_picture_grid_shows_each_picture_once_and_hides_empty_places(tmp_path):
     Image.new("RGB", (4, 3), "red").save(tmp_path / "red.png")
-    figure = plotting.picture_grid([tmp_path / "red.png", np.eye(3), np.eye(2)], ["a", "b", "c"], columns=2)
+    figure = plotting.picture_grid(
+        [tmp_path / "red.png", np.eye(3), np.eye(2)], ["a", "b", "c"], columns=2
+    )
     shown = [ax for ax in figure.axes if ax.images]
     assert len(figure.axes) == 4 and [ax.get_title(loc="left") for ax in shown] == ["a", "b", "c"]
     assert (shown[0].images[0].get_array()[0, 0] == [255, 0, 0]).all()

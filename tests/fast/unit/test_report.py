@@ -9,7 +9,9 @@ from mmtutor.report import comparison_table, glue, load_results, save_results
 
 def test_glue_records_text_name_and_tolerance_and_nothing_that_a_page_would_show(monkeypatch):
     shown = []
-    monkeypatch.setattr(report, "display", lambda data, metadata, raw: shown.append((data, metadata, raw)))
+    monkeypatch.setattr(
+        report, "display", lambda data, metadata, raw: shown.append((data, metadata, raw))
+    )
     glue("gain", 0.04321, tol=0.02, fmt="{:+.3f}")
     ((data, metadata, raw),) = shown
     assert raw and data == {"application/papermill.record/text/plain": "'+0.043'"}

@@ -47,7 +47,9 @@ def test_it_learns_what_only_both_modalities_tell():
 
 def test_the_best_epochs_weights_are_restored_and_patience_stops():
     data = two_modalities(60)
-    noise = Samples(data.features, data.labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))])
+    noise = Samples(
+        data.features, data.labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
+    )
     model = linear(hidden=64)
     history = fit(model, noise[:40], noise[40:], epochs=200, lr=0.02, patience=5)
     assert history.stopped_early and len(history.validation_loss) == history.best_epoch + 5
@@ -81,8 +83,12 @@ def test_balanced_weights_by_hand_and_their_effect():
     plain, balanced = linear(), linear()
     fit(plain, constant, epochs=300, lr=0.05, weight_decay=0)
     fit(balanced, constant, epochs=300, lr=0.05, weight_decay=0, class_weights="balanced")
-    torch.testing.assert_close(predict(plain, constant)[0].softmax(0), torch.tensor([0.9, 0.1]), atol=0.01, rtol=0)
-    torch.testing.assert_close(predict(balanced, constant)[0].softmax(0), torch.tensor([0.5, 0.5]), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        predict(plain, constant)[0].softmax(0), torch.tensor([0.9, 0.1]), atol=0.01, rtol=0
+    )
+    torch.testing.assert_close(
+        predict(balanced, constant)[0].softmax(0), torch.tensor([0.5, 0.5]), atol=0.01, rtol=0
+    )
 
 
 def test_float_labels_are_a_regression():
@@ -137,7 +143,10 @@ def test_empty_data_and_unequal_lengths_are_named():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_float_labels_that_are_not_finite_are_named(split, bad):
-    splits = {name: Samples(two_modalities(20).features, torch.zeros(20)) for name in ("train", "validation")}
+    splits = {
+        name: Samples(two_modalities(20).features, torch.zeros(20))
+        for name in ("train", "validation")
+    }
     splits[split].labels[3] = bad
     with pytest.raises(ValueError, match=f"{split} labels hold NaN or inf, first in sample 3"):
         fit(FusionClassifier(ConcatFusion({"a": 6, "b": 4}), 1), **splits, epochs=1, lr=0.1)
@@ -150,12 +159,18 @@ def test_a_label_that_the_model_has_no_output_for_is_named(split, label):
     splits[split].labels[3] = label
     model = linear()
     before = [p.clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match=f"{split} labels hold {label}, but the model has 2 classes.*from 0 to 1"):
+    with pytest.raises(
+        ValueError, match=f"{split} labels hold {label}, but the model has 2 classes.*from 0 to 1"
+    ):
         fit(model, **splits, epochs=1, lr=0.1)
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)), "nothing was trained"
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)), (
+        "nothing was trained"
+    )
 
 
-@pytest.mark.parametrize(("weights", "shape"), [(torch.ones(3), r"\(3,\)"), (torch.ones(2, 1), r"\(2, 1\)")])
+@pytest.mark.parametrize(
+    ("weights", "shape"), [(torch.ones(3), r"\(3,\)"), (torch.ones(2, 1), r"\(2, 1\)")]
+)
 def test_class_weights_of_another_length_are_named(weights, shape):
     with pytest.raises(ValueError, match=rf"class_weights has shape {shape}, expected \(2,\)"):
         fit(linear(), two_modalities(20), epochs=1, lr=0.1, class_weights=weights)
@@ -183,7 +198,13 @@ def test_integer_labels_need_logits():
 def test_a_loss_of_ones_own_may_take_labels_of_any_kind():
     data = two_modalities(20)
     model = linear()
-    fit(model, Samples(data.features, data.labels + 7), epochs=1, lr=0.1, loss=lambda outputs, labels: outputs.sum(1))
+    fit(
+        model,
+        Samples(data.features, data.labels + 7),
+        epochs=1,
+        lr=0.1,
+        loss=lambda outputs, labels: outputs.sum(1),
+    )
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
@@ -199,7 +220,8 @@ def test_predict_refuses_what_it_could_only_answer_with_nan():
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error():
-    """Training sees small numbers only; one validation sample is finite, yet too large for the weights."""
+    """Training sees small numbers only; one validation sample is finite, yet too large for the
+    weights."""
     data, model = two_modalities(40), linear()
     data.features["a"][30] = 3e38
     with torch.no_grad():
@@ -237,10 +259,21 @@ def test_a_loss_that_explodes_is_an_error():
 
 
 def test_two_processes_learn_what_one_learns():
-    """101 samples in batches of 10: the last batch has one sample, so one of the two processes has none."""
+    """101 samples in batches of 10: the last batch has one sample, so one of the two processes has
+    none."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    one = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=True, env=environment)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    one = subprocess.run(
+        [sys.executable, SCRIPT], capture_output=True, text=True, check=True, env=environment
+    )
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        SCRIPT,
+    ]
     two = subprocess.run(torchrun, capture_output=True, text=True, check=True, env=environment)
     ours = [float(v) for v in one.stdout.split()]
     theirs = [float(v) for v in two.stdout.split()]
@@ -259,19 +292,46 @@ def test_augment_changes_each_training_batch_anew_and_leaves_validation_alone():
     def learnt(seed: int) -> torch.Tensor:
         seen.clear()
         model = linear()
-        history = fit(model, data, data[:20], epochs=2, lr=0.05, batch_size=40, augment=watch, seed=seed, device="cpu")
+        history = fit(
+            model,
+            data,
+            data[:20],
+            epochs=2,
+            lr=0.05,
+            batch_size=40,
+            augment=watch,
+            seed=seed,
+            device="cpu",
+        )
         last = F.cross_entropy(predict(model, data[:20]), data.labels[:20]).item()
-        assert min(history.validation_loss) == pytest.approx(last, abs=1e-6)  # measured on samples as given
+        assert min(history.validation_loss) == pytest.approx(
+            last, abs=1e-6
+        )  # measured on samples as given
         return model.head[-1].weight
 
     first = learnt(0).clone()
-    assert [len(x) for x, _ in seen] == [40, 20, 40, 20]  # every sample, as given, in each of two epochs
+    assert [len(x) for x, _ in seen] == [
+        40,
+        20,
+        40,
+        20,
+    ]  # every sample, as given, in each of two epochs
     for epoch in (seen[:2], seen[2:]):
-        assert torch.equal(torch.cat([x for x, _ in epoch]).sort(0).values, data.features["a"].sort(0).values)
+        assert torch.equal(
+            torch.cat([x for x, _ in epoch]).sort(0).values, data.features["a"].sort(0).values
+        )
     assert not torch.equal(seen[0][1], seen[2][1])
     assert torch.equal(first, learnt(0)) and not torch.equal(first, learnt(1))
     with pytest.raises(ValueError, match="augment made 39 samples of a batch of 40"):
-        fit(linear(), data, epochs=1, lr=0.05, batch_size=40, augment=lambda batch, _: batch[1:], device="cpu")
+        fit(
+            linear(),
+            data,
+            epochs=1,
+            lr=0.05,
+            batch_size=40,
+            augment=lambda batch, _: batch[1:],
+            device="cpu",
+        )
 
 
 def test_padded_steps_may_hold_anything_and_real_ones_may_not():
@@ -281,7 +341,9 @@ def test_padded_steps_may_hold_anything_and_real_ones_may_not():
     fusion = BottleneckFusion({"audio": 2}, 4, bottlenecks=1, heads=1, layers=1)
     samples = Samples({"audio": x}, torch.arange(6) % 2, masks=masks)
     model = FusionClassifier(fusion, classes=2)
-    assert all(loss == loss for loss in fit(model, samples, epochs=1, lr=1e-3, device="cpu").train_loss)  # no NaN
+    assert all(
+        loss == loss for loss in fit(model, samples, epochs=1, lr=1e-3, device="cpu").train_loss
+    )  # no NaN
     assert predict(model, samples).isfinite().all()
     x[4, 1] = float("nan")
     with pytest.raises(ValueError, match=r"audio.*first in sample 4"):

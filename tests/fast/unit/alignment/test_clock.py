@@ -50,7 +50,9 @@ def test_resample_columns_are_apart_and_new_times_in_any_order():
     values = torch.tensor([[0.0, 5.0], [1.0, NAN], [2.0, 7.0]])
     out = resample(values, [0, 1, 2], [2, 0.5, 0])
     assert out.dtype == torch.float32
-    torch.testing.assert_close(out, torch.tensor([[2.0, 7.0], [0.5, NAN], [0.0, 5.0]]), equal_nan=True)
+    torch.testing.assert_close(
+        out, torch.tensor([[2.0, 7.0], [0.5, NAN], [0.0, 5.0]]), equal_nan=True
+    )
 
 
 def test_resample_keeps_the_kind_of_values():
@@ -66,28 +68,44 @@ def test_resample_takes_arrays_that_torch_does_not():
     values.flags.writeable = False  # as pandas hands out its columns
     np.testing.assert_array_equal(resample(values, [0, 1, 2], [0.5]), [0.5])
     np.testing.assert_array_equal(resample(values[::-1], [0, 1, 2], [0.5]), [1.5])
-    assert synchronise({"a": ([0, 1, 2], values[::-1])}, 1).values["a"].flatten().tolist() == [2, 1, 0]
+    assert synchronise({"a": ([0, 1, 2], values[::-1])}, 1).values["a"].flatten().tolist() == [
+        2,
+        1,
+        0,
+    ]
 
 
 def test_resample_is_differentiable():
-    values = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    values = torch.randn(
+        5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: resample(v, [0, 1, 2, 4, 7], [0, 0.5, 3, 7]), values)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20, unique=True), st.floats(-5, 5), st.floats(-5, 5))
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20, unique=True),
+    st.floats(-5, 5),
+    st.floats(-5, 5),
+)
 def test_resample_keeps_straight_lines(times, slope, level):
     stamps = np.unique(np.round(times, 3))
     if len(stamps) < 2:
         return
     new = np.linspace(stamps[0], stamps[-1], 7)
-    np.testing.assert_allclose(resample(slope * stamps + level, stamps, new), slope * new + level, atol=1e-8)
+    np.testing.assert_allclose(
+        resample(slope * stamps + level, stamps, new), slope * new + level, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "times", "words"),
     [
-        (np.zeros(3), [0, 2, 1], r"stamps of times must increase strictly, but .*2.0.* at 1 is followed by .*1.0"),
+        (
+            np.zeros(3),
+            [0, 2, 1],
+            r"stamps of times must increase strictly, but .*2.0.* at 1 is followed by .*1.0",
+        ),
         (np.zeros(3), [0, 1, 1], "merge those that repeat"),
         (np.zeros(3), [0, NAN, 1], "times holds 1 values that are NaN"),
         (np.zeros(3), [0, 1, math.inf], "times holds 1 values"),
@@ -124,7 +142,9 @@ def test_lag_ignores_offset_scale_and_missing_values():
     a, b = NOISE[20:320].copy(), 7 - 100 * -NOISE[10:310]
     whole = estimate_lag(a, b, 10)
     a[50:90], b[200:260] = NAN, NAN
-    assert whole == pytest.approx(1, abs=0.01) and estimate_lag(a, b, 10) == pytest.approx(1, abs=0.01)
+    assert whole == pytest.approx(1, abs=0.01) and estimate_lag(a, b, 10) == pytest.approx(
+        1, abs=0.01
+    )
 
 
 def test_of_equally_high_peaks_the_nearest_and_then_the_positive_counts():
@@ -171,14 +191,18 @@ def test_lag_refuses_a_peak_at_the_edge_and_finds_it_further_out():
 
 @pytest.mark.parametrize("max_lag", [0.0, 0.09, -1, 5.1, NAN, math.inf])
 def test_lag_refuses_a_max_lag_out_of_range(max_lag):
-    with pytest.raises(ValueError, match=r"max_lag is .* expected from one sample \(0.1 s\) to half .* \(5 s\)"):
+    with pytest.raises(
+        ValueError, match=r"max_lag is .* expected from one sample \(0.1 s\) to half .* \(5 s\)"
+    ):
         estimate_lag(NOISE[:100], NOISE[:100], 10, max_lag=max_lag)
     assert estimate_lag(NOISE[:100], NOISE[:100], 10, max_lag=5.0) == pytest.approx(0, abs=0.02)
 
 
 def test_max_lag_counts_whole_samples_despite_rounding():
     """0.29 · 100 is 28.999...; the peak at 28 needs its neighbour at 29."""
-    assert estimate_lag(NOISE[40:340], NOISE[12:312], 100, max_lag=0.29) == pytest.approx(0.28, abs=2e-3)
+    assert estimate_lag(NOISE[40:340], NOISE[12:312], 100, max_lag=0.29) == pytest.approx(
+        0.28, abs=2e-3
+    )
 
 
 @pytest.mark.parametrize("rate", [0, -1, NAN, math.inf])
@@ -193,7 +217,8 @@ def test_rates_that_are_none_are_refused(rate):
 
 
 def test_a_few_lucky_pairs_do_not_make_a_lag():
-    """Both stop half way: at long shifts a handful of pairs is left, and some agree better than the true ones."""
+    """Both stop half way: at long shifts a handful of pairs is left, and some agree better than the
+    true ones."""
     a, b = NOISE[:100].copy(), NOISE[:100] + 1.5 * NOISE[200:300]
     a[50:], b[50:] = NAN, NAN
     lucky = [np.corrcoef(a[: 50 - k], b[k:50])[0, 1] for k in range(30, 48)]
@@ -209,7 +234,8 @@ def test_eight_values_each_are_not_yet_eight_pairs():
 
 
 def test_the_best_of_negative_correlations_is_no_lag():
-    """The slow parts move oppositely, the small fast ones together: a peak at 0, but a negative one."""
+    """The slow parts move oppositely, the small fast ones together: a peak at 0, but a negative
+    one."""
     times = np.arange(0, 80, 0.05)
     slow, fast = np.cos(2 * np.pi * times / 40), 0.3 * np.cos(2 * np.pi * times)
     with pytest.raises(ValueError, match="no peak of positive correlation"):
@@ -268,7 +294,9 @@ def test_synchronise_by_hand():
     out = synchronise(streams, 2)
     assert out.times.tolist() == [0.5, 1.0, 1.5, 2.0, 2.5] and out.times.dtype == torch.float64
     torch.testing.assert_close(out.values["image"][:, 0], out.times)
-    torch.testing.assert_close(out.values["gps"], torch.tensor([[10.0], [15.0], [20.0], [25.0], [30.0]]))
+    torch.testing.assert_close(
+        out.values["gps"], torch.tensor([[10.0], [15.0], [20.0], [25.0], [30.0]])
+    )
     assert all(mask.all() and mask.shape == (5,) for mask in out.masks.values())
 
 
@@ -291,8 +319,21 @@ def test_synchronise_mends_a_clock_of_another_speed():
 def test_no_nan_travels_on():
     values = np.ones((5, 2))
     values[1, 0] = NAN
-    out = synchronise({"a": ([0, 1, 2, 3, 9], values), "b": (np.arange(10.0), np.full(10, 2.0))}, 1, max_gap=2)
-    assert out.masks["a"].tolist() == [True, False, True, True, False, False, False, False, False, True]
+    out = synchronise(
+        {"a": ([0, 1, 2, 3, 9], values), "b": (np.arange(10.0), np.full(10, 2.0))}, 1, max_gap=2
+    )
+    assert out.masks["a"].tolist() == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
     assert out.masks["b"].all()
     expected = torch.where(out.masks["a"][:, None], 1.0, 0.0).double().expand(10, 2)
     torch.testing.assert_close(out.values["a"], expected)
@@ -312,12 +353,14 @@ def test_a_fast_stream_is_averaged_and_a_slow_one_is_not():
     assert fast.values["a"][0] == 1.0  # no room for a window at the end: the value itself
     slow = synchronise({"a": (np.arange(1000) / 14, alternating)}, 10)
     torch.testing.assert_close(
-        slow.values["a"][:, 0], torch.tensor(resample(alternating, np.arange(1000) / 14, slow.times))
+        slow.values["a"][:, 0],
+        torch.tensor(resample(alternating, np.arange(1000) / 14, slow.times)),
     )
 
 
 def test_averaging_leaves_straight_lines_alone_even_beside_gaps():
-    """A window cut off on one side would be a lag; here neither jitter, nor a gap, nor an end is one."""
+    """A window cut off on one side would be a lag; here neither jitter, nor a gap, nor an end is
+    one."""
     rng = np.random.default_rng(2)
     times = np.arange(0, 20, 0.01) + rng.uniform(-0.004, 0.004, 2000)
     keep = (times < 8) | (times > 9.5)
@@ -348,14 +391,21 @@ def test_synchronised_streams_enter_a_fusion():
     masks = {m: x[None] for m, x in out.masks.items()}
     first = fusion({m: x[None] for m, x in out.values.items()}, None, masks)
     out.values["b"][2:5] = 100.0  # masked: nobody may look there
-    torch.testing.assert_close(fusion({m: x[None] for m, x in out.values.items()}, None, masks), first)
+    torch.testing.assert_close(
+        fusion({m: x[None] for m, x in out.values.items()}, None, masks), first
+    )
 
 
 @pytest.mark.parametrize(
     ("streams", "options", "error", "words"),
     [
         ({}, {}, ValueError, "streams is empty"),
-        ({"a": ([0, 1], np.zeros(2))}, {"lags": {"b": 1.0}}, KeyError, r"lags names \['b'\], the streams are \['a'\]"),
+        (
+            {"a": ([0, 1], np.zeros(2))},
+            {"lags": {"b": 1.0}},
+            KeyError,
+            r"lags names \['b'\], the streams are \['a'\]",
+        ),
         ({"a": ([0, 1], np.zeros(2))}, {"max_gap": {"b": 1.0}}, KeyError, r"max_gap names \['b'\]"),
         ({"a": ([0, 1, 1], np.zeros(3))}, {}, ValueError, "stamps of a must increase"),
         ({"a": ([0, 1], np.zeros(3))}, {}, ValueError, r"stream 'a' must be floats \(2,\)"),

@@ -29,7 +29,9 @@ def test_info_nce_of_orthogonal_pairs_by_hand():
     """Own cosine 1, all others 0: -ln(e^(1/τ) / (e^(1/τ) + N - 1))."""
     a = 3 * torch.eye(4, dtype=torch.float64)
     assert info_nce(a, a, 0.5).item() == pytest.approx(math.log(1 + 3 * math.exp(-2)))
-    assert info_nce(a, a.roll(1, 0), 0.5).item() == pytest.approx(math.log(1 + 3 * math.exp(-2)) + 2)
+    assert info_nce(a, a.roll(1, 0), 0.5).item() == pytest.approx(
+        math.log(1 + 3 * math.exp(-2)) + 2
+    )
     assert info_nce(a, a, 0.01).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -37,7 +39,9 @@ def test_both_directions_count():
     a = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     b = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     own, other = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
-    expected = ((own + other) / 2 + math.log(2)) / 2  # a asks b: the first is right, the second wrong; b asks a: ln 2
+    expected = (
+        (own + other) / 2 + math.log(2)
+    ) / 2  # a asks b: the first is right, the second wrong; b asks a: ln 2
     assert info_nce(a, b, 1.0).item() == pytest.approx(expected)
     assert info_nce(b, a, 1.0).item() == pytest.approx(expected)
 
@@ -50,7 +54,9 @@ def test_laws_of_info_nce(n, width, seed, temperature):
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     assert info_nce(b, a, temperature).item() == pytest.approx(loss)
     assert info_nce(a[order], b[order], temperature).item() == pytest.approx(loss)
-    assert info_nce(a * torch.arange(1, n + 1)[:, None], 7 * b, temperature).item() == pytest.approx(loss)
+    assert info_nce(
+        a * torch.arange(1, n + 1)[:, None], 7 * b, temperature
+    ).item() == pytest.approx(loss)
     assert 0 <= loss <= math.log(n) + 2 / temperature
 
 
@@ -66,18 +72,28 @@ def test_temperature_must_be_positive(temperature):
         info_nce(some(3, 2), some(3, 2, 1), temperature)
 
 
-@pytest.mark.parametrize("function", [lambda a, b: info_nce(a, b, 0.1), lambda a, b: recall_at_k(a, b, [1])])
+@pytest.mark.parametrize(
+    "function", [lambda a, b: info_nce(a, b, 0.1), lambda a, b: recall_at_k(a, b, [1])]
+)
 @pytest.mark.parametrize(
     ("a", "b", "words"),
     [
-        (torch.ones(3, 2), torch.ones(4, 2), r"a is \(3, 2\) and b \(4, 2\), expected both \(N, D\)"),
+        (
+            torch.ones(3, 2),
+            torch.ones(4, 2),
+            r"a is \(3, 2\) and b \(4, 2\), expected both \(N, D\)",
+        ),
         (torch.ones(3, 2), torch.ones(3, 3), r"expected both \(N, D\)"),
         (torch.ones(3), torch.ones(3), r"expected both \(N, D\)"),
         (torch.ones(1, 2), torch.ones(1, 2), "2 pairs"),
         (torch.ones(3, 0), torch.ones(3, 0), "1 column"),
         (torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]), "row 1 of b is zero"),
         (torch.zeros(2, 2), torch.ones(2, 2), "row 0 of a is zero"),
-        (torch.tensor([[1.0, math.nan], [1.0, 1.0]]), torch.ones(2, 2), "a must hold finite floats"),
+        (
+            torch.tensor([[1.0, math.nan], [1.0, 1.0]]),
+            torch.ones(2, 2),
+            "a must hold finite floats",
+        ),
         (torch.ones(2, 2), torch.full((2, 2), math.inf), "b must hold finite floats"),
         (torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 2, dtype=torch.int64), "torch.int64"),
     ],
@@ -93,7 +109,9 @@ def test_what_is_no_pair_is_refused(function, a, b, words):
 def test_recall_by_hand():
     """a₀ finds its partner first, a₁ second, a₂ at 4 degrees before b₃ at 6, a₃ third."""
     a, b = (
-        torch.tensor([[math.cos(math.radians(t)), math.sin(math.radians(t))] for t in angles]).double()
+        torch.tensor(
+            [[math.cos(math.radians(t)), math.sin(math.radians(t))] for t in angles]
+        ).double()
         for angles in ([0.0, 0.0, 96.0, 0.0], [0.0, 40.0, 100.0, 90.0])
     )
     assert recall_at_k(a, 5 * b, [1, 2, 3, 4]) == {1: 0.5, 2: 0.75, 3: 1.0, 4: 1.0}
@@ -149,11 +167,16 @@ def test_laws_of_recall(n, seed):
 
 
 def test_cca_of_independent_standard_columns_is_their_correlation():
-    """a = (p, q), b = (p + q, p - 2r), with p, q, r orthogonal and of one variance: a explains b₀ fully."""
-    p, q, r = (torch.tensor(v, dtype=torch.float64).repeat(2) for v in ([1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]))
+    """a = (p, q), b = (p + q, p - 2r), with p, q, r orthogonal and of one variance: a explains b₀
+    fully."""
+    p, q, r = (
+        torch.tensor(v, dtype=torch.float64).repeat(2)
+        for v in ([1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1])
+    )
     a, b = torch.stack([p, q], 1), torch.stack([p + q, p - 2 * r], 1)
     _, _, rho = cca(a, b, 2)
-    # the part of p - 2r without (p + q): ½(p - q) - 2r, of which a explains ½(p - q): ρ² = ½ / (½ + 4)
+    # the part of p - 2r without (p + q): ½(p - q) - 2r, of which a explains ½(p - q): ρ² = ½ / (½ +
+    # 4)
     torch.testing.assert_close(rho, torch.tensor([1.0, 1 / 3], dtype=torch.float64))
 
 
@@ -171,7 +194,9 @@ def test_laws_of_cca(n, da, db, seed):
     torch.testing.assert_close(x.T @ y / (n - 1), torch.diag(rho), atol=1e-7, rtol=0)
     assert (rho.diff() <= 1e-12).all() and (rho >= 0).all() and (rho <= 1).all()
     assert (map_a.gather(0, map_a.abs().argmax(0, keepdim=True)) > 0).all()
-    turned = a @ (some(da, da, seed + 2) + 4 * torch.eye(da)) + 5  # any invertible map of either side
+    turned = (
+        a @ (some(da, da, seed + 2) + 4 * torch.eye(da)) + 5
+    )  # any invertible map of either side
     torch.testing.assert_close(cca(turned, 9 * b - 3, k)[2], rho, atol=1e-6, rtol=0)
     torch.testing.assert_close(cca(b, a, k)[2], rho, atol=1e-9, rtol=0)
     for first in range(1, k):
@@ -216,7 +241,13 @@ def test_cca_keeps_the_dtype_and_computes_in_double():
         (some(9, 3), some(9, 2), 1, 1.0, "shrinkage must be from 0 to less than 1"),
         (some(9, 3), some(9, 2), 1, -0.1, "shrinkage"),
         (some(9, 3), some(9, 2), 1, math.nan, "shrinkage"),
-        (torch.ones(9, 1).double(), some(9, 2), 1, 0.0, "covariance of a, 1 columns from 9 samples, has no inverse"),
+        (
+            torch.ones(9, 1).double(),
+            some(9, 2),
+            1,
+            0.0,
+            "covariance of a, 1 columns from 9 samples, has no inverse",
+        ),
         (torch.ones(9, 1).double(), some(9, 2), 1, 0.5, "has no inverse"),
         (some(9, 3), some(9, 1).repeat(1, 2), 1, 0.0, "covariance of b.*shrinkage > 0"),
         (some(4, 4), some(4, 2), 1, 0.0, "covariance of a, 4 columns from 4 samples"),

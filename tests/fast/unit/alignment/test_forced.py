@@ -33,7 +33,9 @@ def test_spans_by_hand():
     log_probs[2] = np.log([0.2, 0.3, 0.5])
     spans = forced_align(log_probs, [2, 1, 2])
     assert frames_of(spans) == [(1, 3), (5, 8), (8, 9)]
-    assert [s.score for s in spans] == pytest.approx([np.log([0.8, 0.5]).mean(), math.log(0.8), math.log(0.8)])
+    assert [s.score for s in spans] == pytest.approx(
+        [np.log([0.8, 0.5]).mean(), math.log(0.8), math.log(0.8)]
+    )
     assert forced_align(torch.tensor(log_probs), torch.tensor([2, 1, 2])) == spans
 
 
@@ -42,11 +44,17 @@ def test_between_equal_neighbours_stands_a_blank_even_where_none_was_seen():
     log_probs[3] = np.log([0.4, 0.6])  # the cheapest place for the blank
     assert frames_of(forced_align(log_probs, [1, 1])) == [(0, 3), (4, 5)]
     assert frames_of(forced_align(log_probs, [1])) == [(0, 5)]
-    assert frames_of(forced_align(sure([1, 2, 1, 2], 3), [1, 2, 1, 2])) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert frames_of(forced_align(sure([1, 2, 1, 2], 3), [1, 2, 1, 2])) == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+    ]
 
 
 def test_what_the_network_saw_besides_the_targets_is_overruled():
-    """The transcript is believed: the network heard 1 3 2, the targets are 1 2, and frame 2 goes to what fits best."""
+    """The transcript is believed: the network heard 1 3 2, the targets are 1 2, and frame 2 goes to
+    what fits best."""
     log_probs = sure([1, 1, 3, 2, 2], 4, p=0.7)
     log_probs[2] = np.log([0.05, 0.15, 0.1, 0.7])
     assert frames_of(forced_align(log_probs, [1, 2])) == [(0, 3), (3, 5)]
@@ -96,8 +104,18 @@ def test_a_probability_of_zero_forbids_and_an_impossible_sentence_is_an_error():
 @pytest.mark.parametrize(
     ("log_probs", "targets", "blank", "words"),
     [
-        (uniform(4, 3), [1, 2, 1, 2, 1], 0, "5 targets and 0 blanks between repeated ones need 5 frames.*has 4"),
-        (uniform(4, 3), [1, 1, 1], 0, "3 targets and 2 blanks between repeated ones need 5 frames.*has 4"),
+        (
+            uniform(4, 3),
+            [1, 2, 1, 2, 1],
+            0,
+            "5 targets and 0 blanks between repeated ones need 5 frames.*has 4",
+        ),
+        (
+            uniform(4, 3),
+            [1, 1, 1],
+            0,
+            "3 targets and 2 blanks between repeated ones need 5 frames.*has 4",
+        ),
         (uniform(4, 3), [], 0, "targets must be a non-empty"),
         (uniform(4, 3), [[1]], 0, "targets must be"),
         (uniform(4, 3), [1.0], 0, "whole numbers"),
@@ -167,9 +185,14 @@ def test_laws_of_spans(length, seed, spare, blank):
 @ranges
 @given(st.integers(0, 10**6))
 def test_probabilities_of_all_sentences_sum_to_one(seed):
-    """Three frames, tokens 1 and 2: the empty sentence is the blank thrice, the longest has three tokens."""
+    """Three frames, tokens 1 and 2: the empty sentence is the blank thrice, the longest has three
+    tokens."""
     logits = 2 * np.random.default_rng(seed).normal(size=(3, 3))
     log_probs = logits - logsumexp(logits, axis=1, keepdims=True)
-    sentences = [[a] for a in (1, 2)] + [[a, b] for a in (1, 2) for b in (1, 2)] + [[1, 2, 1], [2, 1, 2]]
-    total = math.exp(log_probs[:, 0].sum()) + sum(math.exp(ctc_score(log_probs, s)) for s in sentences)
+    sentences = (
+        [[a] for a in (1, 2)] + [[a, b] for a in (1, 2) for b in (1, 2)] + [[1, 2, 1], [2, 1, 2]]
+    )
+    total = math.exp(log_probs[:, 0].sum()) + sum(
+        math.exp(ctc_score(log_probs, s)) for s in sentences
+    )
     assert total == pytest.approx(1.0)

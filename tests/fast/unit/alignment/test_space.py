@@ -1,4 +1,5 @@
-"""Space: projection against explicit matrices, what lies behind the camera, boxes, and calibrations gone wrong."""
+"""Space: projection against explicit matrices, what lies behind the camera, boxes, and calibrations
+gone wrong."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def some(seed: int) -> Calibration:
     """A camera with a baseline, a rectification and a lidar elsewhere."""
     rng = np.random.default_rng(seed)
     small = rng.uniform(-0.1, 0.1, 6)
-    pinhole = np.array([[FOCAL, 0, 610, rng.normal()], [0, FOCAL, 170, rng.normal()], [0, 0, 1, 0.003]])
+    pinhole = np.array(
+        [[FOCAL, 0, 610, rng.normal()], [0, FOCAL, 170, rng.normal()], [0, 0, 1, 0.003]]
+    )
     rectification = turned("x", small[0]) @ turned("y", small[1]) @ turned("z", small[2])
     mount = AXES @ turned("z", small[3]) @ turned("y", small[4]) @ turned("x", small[5])
     return Calibration(pinhole, rectification, np.column_stack([mount, rng.normal(size=3)]))
@@ -67,7 +70,11 @@ def test_projection_is_the_product_of_homogeneous_matrices(seed):
     calibration = some(seed)
     points = np.random.default_rng(seed).uniform([-40, -20, -3], [60, 20, 3], (20, 3))
     uv, depth = project(points, calibration)
-    chain = calibration.projection @ homogeneous(calibration.rectification) @ homogeneous(calibration.lidar_to_camera)
+    chain = (
+        calibration.projection
+        @ homogeneous(calibration.rectification)
+        @ homogeneous(calibration.lidar_to_camera)
+    )
     for point, pixel, z in zip(points, uv, depth, strict=True):
         p = chain @ [*point, 1]
         assert z == pytest.approx(p[2])
@@ -84,7 +91,8 @@ def test_projection_by_hand():
 
 
 def test_points_behind_the_camera_are_in_no_picture():
-    """Divided by their negative depth, the first two would lie in its middle; the third would divide by 0."""
+    """Divided by their negative depth, the first two would lie in its middle; the third would
+    divide by 0."""
     points = np.array([[-10.0, 0, 0], [-10, 1, 0.5], [0, 1, 1], [10, 0, 0]])
     uv, depth = project(points, simple())
     assert np.isnan(uv[:3]).all() and depth.tolist() == [-10, -10, 0, 10]
@@ -98,9 +106,23 @@ def test_tensors_and_nothing_at_all_project_too():
 
 
 def test_rectangles_hold_their_left_and_top_but_not_their_right_and_bottom():
-    uv = np.array([[0.0, 0], [9.99, 4.99], [10, 3], [3, 5], [-0.01, 3], [3, -0.01], [math.nan, 3], [3, math.nan]])
+    uv = np.array(
+        [
+            [0.0, 0],
+            [9.99, 4.99],
+            [10, 3],
+            [3, 5],
+            [-0.01, 3],
+            [3, -0.01],
+            [math.nan, 3],
+            [3, math.nan],
+        ]
+    )
     assert in_image(uv, (10, 5)).tolist() == [True, True] + [False] * 6
-    assert in_rectangle(uv + np.array([100, 50]), (100, 50, 110, 55)).tolist() == [True, True] + [False] * 6
+    assert (
+        in_rectangle(uv + np.array([100, 50]), (100, 50, 110, 55)).tolist()
+        == [True, True] + [False] * 6
+    )
 
 
 @pytest.mark.parametrize("rectangle", [(5, 0, 4, 9), (0, 9, 5, 8), (0, 0, math.nan, 1)])
@@ -143,7 +165,11 @@ def test_perturb_turns_in_the_documented_order_and_then_shifts():
     points = np.random.default_rng(0).uniform(5, 30, (9, 3))
     calibration = some(3)
     wrong = perturb(calibration, yaw_deg=20, pitch_deg=-10, roll_deg=35, shift_m=(1, 2, 3))
-    turn = turned("z", math.radians(20)) @ turned("y", math.radians(-10)) @ turned("x", math.radians(35))
+    turn = (
+        turned("z", math.radians(20))
+        @ turned("y", math.radians(-10))
+        @ turned("x", math.radians(35))
+    )
     moved = np.array([turn @ p + [1, 2, 3] for p in points])
     np.testing.assert_allclose(to_camera(points, wrong), to_camera(moved, calibration), atol=1e-12)
     np.testing.assert_array_equal(perturb(calibration).lidar_to_camera, calibration.lidar_to_camera)
@@ -164,19 +190,25 @@ def test_corners_by_hand():
     box = Box(np.array([10.0, 1.0, 30.0]), (2.0, 1.0, 4.0), 0.0)
     corners = {tuple(c) for c in box.corners().round(9).tolist()}
     assert corners == {(x, y, z) for x in (8, 12) for y in (-1, 1) for z in (29.5, 30.5)}
-    assert (box.corners()[:4, 1] == 1).all() and (box.corners()[4:, [0, 2]] == box.corners()[:4, [0, 2]]).all()
+    assert (box.corners()[:4, 1] == 1).all() and (
+        box.corners()[4:, [0, 2]] == box.corners()[:4, [0, 2]]
+    ).all()
     across = {tuple(c) for c in Box(box.bottom, box.size, math.pi / 2).corners().round(9).tolist()}
     assert across == {(x, y, z) for x in (9.5, 10.5) for y in (-1, 1) for z in (28, 32)}
 
 
 def test_corners_run_counter_clockwise_seen_from_above():
     x, _, z = Box(np.zeros(3), (1.0, 1.0, 3.0), 0.4).corners()[:4].T
-    area = 0.5 * np.sum(x * np.roll(z, -1) - np.roll(x, -1) * z)  # x right, z up on paper: seen from above
+    area = 0.5 * np.sum(
+        x * np.roll(z, -1) - np.roll(x, -1) * z
+    )  # x right, z up on paper: seen from above
     assert area == pytest.approx(3.0)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(-7, 7), st.floats(0.3, 5), st.floats(0.3, 5), st.floats(0.3, 5), st.integers(0, 9999))
+@given(
+    st.floats(-7, 7), st.floats(0.3, 5), st.floats(0.3, 5), st.floats(0.3, 5), st.integers(0, 9999)
+)
 def test_a_box_holds_what_its_corners_enclose(angle, height, width, length, seed):
     """Points mixed from the corners lie inside; mirrored outwards through a face, outside."""
     box = Box(np.array([3.0, 1.5, 20.0]), (height, width, length), angle)
@@ -186,9 +218,19 @@ def test_a_box_holds_what_its_corners_enclose(angle, height, width, length, seed
     middle = corners.mean(0)
     assert box.contains(middle + 0.999 * (corners - middle)).all()
     assert not box.contains(middle + 1.001 * (corners - middle)).any()
-    for face in ([0, 1, 4, 5], [1, 2, 5, 6], [2, 3, 6, 7], [3, 0, 7, 4], [0, 1, 2, 3], [4, 5, 6, 7]):
+    for face in (
+        [0, 1, 4, 5],
+        [1, 2, 5, 6],
+        [2, 3, 6, 7],
+        [3, 0, 7, 4],
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+    ):
         out = corners[face].mean(0) - middle
-        assert not box.contains(middle[None] + 1.01 * out).any() and box.contains(middle[None] + 0.99 * out).all()
+        assert (
+            not box.contains(middle[None] + 1.01 * out).any()
+            and box.contains(middle[None] + 0.99 * out).all()
+        )
 
 
 @pytest.mark.parametrize(
@@ -221,7 +263,9 @@ def test_boxes_that_are_none_are_refused(bottom, size, turn, words):
 )
 def test_matrices_that_cannot_be_are_refused(field, matrix, words):
     good = simple()
-    parts = {name: getattr(good, name) for name in ("projection", "rectification", "lidar_to_camera")}
+    parts = {
+        name: getattr(good, name) for name in ("projection", "rectification", "lidar_to_camera")
+    }
     with pytest.raises(ValueError, match=words):
         Calibration(**{**parts, field: matrix})
 

@@ -18,9 +18,12 @@ def some(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def words(seed: int = 0) -> np.ndarray:
-    """Four words of 20 frames, 10 ms each, that glide from one random sound to the next; 6 features."""
+    """Four words of 20 frames, 10 ms each, that glide from one random sound to the next; 6
+    features."""
     anchors = np.random.default_rng(seed).normal(size=(9, 6))
-    return np.stack([np.interp(np.linspace(0, 8, 80), range(9), anchor) for anchor in anchors.T], axis=1)
+    return np.stack(
+        [np.interp(np.linspace(0, 8, 80), range(9), anchor) for anchor in anchors.T], axis=1
+    )
 
 
 def stamps(frames: int, hop: float = 0.01) -> np.ndarray:
@@ -31,8 +34,13 @@ def stamps(frames: int, hop: float = 0.01) -> np.ndarray:
 
 
 def test_distances_by_hand():
-    a, b = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0], [-6.0, -8.0]])
-    expected = torch.tensor([[0.0, math.sqrt(13), 15.0], [math.sqrt(20), math.sqrt(5), math.sqrt(113)]])
+    a, b = (
+        torch.tensor([[3.0, 4.0], [1.0, 0.0]]),
+        torch.tensor([[3.0, 4.0], [0.0, 2.0], [-6.0, -8.0]]),
+    )
+    expected = torch.tensor(
+        [[0.0, math.sqrt(13), 15.0], [math.sqrt(20), math.sqrt(5), math.sqrt(113)]]
+    )
     torch.testing.assert_close(distance_matrix(a, b), expected)
     torch.testing.assert_close(distance_matrix(a, b, "sqeuclidean"), expected**2)
     angles = torch.tensor([[0.0, 0.2, 2.0], [0.4, 1.0, 1.6]])
@@ -43,15 +51,21 @@ def test_distances_by_hand():
 def test_like_frames_far_from_the_origin_keep_their_small_distance():
     a = torch.full((30, 40), 1000.0)
     b = a + 0.01
-    torch.testing.assert_close(distance_matrix(a, b), torch.full((30, 30), 0.01 * math.sqrt(40)), rtol=2e-2, atol=0)
+    torch.testing.assert_close(
+        distance_matrix(a, b), torch.full((30, 30), 0.01 * math.sqrt(40)), rtol=2e-2, atol=0
+    )
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
 def test_a_batch_is_its_members_and_distances_are_differentiable(metric):
     a, b = (torch.tensor(some((2, n, 3), n), requires_grad=True) for n in (4, 5))
     for i in range(2):
-        torch.testing.assert_close(distance_matrix(a, b, metric)[i], distance_matrix(a[i], b[i], metric))
-    assert torch.autograd.gradcheck(lambda x, y: soft_dtw(distance_matrix(x, y, metric), 0.5), (a, b))
+        torch.testing.assert_close(
+            distance_matrix(a, b, metric)[i], distance_matrix(a[i], b[i], metric)
+        )
+    assert torch.autograd.gradcheck(
+        lambda x, y: soft_dtw(distance_matrix(x, y, metric), 0.5), (a, b)
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +76,12 @@ def test_a_batch_is_its_members_and_distances_are_differentiable(metric):
         (torch.ones(2), torch.ones(2), "euclidean", "expected"),
         (torch.ones(1, 3, 2), torch.ones(3, 2), "euclidean", "expected"),
         (torch.ones(0, 2), torch.ones(4, 2), "euclidean", "a is empty"),
-        (torch.ones(3, 2), torch.tensor([[1.0, math.nan]]), "euclidean", "b is empty, or holds NaN"),
+        (
+            torch.ones(3, 2),
+            torch.tensor([[1.0, math.nan]]),
+            "euclidean",
+            "b is empty, or holds NaN",
+        ),
         (torch.ones(3, 2), torch.zeros(1, 2), "cosine", "b holds a frame of zeros"),
         (torch.ones(3, 2), torch.ones(3, 2), "manhattan", "unknown metric 'manhattan'.*cosine"),
     ],
@@ -84,7 +103,8 @@ def test_dtw_by_hand():
 def test_equals_step_diagonally_at_the_end_and_down_before_across():
     assert dtw(np.zeros((2, 4)))[0].tolist() == [[0, 0], [0, 1], [0, 2], [1, 3]]
     assert dtw(np.zeros((4, 2)))[0].tolist() == [[0, 0], [1, 0], [2, 0], [3, 1]]
-    # (1, 1) is dear: around it both ways cost the same; read from the end, (1, 0) goes first, hence the upper way
+    # (1, 1) is dear: around it both ways cost the same; read from the end, (1, 0) goes first, hence
+    # the upper way
     around = [[0, 0, 0], [0, 5, 0], [0, 0, 0]]
     assert dtw(around)[0].tolist() == [[0, 0], [0, 1], [1, 2], [2, 2]]
 
@@ -102,7 +122,15 @@ def test_forbidden_cells_are_walked_around_and_a_wall_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "cost", [[], np.zeros((0, 3)), np.zeros(3), [[1.0, math.nan]], [[0.0, -math.inf]], np.zeros((2, 2), complex)]
+    "cost",
+    [
+        [],
+        np.zeros((0, 3)),
+        np.zeros(3),
+        [[1.0, math.nan]],
+        [[0.0, -math.inf]],
+        np.zeros((2, 2), complex),
+    ],
 )
 def test_what_is_no_cost_is_refused(cost):
     with pytest.raises(ValueError, match="cost"):
@@ -141,7 +169,9 @@ def test_laws_of_dtw(shape, seed):
 
 @ranges
 @given(shapes, st.integers(0, 10**6), st.floats(1e-3, 10.0))
-def test_soft_dtw_lies_below_dtw_by_gamma_times_the_logarithm_of_the_paths_at_most(shape, seed, gamma):
+def test_soft_dtw_lies_below_dtw_by_gamma_times_the_logarithm_of_the_paths_at_most(
+    shape, seed, gamma
+):
     cost = some(shape, seed)
     n, m = shape[0] - 1, shape[1] - 1
     delannoy = sum(math.comb(n, k) * math.comb(m, k) * 2**k for k in range(min(n, m) + 1))
@@ -178,7 +208,9 @@ def test_a_forbidden_cell_gets_no_gradient_and_spoils_none():
     soft_dtw(cost, 1.0).backward()
     assert torch.isfinite(cost.grad).all()
     assert not cost.grad[cost.isinf()].any()
-    assert cost.grad[[0, 1, 3], [0, 1, 3]].tolist() == pytest.approx([1, 1, 1])  # the only ways in and out
+    assert cost.grad[[0, 1, 3], [0, 1, 3]].tolist() == pytest.approx(
+        [1, 1, 1]
+    )  # the only ways in and out
 
 
 def test_a_second_derivative_is_refused():
@@ -207,7 +239,9 @@ def test_times_are_carried_by_hand():
     points = [1.0, 2.0, 1.5, 2.5, 3.5, 0.75, 4.25]
     expected = [10.0, 13.0, 11.5, 16.5, 20.0, 9.75, 20.25]
     np.testing.assert_allclose(warp_times(path, a, b, points), expected)
-    np.testing.assert_allclose(warp_times(path, a, b, [1.0, 1.5, 3.75], ahead=0.5), [11.0, 12.5, 19.75])
+    np.testing.assert_allclose(
+        warp_times(path, a, b, [1.0, 1.5, 3.75], ahead=0.5), [11.0, 12.5, 19.75]
+    )
 
 
 def test_a_change_of_tempo_is_undone():
@@ -225,11 +259,15 @@ def test_a_change_of_tempo_is_undone():
 
 def test_a_pause_pulls_the_next_word_into_it_and_reading_ahead_mends_that():
     a = words()
-    silence = np.full((40, 6), 0.0) + a[40]  # 400 ms that sound most like the beginning of the third word
+    silence = (
+        np.full((40, 6), 0.0) + a[40]
+    )  # 400 ms that sound most like the beginning of the third word
     b = np.concatenate([a[:40], silence, a[40:]])
     path, _ = dtw(distance_matrix(torch.tensor(a), torch.tensor(b)))
     onset = stamps(80)[40:41]
-    naive, mended = (warp_times(path, stamps(80), stamps(120), onset, ahead)[0] for ahead in (0.0, 0.03))
+    naive, mended = (
+        warp_times(path, stamps(80), stamps(120), onset, ahead)[0] for ahead in (0.0, 0.03)
+    )
     assert abs(naive - (onset[0] + 0.4)) > 0.15
     assert mended == pytest.approx(onset[0] + 0.4, abs=0.005)
 

@@ -1,4 +1,5 @@
-"""Posts made on the spot: coloured squares and short sentences, encoded once per session; tables of random features."""
+"""Posts made on the spot: coloured squares and short sentences, encoded once per session; tables of
+random features."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def rows() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def write():
-    """Return a function that writes rows as CSV and returns the path; columns are those of the first row."""
+    """Return a function that writes rows as CSV and returns the path; columns are those of the
+    first row."""
 
     def write(path: Path, rows: list[dict[str, str]]) -> Path:
         with path.open("w", encoding="utf-8", newline="") as file:

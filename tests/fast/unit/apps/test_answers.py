@@ -33,11 +33,16 @@ def test_an_interruption_leaves_no_file_and_keeps_an_older_one(tmp_path, name, e
     (tmp_path / name).write_text("older")
     with pytest.raises(error):
         write_answers(broken(), tmp_path / name, ("x",))
-    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "older"
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (
+        tmp_path / name
+    ).read_text() == "older"
 
 
 def test_no_answers_make_a_file_with_a_header_or_an_empty_one(tmp_path):
     assert write_answers(iter(()), tmp_path / "out.csv", ("x",)) == 0
     header = "row,id,label,p(x),from text,from image,answered_by,problem"
     assert (tmp_path / "out.csv").read_text().strip() == header
-    assert write_answers(iter(()), tmp_path / "out.jsonl", ("x",)) == 0 and (tmp_path / "out.jsonl").read_text() == ""
+    assert (
+        write_answers(iter(()), tmp_path / "out.jsonl", ("x",)) == 0
+        and (tmp_path / "out.jsonl").read_text() == ""
+    )

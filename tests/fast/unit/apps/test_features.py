@@ -1,4 +1,5 @@
-"""Posts → features: pictures that cannot be had or read are named and left out; what is cached is not made again."""
+"""Posts → features: pictures that cannot be had or read are named and left out; what is cached is
+not made again."""
 
 import os
 import struct
@@ -35,10 +36,17 @@ def header_only_png(width: int, height: int) -> bytes:
     """Return a PNG that claims a size and holds nothing: a decompression bomb."""
 
     def part(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(b"\0")) + part(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + part(b"IHDR", head)
+        + part(b"IDAT", zlib.compress(b"\0"))
+        + part(b"IEND", b"")
+    )
 
 
 def test_features_are_those_of_the_encoders_and_stand_where_they_belong(encoder, folder, cache):
@@ -56,8 +64,12 @@ def test_features_are_those_of_the_encoders_and_stand_where_they_belong(encoder,
     assert chunk.outcome[1] is posts[1] and chunk.outcome[4].kind == "missing picture"
     assert chunk.where == {"text": [0, 2, 3, 4], "image": [0, 1, 3]}
     texts = TextEncoder(device="cpu", cache=cache).encode(["first", "second", "first", "fourth"])
-    images = ImageEncoder(device="cpu", cache=cache).encode([folder / f"{n}-0.png" for n in ("good", "bad", "bad")])
-    assert torch.equal(chunk.features["text"], texts) and torch.equal(chunk.features["image"], images)
+    images = ImageEncoder(device="cpu", cache=cache).encode(
+        [folder / f"{n}-0.png" for n in ("good", "bad", "bad")]
+    )
+    assert torch.equal(chunk.features["text"], texts) and torch.equal(
+        chunk.features["image"], images
+    )
     assert encoder.dims == {"text": texts.shape[1], "image": images.shape[1]}
     assert chunk.keys["text"][0] == chunk.keys["text"][2] != chunk.keys["text"][1]
     assert torch.equal(encoder.recall("image", chunk.keys["image"][::-1]), images.flip(0))
@@ -65,7 +77,11 @@ def test_features_are_those_of_the_encoders_and_stand_where_they_belong(encoder,
 
 def test_nothing_to_encode_is_defined(encoder):
     chunk = encoder.encode([Problem(2, "text", "empty post", "x")])
-    assert chunk.kept == [] and chunk.features["text"].shape == (0, 384) and chunk.features["image"].shape == (0, 1280)
+    assert (
+        chunk.kept == []
+        and chunk.features["text"].shape == (0, 384)
+        and chunk.features["image"].shape == (0, 1280)
+    )
 
 
 def test_features_that_vanished_are_named(encoder):
@@ -75,13 +91,20 @@ def test_features_that_vanished_are_named(encoder):
 
 def test_the_folder_of_pictures_must_be_one(tmp_path, folder):
     for wrong in (tmp_path / "nothere", folder / "good-0.png"):
-        with pytest.raises(PostsUnusable, match=r"the folder of pictures, .* is no folder: say --images DIR"):
+        with pytest.raises(
+            PostsUnusable, match=r"the folder of pictures, .* is no folder: say --images DIR"
+        ):
             PostEncoder(wrong)
 
 
 def test_without_a_folder_pictures_are_faults_and_texts_are_encoded(cache):
-    chunk = PostEncoder(None, "cpu", cache).encode([Post(2, "first", "a.png"), Post(3, "first")], "file")
-    assert str(chunk.outcome[0]) == "row 2, column 'file': no folder of pictures: a.png: say --images DIR"
+    chunk = PostEncoder(None, "cpu", cache).encode(
+        [Post(2, "first", "a.png"), Post(3, "first")], "file"
+    )
+    assert (
+        str(chunk.outcome[0])
+        == "row 2, column 'file': no folder of pictures: a.png: say --images DIR"
+    )
     assert chunk.kept == [Post(3, "first")]
 
 
@@ -110,14 +133,22 @@ BAD = [
     ("loop.png", "missing picture", "loop.png cannot be opened: Too many levels of symbolic links"),
     ("x" * 300 + ".png", "missing picture", "cannot be opened: File name too long"),
     ("good-0.png/a.png", "missing picture", "cannot be opened: Not a directory"),
-    ("../outside.png", "path leaves the folder", "../outside.png is not inside the folder of pictures"),
+    (
+        "../outside.png",
+        "path leaves the folder",
+        "../outside.png is not inside the folder of pictures",
+    ),
     ("sub/../../outside.png", "path leaves the folder", "is not inside"),
     ("../images-too/twin.png", "path leaves the folder", "is not inside"),
     ("/etc/passwd", "path leaves the folder", "/etc/passwd is not inside"),
     ("link.png", "path leaves the folder", "link.png is not inside"),
     ("heavy.png", "picture too large", "heavy.png has 100 MB, the limit is 50 MB"),
     ("bomb.png", "picture too large", "bomb.png unpacks to more pixels than is safe"),
-    ("large.png", "picture too large", "large.png has 10000 × 9000 pixels, the limit is 89,478,485"),
+    (
+        "large.png",
+        "picture too large",
+        "large.png has 10000 × 9000 pixels, the limit is 89,478,485",
+    ),
     ("text.png", "corrupt picture", "text.png: no readable picture (UnidentifiedImageError)"),
     ("empty.png", "corrupt picture", "empty.png: no readable picture (UnidentifiedImageError)"),
     ("cut.png", "corrupt picture", "cut.png: image file is truncated"),
@@ -125,10 +156,14 @@ BAD = [
 
 
 def test_pictures_that_cannot_be_had_are_named_and_the_others_encoded(encoder, folder, tmp_path):
-    """All in one chunk, each bad one twice, between good ones; no message betrays where the folder lies."""
+    """All in one chunk, each bad one twice, between good ones; no message betrays where the folder
+    lies."""
     bad_files(folder)
     names = [name for name, _, _ in BAD]
-    posts = [Post(k + 2, "first", name) for k, name in enumerate(["good-0.png", *names, "bad-0.png", *names])]
+    posts = [
+        Post(k + 2, "first", name)
+        for k, name in enumerate(["good-0.png", *names, "bad-0.png", *names])
+    ]
     chunk = encoder.encode(posts, "file")
     assert chunk.kept == [posts[0], posts[len(BAD) + 1]]
     told = [p for p in chunk.outcome if isinstance(p, Problem)]
@@ -138,7 +173,9 @@ def test_pictures_that_cannot_be_had_are_named_and_the_others_encoded(encoder, f
             assert words in problem.detail and str(tmp_path) not in problem.detail, problem.detail
     assert [p.row for p in told] == [p.row for p in posts if p not in chunk.kept]
     alone = encoder.encode([posts[0], posts[len(BAD) + 1]])
-    assert torch.equal(alone.features["image"], chunk.features["image"]), "each post has its own picture's features"
+    assert torch.equal(alone.features["image"], chunk.features["image"]), (
+        "each post has its own picture's features"
+    )
 
 
 def test_the_largest_picture_is_an_option(folder, cache):
@@ -153,7 +190,9 @@ def test_links_inside_the_folder_and_a_folder_that_is_a_link_are_fine(folder, ca
     (folder / "inside.png").symlink_to(folder / "good-0.png")
     (folder.parent / "way").symlink_to(folder)
     for root in (folder, folder.parent / "way"):
-        chunk = PostEncoder(root, "cpu", cache).encode([Post(2, "", "inside.png"), Post(3, "", "./good-0.png")])
+        chunk = PostEncoder(root, "cpu", cache).encode(
+            [Post(2, "", "inside.png"), Post(3, "", "./good-0.png")]
+        )
         assert len(chunk.kept) == 2 and chunk.keys["image"][0] == chunk.keys["image"][1]
 
 
@@ -182,7 +221,8 @@ def test_chunks_come_one_by_one_and_in_order(encoder, monkeypatch):
 
 
 def test_an_interruption_costs_nothing_that_was_finished(folder, tmp_path, monkeypatch):
-    """Ctrl-C in the second batch of texts, then in the pictures; each later run encodes only what is missing."""
+    """Ctrl-C in the second batch of texts, then in the pictures; each later run encodes only what
+    is missing."""
     rng = np.random.default_rng(1)
     for i in range(6):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")

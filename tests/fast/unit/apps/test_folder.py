@@ -1,4 +1,5 @@
-"""A model on disk: the same bytes each time, whole or not at all, and nothing is believed that was altered."""
+"""A model on disk: the same bytes each time, whole or not at all, and nothing is believed that was
+altered."""
 
 import hashlib
 import json
@@ -29,7 +30,9 @@ def model(encoder) -> SentimentModel:
     for head in heads.values():
         for p in head.parameters():
             torch.nn.init.normal_(p)
-    calibrations = {m: Calibration(t, (0.1, -0.2)) for m, t in (("text", 1.5), ("image", 2.5), ("late", 0.7))}
+    calibrations = {
+        m: Calibration(t, (0.1, -0.2)) for m, t in (("text", 1.5), ("image", 2.5), ("late", 0.7))
+    }
     return SentimentModel(("schön", "好"), "late", heads, calibrations, (0.3, 0.7), "likeliest")
 
 
@@ -47,18 +50,28 @@ def forge(folder, name, content: bytes) -> None:
 
 def test_a_loaded_model_is_the_saved_one(saved, model, encoder):
     loaded, config = load(saved, encoder)
-    assert loaded.classes == model.classes and loaded.method == "late" and loaded.decision == "likeliest"
+    assert (
+        loaded.classes == model.classes
+        and loaded.method == "late"
+        and loaded.decision == "likeliest"
+    )
     assert loaded.calibrations == model.calibrations and loaded.shares == model.shares
     x = {"text": torch.randn(5, 384), "image": torch.randn(5, 1280)}
     there = {m: torch.ones(5, dtype=torch.bool) for m in x}
-    assert torch.equal(loaded.predict(x, there).probabilities, model.predict(x, there).probabilities)
-    assert config["encoders"]["text"]["name"] == "minilm" and torch.__version__.startswith(config["versions"]["torch"])
+    assert torch.equal(
+        loaded.predict(x, there).probabilities, model.predict(x, there).probabilities
+    )
+    assert config["encoders"]["text"]["name"] == "minilm" and torch.__version__.startswith(
+        config["versions"]["torch"]
+    )
     assert config["encoders"]["image"]["sha256"] == WEIGHTS["efficientnet-lite0"].sha256
     assert config["classes"] == ["schön", "好"]
 
 
 def test_the_folder_holds_what_it_says_and_nothing_else(saved, tmp_path):
-    assert {p.name for p in saved.iterdir()} == {*FILES, SUMS} and [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert {p.name for p in saved.iterdir()} == {*FILES, SUMS} and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["model"]
     for line in (saved / SUMS).read_text().splitlines():
         digest, name = line.split("  ")  # as `sha256sum --check` reads it
         assert hashlib.sha256((saved / name).read_bytes()).hexdigest() == digest
@@ -69,7 +82,9 @@ def test_the_folder_holds_what_it_says_and_nothing_else(saved, tmp_path):
 
 
 def test_the_same_model_gives_the_same_bytes(saved, model, encoder, tmp_path):
-    again = save(model, encoder, {"words": ["é"]}, "<html>é</html>", tmp_path / "elsewhere" / "again")
+    again = save(
+        model, encoder, {"words": ["é"]}, "<html>é</html>", tmp_path / "elsewhere" / "again"
+    )
     for name in (*FILES, SUMS):
         assert (saved / name).read_bytes() == (again / name).read_bytes()
 
@@ -83,8 +98,14 @@ def test_a_file_that_is_not_as_it_was_written_is_named(saved, name, how):
         path.unlink()
     else:
         flipped = content[:-1] + bytes([content[-1] ^ 1])
-        path.write_bytes({"truncated": content[: len(content) // 2], "altered": flipped, "emptied": b""}[how])
-    words = "is missing: the model was copied in part" if how == "missing" else r"is not as it was written \(its sha256"
+        path.write_bytes(
+            {"truncated": content[: len(content) // 2], "altered": flipped, "emptied": b""}[how]
+        )
+    words = (
+        "is missing: the model was copied in part"
+        if how == "missing"
+        else r"is not as it was written \(its sha256"
+    )
     with pytest.raises(ModelUnusable, match=rf"{name.replace('.', '[.]')} {words}"):
         load(saved)
 
@@ -94,10 +115,14 @@ def test_a_folder_without_sums_or_that_is_none_is_told(saved, tmp_path):
     with pytest.raises(ModelUnusable, match=r"config\.json is not as it was written"):
         load(saved)
     (saved / SUMS).unlink()
-    with pytest.raises(ModelUnusable, match="has no SHA256SUMS: it is no model, or one that was copied in part"):
+    with pytest.raises(
+        ModelUnusable, match="has no SHA256SUMS: it is no model, or one that was copied in part"
+    ):
         load(saved)
     for wrong in (tmp_path / "nothere", saved / "config.json"):
-        with pytest.raises(ModelUnusable, match="is no folder: expected a model made by `mmtutor sentiment train`"):
+        with pytest.raises(
+            ModelUnusable, match="is no folder: expected a model made by `mmtutor sentiment train`"
+        ):
             load(wrong)
 
 
@@ -105,7 +130,9 @@ def test_other_encoders_are_refused_and_named(saved, encoder, monkeypatch):
     config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
     config["encoders"]["image"]["sha256"] = "0" * 64
     forge(saved, "config.json", json.dumps(config).encode())
-    with pytest.raises(ModelUnusable, match=r"was trained behind the image encoder .*'0000.*train it again"):
+    with pytest.raises(
+        ModelUnusable, match=r"was trained behind the image encoder .*'0000.*train it again"
+    ):
         load(saved, encoder)
     assert load(saved)[0].method == "late", "without an encoder there is nothing to compare"
 
@@ -163,24 +190,34 @@ def test_an_encoder_missing_from_the_config_is_told(saved, encoder):
 
 def test_a_place_is_free_where_nothing_or_an_empty_folder_is(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert check_free(tmp_path / "new") == tmp_path / "new" and check_free(tmp_path / "empty") == tmp_path / "empty"
-    with pytest.raises(FileExistsError, match=r"cannot be made: .*nothere is no folder that can be written to"):
+    assert (
+        check_free(tmp_path / "new") == tmp_path / "new"
+        and check_free(tmp_path / "empty") == tmp_path / "empty"
+    )
+    with pytest.raises(
+        FileExistsError, match=r"cannot be made: .*nothere is no folder that can be written to"
+    ):
         check_free(tmp_path / "nothere" / "model")
 
 
 def test_a_model_is_overwritten_only_when_told_and_nothing_else_ever(saved, tmp_path):
-    with pytest.raises(FileExistsError, match="exists already: name another folder, or say --overwrite"):
+    with pytest.raises(
+        FileExistsError, match="exists already: name another folder, or say --overwrite"
+    ):
         check_free(saved)
     assert check_free(saved, overwrite=True) == saved
     for name, content in (("thesis.tex", "years of work"), ("SHA256SUMS.txt", "x")):
         other = tmp_path / name.partition(".")[0]
         other.mkdir()
         (other / name).write_text(content)
-        with pytest.raises(FileExistsError, match="holds no model of this tool, so it is not overwritten"):
+        with pytest.raises(
+            FileExistsError, match="holds no model of this tool, so it is not overwritten"
+        ):
             check_free(other, overwrite=True)
     (saved / "predictions.csv").write_text("answers")
     with pytest.raises(
-        FileExistsError, match=r"holds more than a model, \['predictions.csv'\], so it is not overwritten"
+        FileExistsError,
+        match=r"holds more than a model, \['predictions.csv'\], so it is not overwritten",
     ):
         check_free(saved, overwrite=True)
     with pytest.raises(FileExistsError, match="holds no model"):
@@ -200,7 +237,10 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
         assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
         assert [p.name for p in tmp_path.iterdir()] == ["model"], "nothing is left lying about"
 
-    for stage, error in (("write_bytes", OSError("disk full")), ("write_text", KeyboardInterrupt())):
+    for stage, error in (
+        ("write_bytes", OSError("disk full")),
+        ("write_text", KeyboardInterrupt()),
+    ):
         with monkeypatch.context() as patch:
 
             def fail(*args, error=error, **options):
@@ -224,7 +264,9 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
                 save(model, encoder, {}, "new", saved)
         unchanged()
     save(model, encoder, {}, "new", saved)
-    assert (saved / "report.html").read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (saved / "report.html").read_text() == "new" and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["model"]
 
 
 def test_a_link_to_a_model_is_followed(saved, model, encoder, tmp_path):

@@ -1,4 +1,5 @@
-"""The trained tool: who answers for which post, what an absent modality may hold, labels of either decision."""
+"""The trained tool: who answers for which post, what an absent modality may hold, labels of either
+decision."""
 
 from dataclasses import replace
 
@@ -30,7 +31,9 @@ def model_of(table, choice, method, decision="balanced") -> SentimentModel:
 
 @pytest.fixture(scope="module")
 def models(table, choice) -> dict[str, SentimentModel]:
-    return {method: model_of(table, choice, method) for method in ("text", "image", "early", "late")}
+    return {
+        method: model_of(table, choice, method) for method in ("text", "image", "early", "late")
+    }
 
 
 def some(n=6):
@@ -39,11 +42,20 @@ def some(n=6):
 
 
 def present(text, image):
-    return {"text": torch.tensor(text, dtype=torch.bool), "image": torch.tensor(image, dtype=torch.bool)}
+    return {
+        "text": torch.tensor(text, dtype=torch.bool),
+        "image": torch.tensor(image, dtype=torch.bool),
+    }
 
 
-def test_a_model_keeps_the_heads_that_it_needs_trained_on_all_posts_that_each_can_read(models, table, monkeypatch):
-    assert set(models["early"].heads) == {"text", "image", "early"} == set(models["early"].calibrations)
+def test_a_model_keeps_the_heads_that_it_needs_trained_on_all_posts_that_each_can_read(
+    models, table, monkeypatch
+):
+    assert (
+        set(models["early"].heads)
+        == {"text", "image", "early"}
+        == set(models["early"].calibrations)
+    )
     for method in ("text", "image"):
         assert set(models[method].heads) == {"text", "image"} == set(models[method].calibrations)
     assert set(models["late"].heads) == {"text", "image"} and set(models["late"].calibrations) == {
@@ -55,10 +67,14 @@ def test_a_model_keeps_the_heads_that_it_needs_trained_on_all_posts_that_each_ca
     # 99 posts have a text, 98 a picture: the centre of each head is the mean of just these
     for m, n in (("text", 99), ("image", 98)):
         assert len(table.features[m]) == n
-        assert torch.allclose(models["early"].heads[m].encoders[m].mean, table.features[m].mean(0), atol=1e-6)
+        assert torch.allclose(
+            models["early"].heads[m].encoders[m].mean, table.features[m].mean(0), atol=1e-6
+        )
     both = table.samples(table.having(("text", "image")).nonzero().flatten(), HEADS["early"])
     assert torch.allclose(
-        models["early"].heads["early"].encoders["text"].mean, both.features["text"].mean(0), atol=1e-6
+        models["early"].heads["early"].encoders["text"].mean,
+        both.features["text"].mean(0),
+        atol=1e-6,
     )
 
 
@@ -73,7 +89,9 @@ def test_each_post_is_answered_by_what_it_has(models, method):
     for m in x:
         x[m][~there[m]] = torch.nan  # what stands in an absent slot is never looked at
     answer = model.predict(x, there)
-    said = {name: model.heads[name]({m: x[m] for m in HEADS[name]}).softmax(1) for name in model.heads}
+    said = {
+        name: model.heads[name]({m: x[m] for m in HEADS[name]}).softmax(1) for name in model.heads
+    }
     if method == "late":
         said["late"] = torch.full((6, 4), torch.nan)
         rows = [0, 3, 5]
@@ -84,9 +102,13 @@ def test_each_post_is_answered_by_what_it_has(models, method):
             assert all(answer.contributions[m][row] == 0 for m in x)
         else:
             q = said[name][row].detach()
-            assert torch.allclose(answer.probabilities[row], model.calibrations[name](q[None])[0], atol=1e-6), row
+            assert torch.allclose(
+                answer.probabilities[row], model.calibrations[name](q[None])[0], atol=1e-6
+            ), row
             assert answer.label[row] == q.argmax()
-    assert answer.contributions["image"][1] == 0 == answer.contributions["text"][2], "an absent modality adds nothing"
+    assert answer.contributions["image"][1] == 0 == answer.contributions["text"][2], (
+        "an absent modality adds nothing"
+    )
 
 
 def test_one_post_alone_is_answered_as_among_others(models):
@@ -97,7 +119,9 @@ def test_one_post_alone_is_answered_as_among_others(models):
             {m: v[i : i + 1] for m, v in x.items()}, {m: v[i : i + 1] for m, v in there.items()}
         )
         assert torch.allclose(one.probabilities[0], whole.probabilities[i], atol=1e-6)
-        assert one.contributions["text"][0] == pytest.approx(float(whole.contributions["text"][i]), abs=1e-6)
+        assert one.contributions["text"][0] == pytest.approx(
+            float(whole.contributions["text"][i]), abs=1e-6
+        )
 
 
 def test_the_two_decisions_differ_where_a_rare_class_is_spoken_for(synthetic):
@@ -108,13 +132,16 @@ def test_the_two_decisions_differ_where_a_rare_class_is_spoken_for(synthetic):
     choice = choose(table, splits=3, repeats=1, device="cpu", progress=False)
     x = {m: table.features[m] for m in ("text", "image")}
     there = {m: torch.ones(160, dtype=torch.bool) for m in x}
-    answers = {d: train_final(table, choice, d, "cpu").predict(x, there) for d in ("balanced", "likeliest")}
+    answers = {
+        d: train_final(table, choice, d, "cpu").predict(x, there) for d in ("balanced", "likeliest")
+    }
     assert torch.equal(answers["balanced"].probabilities, answers["likeliest"].probabilities)
     likeliest = answers["likeliest"]
     assert train_final(table, choice, device="cpu").shares == pytest.approx([7 / 8, 1 / 8])
     assert torch.equal(likeliest.label, likeliest.probabilities.argmax(1))
     assert (answers["balanced"].label == 1).sum() > (likeliest.label == 1).sum() + 10
-    # probabilities are as frequent as the classes; the balanced decision's label need not be the most probable
+    # probabilities are as frequent as the classes; the balanced decision's label need not be the
+    # most probable
     assert likeliest.probabilities[:, 1].mean() == pytest.approx(1 / 8, abs=0.05)
     with pytest.raises(ValueError, match="decision is 'median', expected one of"):
         train_final(table, choice, "median", "cpu")
@@ -128,7 +155,10 @@ def test_a_model_without_pictures_reads_texts_only(synthetic):
     x = some(3)
     x["image"][:] = torch.nan
     answer = model.predict(x, present([1, 1, 0], [1, 0, 1]))
-    assert answer.probabilities.isnan().any(1).tolist() == [False, False, True] and answer.label[2] == -1
+    assert (
+        answer.probabilities.isnan().any(1).tolist() == [False, False, True]
+        and answer.label[2] == -1
+    )
     p = answer.probabilities.gather(1, answer.label.clamp(min=0)[:, None])[:2, 0]
     assert answer.contributions["text"][:2].tolist() == pytest.approx((p - 0.5).tolist())
     assert answer.contributions["image"].tolist() == [0, 0, 0]

@@ -1,4 +1,5 @@
-"""Tables with every fault that was thought of: named by row and column, counted, and the other rows still read."""
+"""Tables with every fault that was thought of: named by row and column, counted, and the other rows
+still read."""
 
 import json
 
@@ -62,7 +63,8 @@ def test_line_ends_of_every_kind(tmp_path, end):
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030", "utf-16-le", "utf-16-be", "shift_jis"]
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030", "utf-16-le", "utf-16-be", "shift_jis"],
 )
 def test_encodings_with_a_mark_or_that_are_named_or_that_can_be_told(tmp_path, encoding):
     told = {"encoding": encoding} if encoding in ("utf-16-le", "utf-16-be", "shift_jis") else {}
@@ -74,7 +76,12 @@ def test_encodings_with_a_mark_or_that_are_named_or_that_can_be_told(tmp_path, e
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["without a mark", "with a mark"])
 def test_mixed_encodings_are_read_line_by_line_and_told(tmp_path, mark):
-    lines = [b"text,label", "héllo,x".encode(), "很好,x".encode("gb18030"), "caf\xe9,y".encode("windows-1252")]
+    lines = [
+        b"text,label",
+        "héllo,x".encode(),
+        "很好,x".encode("gb18030"),
+        "caf\xe9,y".encode("windows-1252"),
+    ]
     posts = table(tmp_path, mark + b"\n".join(lines))
     assert [post.text for post in posts] == ["héllo", "很好", "café"]
     assert posts.encodings == {"utf-8": 2, "gb18030": 1, "windows-1252": 1}
@@ -93,7 +100,9 @@ def test_decode_never_fails():
     assert name == "windows-1252" and "\ufffd" in text
 
 
-@pytest.mark.parametrize(("encoding", "words"), [("ascii", "cannot be read as ascii"), ("klingon", "klingon")])
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("ascii", "cannot be read as ascii"), ("klingon", "klingon")]
+)
 def test_an_encoding_that_does_not_fit_is_named(tmp_path, encoding, words):
     with pytest.raises(PostsUnusable, match=words):
         read(tmp_path, "text,label\né,x\n", encoding=encoding)
@@ -106,18 +115,35 @@ def test_wide_characters_survive(tmp_path):
 
 @pytest.mark.parametrize("label", ["", " ", "NaN", "nan", "NA", "null", "None", "#N/A", "<NA>"])
 def test_labels_that_say_nothing_are_none(tmp_path, label):
-    assert read(tmp_path, f"text,label\na,{label}\nb,nano\n") == [Post(2, "a"), Post(3, "b", "", "nano")]
+    assert read(tmp_path, f"text,label\na,{label}\nb,nano\n") == [
+        Post(2, "a"),
+        Post(3, "b", "", "nano"),
+    ]
 
 
 FAULTS = [
     ("too few cells", "a", 2, "text", "wrong number of cells", "1, the header has 3"),
-    ("too many cells", "a,b.jpg,x,y", 2, "label", "wrong number of cells", "4, the header has 3: a ',' in a text"),
+    (
+        "too many cells",
+        "a,b.jpg,x,y",
+        2,
+        "label",
+        "wrong number of cells",
+        "4, the header has 3: a ',' in a text",
+    ),
     ("neither text nor picture", " ,,x", 2, "text", "empty post", "neither a text nor a picture"),
     ("a quote inside a quoted cell", '"a"b,c.jpg,x', 2, "text", "broken quoting", "not doubled"),
     ("a NUL in the text", "a\0b,c.jpg,x", 2, "text", "not a text", r"'\x00'"),
     ("a NUL in the picture", "a,c\0.jpg,x", 2, "image", "not a text", r"'\x00'"),
     ("a NUL in the label", "a,c.jpg,x\0", 2, "label", "not a text", r"'\x00'"),
-    ("a cell beyond all bounds", "a" * 200_000 + ",c.jpg,x", 2, "text", "broken quoting", "larger than field limit"),
+    (
+        "a cell beyond all bounds",
+        "a" * 200_000 + ",c.jpg,x",
+        2,
+        "text",
+        "broken quoting",
+        "larger than field limit",
+    ),
 ]
 
 
@@ -137,14 +163,19 @@ def test_an_unclosed_quote_at_the_end_is_named_and_what_came_before_is_read(tmp_
 
 
 def test_blank_lines_are_no_posts_but_count_as_a_spreadsheet_counts(tmp_path):
-    assert read(tmp_path, "text,label\n\na,x\n\n\nb,y\n\n") == [Post(3, "a", "", "x"), Post(6, "b", "", "y")]
+    assert read(tmp_path, "text,label\n\na,x\n\n\nb,y\n\n") == [
+        Post(3, "a", "", "x"),
+        Post(6, "b", "", "y"),
+    ]
 
 
 def test_a_second_post_of_the_same_id_is_a_fault_and_names_the_first(tmp_path):
     first, second, third = read(tmp_path, "id,text\n7,a\n8,b\n 7 ,c\n")
     assert (first, second) == (Post(2, "a", id="7"), Post(3, "b", id="8"))
     assert str(third) == "row 4, column 'id': duplicated id: '7' is the id of row 2 too"
-    assert read(tmp_path, "id,text\n,a\n,b\n") == [Post(2, "a"), Post(3, "b")], "no id is no id twice"
+    assert read(tmp_path, "id,text\n,a\n,b\n") == [Post(2, "a"), Post(3, "b")], (
+        "no id is no id twice"
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,11 +206,23 @@ def test_faulty_json_lines_are_named_and_the_others_are_read(tmp_path, line, col
     ("content", "options", "words"),
     [
         ("", {}, r"posts.csv is empty: expected a header and rows"),
-        ("text;image;label\na;b;c\n", {}, r"separated by ';', as \['text', 'image', 'label'\]: say --delimiter ';'"),
+        (
+            "text;image;label\na;b;c\n",
+            {},
+            r"separated by ';', as \['text', 'image', 'label'\]: say --delimiter ';'",
+        ),
         ("text\tlabel\na\tb\n", {}, r"say --delimiter '\\t'"),
         ("text,label\na,b\n", {"delimiter": ";"}, r"say --delimiter ','"),
-        ("tweet,mood\na,b\n", {}, r"no column 'text or image'; its columns are \['tweet', 'mood'\].*--text-column"),
-        ("text,image\na,b\n", {"needed": ("label",)}, r"no column 'label'; its columns are \['text', 'image'\]"),
+        (
+            "tweet,mood\na,b\n",
+            {},
+            r"no column 'text or image'; its columns are \['tweet', 'mood'\].*--text-column",
+        ),
+        (
+            "text,image\na,b\n",
+            {"needed": ("label",)},
+            r"no column 'label'; its columns are \['text', 'image'\]",
+        ),
         ("text,label,text\na,b,c\n", {}, r"the columns \['text'\] are there twice"),
         ('"text,label\na,b\n', {}, "row 1 cannot be read as a header"),
         ("text,label\na,b\n", {"delimiter": ";;"}, "';;' is not one character"),
@@ -197,7 +240,9 @@ def test_other_columns_may_be_there_twice(tmp_path):
 
 
 def test_json_without_a_known_column_is_refused(tmp_path):
-    with pytest.raises(PostsUnusable, match=r"no column 'text or image'; its columns are \['tweet'\]"):
+    with pytest.raises(
+        PostsUnusable, match=r"no column 'text or image'; its columns are \['tweet'\]"
+    ):
         table(tmp_path, '{"tweet": "a"}\n', "posts.jsonl")
 
 
@@ -211,16 +256,21 @@ def test_a_path_that_is_no_file_is_named(tmp_path):
         PostTable(tmp_path / "nothere.csv")
     with pytest.raises(PostsUnusable, match="is a folder: expected a table"):
         PostTable(tmp_path)
-    with pytest.raises(PostsUnusable, match=r"posts\.xlsx: unknown kind of table; expected a name ending in \.csv"):
+    with pytest.raises(
+        PostsUnusable, match=r"posts\.xlsx: unknown kind of table; expected a name ending in \.csv"
+    ):
         table(tmp_path, "PK", "posts.xlsx")
 
 
 def test_a_delimiter_makes_any_name_a_table(tmp_path):
-    assert read(tmp_path, "text|label\na|x\n", "posts.txt", delimiter="|") == [Post(2, "a", "", "x")]
+    assert read(tmp_path, "text|label\na|x\n", "posts.txt", delimiter="|") == [
+        Post(2, "a", "", "x")
+    ]
 
 
 def test_rows_are_read_one_by_one(tmp_path):
-    """A table is opened and its first row read without reading the rest, here a line that cannot be decoded."""
+    """A table is opened and its first row read without reading the rest, here a line that cannot be
+    decoded."""
     posts = iter(table(tmp_path, b"text\n" + b"a\n" * 100_000 + b"\xff\n", encoding="utf-8"))
     assert next(posts) == Post(2, "a")
     with pytest.raises(PostsUnusable, match="cannot be read as utf-8"):
@@ -248,8 +298,11 @@ def test_faults_are_counted_and_the_first_of_each_kind_shown():
     ]
     assert faults.as_json()["counts"] == {"corrupt picture": 1, "missing picture": 8}
     assert faults.as_json()["first"][0] == {
-        "row": 2, "column": "image", "kind": "missing picture", "detail": "2.jpg is not there",
-    }  # fmt: skip
+        "row": 2,
+        "column": "image",
+        "kind": "missing picture",
+        "detail": "2.jpg is not there",
+    }
 
 
 def test_a_table_of_nothing_but_faults_fits_in_memory():
@@ -259,9 +312,13 @@ def test_a_table_of_nothing_but_faults_fits_in_memory():
     assert faults.total == KEPT + 50 and len(faults.first) == KEPT
     assert faults.summary().endswith(f"… and {KEPT + 45} more")
     faults.add(problem(5000, "corrupt picture"))
-    assert faults.summary().endswith("1 × corrupt picture\n    … and 1 more"), "counted, though not kept"
+    assert faults.summary().endswith("1 × corrupt picture\n    … and 1 more"), (
+        "counted, though not kept"
+    )
 
 
 def test_strict_stops_at_the_first_fault_and_names_it():
-    with pytest.raises(PostsUnusable, match=r"row 7, column 'image': missing picture: 7\.jpg .*nothing was written"):
+    with pytest.raises(
+        PostsUnusable, match=r"row 7, column 'image': missing picture: 7\.jpg .*nothing was written"
+    ):
         Faults(strict=True).add(problem(7))

@@ -23,7 +23,9 @@ def run(pictures, capsys):
     """Return a function: the words after `mmtutor sentiment` → exit code, stdout, stderr."""
 
     def run(action, *words, images=pictures):
-        code = main(["sentiment", action, *map(str, words), "--images", str(images), "--device", "cpu"])
+        code = main(
+            ["sentiment", action, *map(str, words), "--images", str(images), "--device", "cpu"]
+        )
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         return code, said.out, said.err
@@ -34,7 +36,12 @@ def run(pictures, capsys):
 def test_train_evaluate_predict(run, posts, trained, tmp_path):
     model = tmp_path / "model"
     code, out, err = run("train", posts, "--out", model, "--folds", 3, "--repeats", 2)
-    assert code == 0 and "won with macro-F1" in out and f"{model}: the model; open" in out and err == ""
+    assert (
+        code == 0
+        and "won with macro-F1" in out
+        and f"{model}: the model; open" in out
+        and err == ""
+    )
     for name in (*FILES, SUMS):
         assert (model / name).read_bytes() == (trained / name).read_bytes(), "as from Python"
     code, out, err = run("evaluate", model, posts, "--json", tmp_path / "scores.json")
@@ -47,7 +54,9 @@ def test_train_evaluate_predict(run, posts, trained, tmp_path):
     code, out, _ = run("evaluate", model, posts)
     assert code == 0 and json.loads(out) == scores
     code, out, _ = run("predict", model, posts)
-    assert code == 0 and [json.loads(line)["row"] for line in out.splitlines()] == list(range(2, 50))
+    assert code == 0 and [json.loads(line)["row"] for line in out.splitlines()] == list(
+        range(2, 50)
+    )
     code, told, _ = run("predict", model, posts, "--out", tmp_path / "answers.jsonl")
     assert code == 0 and told == f"{tmp_path / 'answers.jsonl'}: 48 rows\n"
     assert (tmp_path / "answers.jsonl").read_text(encoding="utf-8") == out
@@ -59,13 +68,18 @@ def test_one_post(run, trained, pictures):
     said = json.loads(out)
     assert code == 0 and said["label"] == "bad" and set(said["contributions"]) == {"text", "image"}
     assert json.loads(run("predict", trained, "--text", "a sad day")[1])["answered_by"] == "text"
-    assert json.loads(run("predict", trained, "--image", pictures / "bad-3.png")[1])["answered_by"] == "image"
+    assert (
+        json.loads(run("predict", trained, "--image", pictures / "bad-3.png")[1])["answered_by"]
+        == "image"
+    )
 
 
 def test_a_call_without_a_post_or_with_both_kinds_is_wrong(run, trained, posts):
     for words in ((), (posts, "--text", "a"), ("--text", "")):
         code, out, err = run("predict", trained, *words)
-        assert (code, out) == (2, "") and err.startswith("mmtutor: name a table of posts, or one post with --text")
+        assert (code, out) == (2, "") and err.startswith(
+            "mmtutor: name a table of posts, or one post with --text"
+        )
 
 
 def test_a_blank_text_is_no_post(run, trained):
@@ -75,9 +89,23 @@ def test_a_blank_text_is_no_post(run, trained):
 
 def test_columns_delimiter_and_encoding_can_be_named(run, trained, tmp_path):
     table = tmp_path / "posts.txt"
-    table.write_bytes("nr|tweet|file|mood\n7|a sad été|bad-3.png|bad\n8|great|good-3.png|good\n".encode("latin-1"))
-    words = ("--text-column", "tweet", "--image-column", "file", "--label-column", "mood", "--id-column", "nr",
-             "--delimiter", "|", "--encoding", "latin-1")  # fmt: skip
+    table.write_bytes(
+        "nr|tweet|file|mood\n7|a sad été|bad-3.png|bad\n8|great|good-3.png|good\n".encode("latin-1")
+    )
+    words = (
+        "--text-column",
+        "tweet",
+        "--image-column",
+        "file",
+        "--label-column",
+        "mood",
+        "--id-column",
+        "nr",
+        "--delimiter",
+        "|",
+        "--encoding",
+        "latin-1",
+    )
     code, out, _ = run("predict", trained, table, *words)
     assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == ["7", "8"]
     assert run("evaluate", trained, table, *words)[0] == 0
@@ -95,52 +123,129 @@ def test_faulty_rows_are_told_on_stderr_and_the_rest_is_answered(run, trained, t
     (tmp_path / "posts.csv").write_text("text,image,label\na,nothere.png,bad\nb,,bad\nc,,meh\n")
     code, out, err = run("predict", trained, tmp_path / "posts.csv")
     assert code == 0 and len(out.splitlines()) == 3
-    assert err.startswith("mmtutor: faulty rows were left out:\n1 × missing picture\n    row 2, column 'image'")
+    assert err.startswith(
+        "mmtutor: faulty rows were left out:\n1 × missing picture\n    row 2, column 'image'"
+    )
     code, out, err = run("evaluate", trained, tmp_path / "posts.csv")
     assert code == 0 and json.loads(out)["n"]["value"] == 1
-    assert "1 × missing picture" in err and "1 × unknown label\n    row 4, column 'label': 'meh'" in err
+    assert (
+        "1 × missing picture" in err
+        and "1 × unknown label\n    row 4, column 'label': 'meh'" in err
+    )
 
 
 def test_strict_stops_and_writes_nothing(run, trained, tmp_path):
     (tmp_path / "posts.csv").write_text("text,image,label\na,,bad\nb,nothere.png,bad\n")
     before = {p.name for p in tmp_path.iterdir()}
-    for words in (("train", tmp_path / "posts.csv", "--out", tmp_path / "model"),
-                  ("evaluate", trained, tmp_path / "posts.csv", "--json", tmp_path / "scores.json"),
-                  ("predict", trained, tmp_path / "posts.csv", "--out", tmp_path / "answers.csv"),
-                  ("predict", trained, tmp_path / "posts.csv")):  # fmt: skip
+    for words in (
+        ("train", tmp_path / "posts.csv", "--out", tmp_path / "model"),
+        ("evaluate", trained, tmp_path / "posts.csv", "--json", tmp_path / "scores.json"),
+        ("predict", trained, tmp_path / "posts.csv", "--out", tmp_path / "answers.csv"),
+        ("predict", trained, tmp_path / "posts.csv"),
+    ):
         code, out, err = run(*words, "--strict")
-        assert (code, out) == (1, "") and "row 3, column 'image': missing picture: nothere.png" in err
+        assert (code, out) == (
+            1,
+            "",
+        ) and "row 3, column 'image': missing picture: nothere.png" in err
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
 def test_a_terminal_without_the_letter_gets_it_escaped(trained, tmp_path):
     """An error there would end a run whose answers are known."""
     (tmp_path / "posts.csv").write_text("id,text\nschön,a happy day\n", encoding="utf-8")
-    call = [sys.executable, "-m", "mmtutor.cli", "sentiment", "predict", str(trained), str(tmp_path / "posts.csv")]
-    ended = subprocess.run(call, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    call = [
+        sys.executable,
+        "-m",
+        "mmtutor.cli",
+        "sentiment",
+        "predict",
+        str(trained),
+        str(tmp_path / "posts.csv"),
+    ]
+    ended = subprocess.run(
+        call, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
     assert ended.returncode == 0, ended.stderr.decode()
     assert b'"id": "sch\\xf6n"' in ended.stdout
 
 
 WRONG = [
-    ("a table that is not there", ("predict", "MODEL", "TMP/nothere.csv"), {}, "nothere.csv does not exist"),
-    ("a folder as a table", ("predict", "MODEL", "TMP"), {}, "is a folder: expected a table of posts"),
-    ("no folder of pictures", ("predict", "MODEL", "POSTS"), {"images": "nothere"}, "the folder of pictures, nothere,"),
+    (
+        "a table that is not there",
+        ("predict", "MODEL", "TMP/nothere.csv"),
+        {},
+        "nothere.csv does not exist",
+    ),
+    (
+        "a folder as a table",
+        ("predict", "MODEL", "TMP"),
+        {},
+        "is a folder: expected a table of posts",
+    ),
+    (
+        "no folder of pictures",
+        ("predict", "MODEL", "POSTS"),
+        {"images": "nothere"},
+        "the folder of pictures, nothere,",
+    ),
     ("no model", ("predict", "TMP/nothere", "POSTS"), {}, "is no folder: expected a model"),
-    ("a taken place", ("train", "POSTS", "--out", "MODEL"), {}, "say --overwrite to replace a model"),
-    ("no parent", ("train", "POSTS", "--out", "TMP/a/model"), {}, "is no folder that can be written to"),
-    ("no folder for scores", ("evaluate", "MODEL", "POSTS", "--json", "TMP/a/b.json"), {}, "its folder does not exist"),
+    (
+        "a taken place",
+        ("train", "POSTS", "--out", "MODEL"),
+        {},
+        "say --overwrite to replace a model",
+    ),
+    (
+        "no parent",
+        ("train", "POSTS", "--out", "TMP/a/model"),
+        {},
+        "is no folder that can be written to",
+    ),
+    (
+        "no folder for scores",
+        ("evaluate", "MODEL", "POSTS", "--json", "TMP/a/b.json"),
+        {},
+        "its folder does not exist",
+    ),
     ("scores onto a folder", ("evaluate", "MODEL", "POSTS", "--json", "TMP"), {}, "it is a folder"),
-    ("answers of no kind", ("predict", "MODEL", "POSTS", "--out", "TMP/a.xlsx"), {}, "written as .jsonl or .csv"),
-    ("two delimiters", ("predict", "MODEL", "POSTS", "--delimiter", ";;"), {}, "';;' is not one character"),
-    ("no such encoding", ("predict", "MODEL", "POSTS", "--encoding", "klingon"), {}, "cannot be read as klingon"),
+    (
+        "answers of no kind",
+        ("predict", "MODEL", "POSTS", "--out", "TMP/a.xlsx"),
+        {},
+        "written as .jsonl or .csv",
+    ),
+    (
+        "two delimiters",
+        ("predict", "MODEL", "POSTS", "--delimiter", ";;"),
+        {},
+        "';;' is not one character",
+    ),
+    (
+        "no such encoding",
+        ("predict", "MODEL", "POSTS", "--encoding", "klingon"),
+        {},
+        "cannot be read as klingon",
+    ),
     ("one fold", ("train", "POSTS", "--out", "TMP/m", "--folds", "1"), {}, "cut into 1 folds"),
-    ("more folds than posts", ("train", "POSTS", "--out", "TMP/m", "--folds", "30"), {}, "at least 30 are needed"),
-    ("a picture that is none", ("predict", "MODEL", "--image", "POSTS"), {}, "corrupt picture: posts.csv"),
+    (
+        "more folds than posts",
+        ("train", "POSTS", "--out", "TMP/m", "--folds", "30"),
+        {},
+        "at least 30 are needed",
+    ),
+    (
+        "a picture that is none",
+        ("predict", "MODEL", "--image", "POSTS"),
+        {},
+        "corrupt picture: posts.csv",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("words", "more", "told"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+@pytest.mark.parametrize(
+    ("words", "more", "told"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG]
+)
 def test_what_cannot_be_done_is_told_in_one_line(run, trained, posts, tmp_path, words, more, told):
     names = {"MODEL": str(trained), "POSTS": str(posts)}
     code, out, err = run(*(names.get(w, w.replace("TMP", str(tmp_path))) for w in words), **more)
@@ -168,7 +273,9 @@ def test_overwrite_and_decision_reach_the_model(run, posts, tmp_path):
     model = tmp_path / "model"
     for words in ((), ("--overwrite", "--decision", "likeliest", "--seed", 3)):
         assert run("train", posts, "--out", model, "--folds", 2, "--repeats", 1, *words)[0] == 0
-    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["decision"] == "likeliest"
+    assert (
+        json.loads((model / "config.json").read_text(encoding="utf-8"))["decision"] == "likeliest"
+    )
     report = json.loads((model / "report.json").read_text(encoding="utf-8"))
     assert report["settings"] == {"splits": 2, "repeats": 1, "seed": 3}
 
@@ -180,7 +287,11 @@ def test_help_is_quick_and_loads_nothing_heavy():
         "finally: assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0 and "--label-column" in done.stdout and "AssertionError" not in done.stderr
+    assert (
+        done.returncode == 0
+        and "--label-column" in done.stdout
+        and "AssertionError" not in done.stderr
+    )
 
 
 def test_the_package_offers_its_functions_and_says_what_it_has():

@@ -20,7 +20,9 @@ def tabled(tmp_path, pictures, cache, write):
         path = write(tmp_path / "posts.csv", rows)
         faults = Faults(strict)
         posts = PostTable(path, columns or Columns(), ("label",))
-        return read_table(posts, PostEncoder(pictures, "cpu", cache), faults, progress=False), faults
+        return read_table(
+            posts, PostEncoder(pictures, "cpu", cache), faults, progress=False
+        ), faults
 
     return tabled
 
@@ -39,7 +41,11 @@ def test_features_labels_and_positions_belong_together(tabled, cache, pictures):
     table, faults = tabled(rows)
     assert len(table) == 3 and faults.counts == {"missing picture": 1}
     assert table.classes == ("x", "y") and table.labels.tolist() == [0, 0, 1]
-    assert table.position["text"].tolist() == [0, 1, -1] and table.position["image"].tolist() == [0, -1, 1]
+    assert table.position["text"].tolist() == [0, 1, -1] and table.position["image"].tolist() == [
+        0,
+        -1,
+        1,
+    ]
     assert table.having(("text", "image")).tolist() == [True, False, False]
     encoder = PostEncoder(pictures, "cpu", cache)
     one = encoder.encode([Post(1, "word c", "bad-0.png")])
@@ -56,15 +62,20 @@ def test_a_stretch_of_rows_is_not_copied_and_any_other_choice_is_right(synthetic
     for rows in ([6, 4], [4, 6], [4, 6, 5, 7], [5, 5], [9]):
         wanted = table.features["image"][[r - 1 for r in rows]]
         assert torch.equal(table.samples(torch.tensor(rows), ("image",)).features["image"], wanted)
-    assert table.samples(torch.tensor([], dtype=torch.long), ("image",)).features["image"].shape == (0, 3)
+    assert table.samples(torch.tensor([], dtype=torch.long), ("image",)).features[
+        "image"
+    ].shape == (0, 3)
 
 
 def test_chunks_join_without_a_seam(tabled, monkeypatch):
     rows = [
-        {"text": f"word {chr(97 + i)}" if i % 3 else "", "image": f"good-{i}.png" if i % 2 or not i % 3 else "",
-         "label": "xy"[i % 2]}
+        {
+            "text": f"word {chr(97 + i)}" if i % 3 else "",
+            "image": f"good-{i}.png" if i % 2 or not i % 3 else "",
+            "label": "xy"[i % 2],
+        }
         for i in range(11)
-    ]  # fmt: skip
+    ]
     whole, _ = tabled(rows)
     monkeypatch.setattr("mmtutor.apps.features.CHUNK", 3)
     parts, _ = tabled(rows)
@@ -90,7 +101,10 @@ def test_classes_are_in_order_of_value_or_of_name(tabled, labels, classes):
 
 
 def test_missing_labels_are_faults_named_after_the_column(tabled):
-    rows = [{"text": f"word {c}", "mood": mood} for c, mood in zip("abcd", ("x", "", "NaN", "y"), strict=True)]
+    rows = [
+        {"text": f"word {c}", "mood": mood}
+        for c, mood in zip("abcd", ("x", "", "NaN", "y"), strict=True)
+    ]
     path_columns = Columns(label="mood")
     with pytest.raises(PostsUnusable, match="no column 'label'"):
         tabled(rows)
@@ -103,27 +117,40 @@ def test_missing_labels_are_faults_named_after_the_column(tabled):
 
 
 def test_tables_without_anything_to_learn_are_refused(tabled):
-    with pytest.raises(PostsUnusable, match=r"posts\.csv, column 'label': all 2 usable posts are 'x': nothing to tell"):
+    with pytest.raises(
+        PostsUnusable,
+        match=r"posts\.csv, column 'label': all 2 usable posts are 'x': nothing to tell",
+    ):
         tabled(labelled("x", "x"))
-    with pytest.raises(PostsUnusable, match=r"holds no usable post\.\n2 × missing label\n    row 2"):
+    with pytest.raises(
+        PostsUnusable, match=r"holds no usable post\.\n2 × missing label\n    row 2"
+    ):
         tabled(labelled("", ""))
 
 
 def test_a_column_that_is_no_label_is_found_out(tabled, monkeypatch):
     monkeypatch.setattr(module, "MOST_CLASSES", 3)
     assert len(tabled(labelled(*"abc"))[0].classes) == 3
-    with pytest.raises(PostsUnusable, match=r"4 different labels \('a', 'b', 'c', …\), at most 3: is it the one"):
+    with pytest.raises(
+        PostsUnusable, match=r"4 different labels \('a', 'b', 'c', …\), at most 3: is it the one"
+    ):
         tabled(labelled(*"abcd"))
 
 
 def test_header_only_is_told(tmp_path, pictures, cache):
     (tmp_path / "posts.csv").write_text("text,label\n")
     with pytest.raises(PostsUnusable, match=r"holds no usable post\.\nIt has no rows"):
-        read_table(PostTable(tmp_path / "posts.csv"), PostEncoder(None, "cpu", cache), Faults(), progress=False)
+        read_table(
+            PostTable(tmp_path / "posts.csv"),
+            PostEncoder(None, "cpu", cache),
+            Faults(),
+            progress=False,
+        )
 
 
 def grouped(*posts) -> list[int]:
-    """Return groups, renumbered by first appearance, of (text, picture or None, given group or None)."""
+    """Return groups, renumbered by first appearance, of (text, picture or None, given group or
+    None)."""
     grouping = Grouping()
     for row, (text, picture, group) in enumerate(posts):
         grouping.add(Post(row, text, "x.png" if picture else "", group=group), picture)
@@ -132,7 +159,9 @@ def grouped(*posts) -> list[int]:
 
 
 def test_posts_without_letters_are_reposts_where_they_are_equal():
-    assert grouped(("!!!", None, None), ("\U0001f600", None, None), ("!!!", None, None), ("!!", None, None)) == [
+    assert grouped(
+        ("!!!", None, None), ("\U0001f600", None, None), ("!!!", None, None), ("!!", None, None)
+    ) == [
         0,
         1,
         0,
@@ -151,8 +180,13 @@ def test_reposts_are_one_group():
 
 def test_posts_of_the_same_picture_are_one_group_and_links_join_in_turn():
     """a shares words with b, b the picture with c, c words with d; e stands alone."""
-    assert grouped(("one", b"1", None), ("one", b"2", None), ("two", b"2", None), ("two", None, None),
-                   ("three", b"3", None)) == [0, 0, 0, 0, 1]  # fmt: skip
+    assert grouped(
+        ("one", b"1", None),
+        ("one", b"2", None),
+        ("two", b"2", None),
+        ("two", None, None),
+        ("three", b"3", None),
+    ) == [0, 0, 0, 0, 1]
 
 
 def test_pictures_without_a_text_stand_for_themselves():
@@ -160,9 +194,16 @@ def test_pictures_without_a_text_stand_for_themselves():
 
 
 def test_groups_of_the_table_count_where_they_are_given():
-    """Equal words in two given groups stay apart; posts without a group are grouped by their words, apart from both."""
-    assert grouped(("one", None, "g"), ("two", None, "g"), ("one", None, "h"), ("one", None, None),
-                   ("one", None, None), ("three", None, None)) == [0, 0, 1, 2, 2, 3]  # fmt: skip
+    """Equal words in two given groups stay apart; posts without a group are grouped by their words,
+    apart from both."""
+    assert grouped(
+        ("one", None, "g"),
+        ("two", None, "g"),
+        ("one", None, "h"),
+        ("one", None, None),
+        ("one", None, None),
+        ("three", None, None),
+    ) == [0, 0, 1, 2, 2, 3]
 
 
 def test_the_group_column_reaches_the_table(tabled):
@@ -183,7 +224,8 @@ def test_a_repost_of_text_or_picture_reaches_the_table(tabled):
 
 
 def test_several_processes_share_the_encoding(tmp_path, write, monkeypatch, synthetic):
-    """The second of two processes encodes the second chunk, and waits; faults are left to the common reading."""
+    """The second of two processes encodes the second chunk, and waits; faults are left to the
+    common reading."""
     posts = PostTable(write(tmp_path / "posts.csv", labelled(*"xyxyxyxy")))
     encoded, waited = [], []
 
@@ -216,7 +258,8 @@ def pairs(n: int) -> list[dict[str, str]]:
 
 
 def test_posts_with_both_come_first_and_each_head_reads_one_stretch(tabled):
-    """Whatever the order of the rows: no copy of a large table is needed to train a head on all that it can read."""
+    """Whatever the order of the rows: no copy of a large table is needed to train a head on all
+    that it can read."""
     rows = pairs(6)
     for k, lacking in ((0, "text"), (1, "image"), (4, "text"), (7, "image")):
         rows[k] = rows[k] | {lacking: ""}

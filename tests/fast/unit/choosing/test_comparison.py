@@ -1,4 +1,5 @@
-"""The comparison of all levels: it learns what can be learnt, looks at no test label, and gives each method its due."""
+"""The comparison of all levels: it learns what can be learnt, looks at no test label, and gives
+each method its due."""
 
 import pytest
 import torch
@@ -37,7 +38,9 @@ def test_each_method_gives_probabilities_for_each_test_sample(synergy):
     for p in answers.values():
         assert p.shape == (len(split.test), 2)
         torch.testing.assert_close(p.sum(1), torch.ones(len(p)), atol=1e-4, rtol=0)
-    assert {BEST_SINGLE, "a alone", "b alone", "tensor", "product", "stacking, trees"} <= set(answers)
+    assert {BEST_SINGLE, "a alone", "b alone", "tensor", "product", "stacking, trees"} <= set(
+        answers
+    )
     assert "gated" not in answers
 
 
@@ -50,7 +53,11 @@ def test_a_product_sees_the_synergy_that_sums_and_decisions_cannot(synergy):
 
 def test_test_labels_are_not_looked_at(synergy):
     split, answers = synergy
-    blind = Split(split.train, split.validation, Samples(split.test.features, torch.zeros_like(split.test.labels)))
+    blind = Split(
+        split.train,
+        split.validation,
+        Samples(split.test.features, torch.zeros_like(split.test.labels)),
+    )
     again = opinions_of(blind, 2, methods=["tensor"], steps=100)
     for method in (BEST_SINGLE, "tensor", "stacking, linear"):
         torch.testing.assert_close(again[method], answers[method])
@@ -75,7 +82,8 @@ def test_tuning_keeps_the_builder_with_the_lowest_validation_loss():
     both = {name: joint_models()[name] for name in ("tensor", "concat linear")}
     chosen = predict(tuned(both, split, 2, steps=100), split.validation).softmax(1)
     alone = [
-        predict(tuned({name: build}, split, 2, steps=100), split.validation).softmax(1) for name, build in both.items()
+        predict(tuned({name: build}, split, 2, steps=100), split.validation).softmax(1)
+        for name, build in both.items()
     ]
     losses = [log_loss(p, split.validation.labels) for p in alone]
     assert log_loss(chosen, split.validation.labels) == pytest.approx(min(losses))
@@ -84,7 +92,9 @@ def test_tuning_keeps_the_builder_with_the_lowest_validation_loss():
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another():
     split = split_of("redundant", n=100)
-    first, again, other = (tuned(single_models(), split.only(["a"]), 2, seed=s, steps=20) for s in (1, 1, 2))
+    first, again, other = (
+        tuned(single_models(), split.only(["a"]), 2, seed=s, steps=20) for s in (1, 1, 2)
+    )
     seen = split.only(["a"]).test
     assert torch.equal(predict(first, seen), predict(again, seen))
     assert not torch.equal(predict(first, seen), predict(other, seen))
@@ -125,10 +135,14 @@ def test_a_single_modality_learns_from_those_who_have_it_and_is_calibrated_on_th
     def hidden(part: Samples) -> Samples:
         here = there[: len(part)]
         return Samples(
-            part.features | {"b": part.features["b"].masked_fill(~here[:, None], torch.nan)}, part.labels, {"b": here}
+            part.features | {"b": part.features["b"].masked_fill(~here[:, None], torch.nan)},
+            part.labels,
+            {"b": here},
         )
 
-    speak = calibrated_single(Split(hidden(split.train), hidden(split.validation), split.test), "b", 2, steps=60)
+    speak = calibrated_single(
+        Split(hidden(split.train), hidden(split.validation), split.test), "b", 2, steps=60
+    )
     kept = [part[there[: len(part)]].only(["b"]) for part in (split.train, split.validation)]
     same = calibrated_single(Split(*kept, split.test.only(["b"])), "b", 2, steps=60)
     assert torch.equal(speak(split.test), same(split.test))
@@ -142,9 +156,13 @@ def test_standardising_uses_the_training_part_only():
     split = split_of("redundant", n=100)
     shifted = Samples({m: x + 5 for m, x in split.test.features.items()}, split.test.labels)
     mended = Split(split.train, split.validation, shifted).standardised()
-    torch.testing.assert_close(mended.train.features["a"].mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        mended.train.features["a"].mean(0), torch.zeros(16), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(mended.train.features["a"].std(0), torch.ones(16))
-    expected = (split.test.features["a"] + 5 - split.train.features["a"].mean(0)) / split.train.features["a"].std(0)
+    expected = (
+        split.test.features["a"] + 5 - split.train.features["a"].mean(0)
+    ) / split.train.features["a"].std(0)
     torch.testing.assert_close(mended.test.features["a"], expected)
 
 

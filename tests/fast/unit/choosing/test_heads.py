@@ -1,4 +1,5 @@
-"""Heads and calibration: what they start from, that they are centred, and what few posts can make them say."""
+"""Heads and calibration: what they start from, that they are centred, and what few posts can make
+them say."""
 
 import numpy as np
 import pytest
@@ -17,14 +18,18 @@ def some(n=60, seed=0) -> Samples:
 
 def test_centred_features_have_mean_zero_and_mean_square_one_in_one_scale(monkeypatch):
     monkeypatch.setattr(heads, "ROWS", 7)  # in pieces
-    x = 5 + torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10.0, 0.1])
+    x = 5 + torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 10.0, 0.1]
+    )
     centred = Centred(3)
     assert torch.equal(centred(x), x), "before it has measured anything it changes nothing"
     centred.measure(x)
     z = centred(x)
     assert z.mean(0).abs().max() < 1e-5
     assert z.square().sum(1).mean() == pytest.approx(1, rel=1e-5)
-    assert torch.allclose(z.std(0) / z.std(0)[0], x.std(0) / x.std(0)[0], rtol=1e-4), "proportions are kept"
+    assert torch.allclose(z.std(0) / z.std(0)[0], x.std(0) / x.std(0)[0], rtol=1e-4), (
+        "proportions are kept"
+    )
 
 
 def test_constant_features_do_not_divide_by_zero():
@@ -53,7 +58,9 @@ def test_a_head_does_not_depend_on_where_it_starts():
     before = [p.clone() for p in start.parameters()]
     warm = fit_head(data, 2, 5.0, "cpu", start)
     assert torch.allclose(fresh(data.features), warm(data.features), atol=2e-3)
-    assert all(torch.equal(p, q) for p, q in zip(start.parameters(), before, strict=True)), "the start is left alone"
+    assert all(torch.equal(p, q) for p, q in zip(start.parameters(), before, strict=True)), (
+        "the start is left alone"
+    )
 
 
 def test_calibration_by_hand():

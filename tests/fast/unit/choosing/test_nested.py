@@ -1,4 +1,5 @@
-"""Choosing on made-up features: who wins, what is called real, and that nobody is judged on what he learnt from."""
+"""Choosing on made-up features: who wins, what is called real, and that nobody is judged on what he
+learnt from."""
 
 from dataclasses import replace
 
@@ -18,7 +19,9 @@ COMPLEMENTARY = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 def quick(table, **options):
-    return choose(table, **{"splits": 3, "repeats": 1, "device": "cpu", "progress": False, **options})
+    return choose(
+        table, **{"splits": 3, "repeats": 1, "device": "cpu", "progress": False, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,9 @@ def test_the_one_modality_that_knows_wins(synthetic):
         where[0][k], where[1][k] = -2, 2
         choice = quick(synthetic(n=60, where=where))
         assert choice.best_single == m
-        assert choice.scores[m].mean() > 0.9 > choice.scores["image" if m == "text" else "text"].mean()
+        assert (
+            choice.scores[m].mean() > 0.9 > choice.scores["image" if m == "text" else "text"].mean()
+        )
 
 
 def test_of_equal_methods_the_simpler_wins(both_needed):
@@ -70,7 +75,8 @@ def test_answers_scores_and_sizes_belong_together(both_needed):
         assert c.answers[m].shape == (2, 160, 4) and not c.answers[m].isnan().any()
         assert torch.allclose(c.answers[m].sum(2), torch.ones(2, 160), atol=1e-5)
         assert len(c.scores[m]) == 6
-        # folds are nearly equal in size and classes, so the mean over them is nearly the score of all answers
+        # folds are nearly equal in size and classes, so the mean over them is nearly the score of
+        # all answers
         whole = np.mean([macro_f1(a.argmax(1), y) for a in c.answers[m]])
         assert c.scores[m].mean() == pytest.approx(whole, abs=0.05)
     assert set(c.strengths) == {"text", "image", "early"}
@@ -87,11 +93,14 @@ def test_quality_is_of_answers_calibrated_on_the_other_folds(both_needed):
             probs[test] = calibrate(q[train], y[train])(q[test])
         assert both_needed.quality[m]["log_loss"] == pytest.approx(log_loss(probs, y))
         assert both_needed.quality[m]["ece"] == pytest.approx(expected_calibration_error(probs, y))
-    assert both_needed.quality["early"]["log_loss"] < 0.9 * np.log(4), "better than the frequencies of the classes"
+    assert both_needed.quality["early"]["log_loss"] < 0.9 * np.log(4), (
+        "better than the frequencies of the classes"
+    )
 
 
 def test_a_likeliest_decision_is_scored_by_calibrated_probabilities(synthetic):
-    """Four of five posts are of one class: what they say for the other must outweigh that, so it is said less often."""
+    """Four of five posts are of one class: what they say for the other must outweigh that, so it is
+    said less often."""
     table = synthetic(n=200, where=((-1, -1), (-1, -1), (-1, -1), (-1, -1), (1, 1)), noise=2.0)
     table = replace(table, labels=(table.labels == 4).long(), classes=("a", "b"))
     balanced, likeliest = quick(table, repeats=2), quick(table, repeats=2, decision="likeliest")
@@ -120,7 +129,11 @@ def watched(table: Table, monkeypatch) -> list[tuple[str, set[int]]]:
     """Record which posts each fit and each prediction sees, as ("fit" or "predict", positions)."""
     known = {}
     for m, position in table.position.items():
-        known |= {(m, table.features[m][p].numpy().tobytes()): i for i, p in enumerate(position.tolist()) if p >= 0}
+        known |= {
+            (m, table.features[m][p].numpy().tobytes()): i
+            for i, p in enumerate(position.tolist())
+            if p >= 0
+        }
     seen = []
 
     def rows(samples) -> set[int]:
@@ -143,16 +156,22 @@ def watched(table: Table, monkeypatch) -> list[tuple[str, set[int]]]:
 
 
 def test_nothing_is_fitted_or_chosen_on_a_group_that_is_tested(synthetic, monkeypatch):
-    """Groups of two or three posts of mixed kinds: a text of a tested group must not be learnt from either."""
+    """Groups of two or three posts of mixed kinds: a text of a tested group must not be learnt from
+    either."""
     n = 90
     groups = np.arange(n) // 5 * 2 + (np.arange(n) % 5 > 2)
-    lacking = [("image", i) for i in range(0, n, 4)] + [("text", i) for i in range(2, n, 9) if i % 4]
+    lacking = [("image", i) for i in range(0, n, 4)] + [
+        ("text", i) for i in range(2, n, 9) if i % 4
+    ]
     table = synthetic(n=n, groups=groups, lacking=lacking)
     seen = watched(table, monkeypatch)
     choice = quick(table)
     rows = table.having(("text", "image")).nonzero().flatten()
     assert torch.equal(rows, choice.compared) and len(rows) < n
-    plan = [set(rows[test].tolist()) for _, test in folds(table.labels[rows], table.groups[rows], 3, 1, 0)]
+    plan = [
+        set(rows[test].tolist())
+        for _, test in folds(table.labels[rows], table.groups[rows], 3, 1, 0)
+    ]
     assert set.union(*plan) == set(rows.tolist())
     alone = 0
     for test in plan:
@@ -165,9 +184,13 @@ def test_nothing_is_fitted_or_chosen_on_a_group_that_is_tested(synthetic, monkey
                 if kind == "fit":
                     learnt = posts
                 else:
-                    assert not set(groups[list(posts)]) & set(groups[list(learnt)]), "chosen on what was learnt"
+                    assert not set(groups[list(posts)]) & set(groups[list(learnt)]), (
+                        "chosen on what was learnt"
+                    )
             able = set((table.having(head)).nonzero().flatten().tolist())
-            assert learnt == {i for i in able if groups[i] not in tested}, "the head learns from all others that it can"
+            assert learnt == {i for i in able if groups[i] not in tested}, (
+                "the head learns from all others that it can"
+            )
             alone += len(learnt - set(rows.tolist()))
     assert seen == [] and alone > 0, "singles learnt from posts that have nothing else"
 
@@ -183,7 +206,8 @@ def test_without_posts_that_have_both_the_commoner_modality_is_scored_alone(synt
 
 def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
     with pytest.raises(
-        PostsUnusable, match=r"8 posts are too few .*of \{'a': 4, 'b': 4\}.* at least 5 .*fewer --folds"
+        PostsUnusable,
+        match=r"8 posts are too few .*of \{'a': 4, 'b': 4\}.* at least 5 .*fewer --folds",
     ):
         quick(synthetic(n=8), splits=5)
     groups = np.arange(60)
@@ -194,10 +218,13 @@ def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"splits": 1}, "splits must be at least 2"), ({"repeats": 0}, "repeats")]
+    ("options", "words"),
+    [({"splits": 1}, "splits must be at least 2"), ({"repeats": 0}, "repeats")],
 )
 def test_impossible_plans_are_told(synthetic, options, words):
-    with pytest.raises(PostsUnusable, match=f"cannot be cut into {options.get('splits', 3)} folds: .*{words}"):
+    with pytest.raises(
+        PostsUnusable, match=f"cannot be cut into {options.get('splits', 3)} folds: .*{words}"
+    ):
         quick(synthetic(n=20), **options)
 
 
@@ -232,10 +259,15 @@ def test_a_rare_class_still_fills_the_folds_of_a_sample(synthetic):
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0])
-def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_groups(synthetic, noise):
-    """By brute force, each head trained afresh. Class b is three times as frequent and must not count more."""
+def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_groups(
+    synthetic, noise
+):
+    """By brute force, each head trained afresh. Class b is three times as frequent and must not
+    count more."""
     table = synthetic(n=120, where=((-1, -1), (1, 1), (1, 1), (1, 1)), dims=(20, 3), noise=noise)
-    table = Table(table.features, table.position, table.labels.clamp(max=1), table.groups // 2, ("a", "b"))
+    table = Table(
+        table.features, table.position, table.labels.clamp(max=1), table.groups // 2, ("a", "b")
+    )
     rest, part = grouped_split(table.labels, table.groups, fraction=0.25, seed=3)
     train, held = (table.samples(torch.from_numpy(rows), ("text",)) for rows in (rest, part))
     losses = {}
@@ -244,16 +276,25 @@ def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_gro
         losses[strength] = -np.mean([p[held.labels == c, c].mean() for c in range(2)])
     chosen, head = choosing._strength(table, torch.arange(120), "text", 3, "cpu")
     assert losses[chosen] == pytest.approx(min(losses.values()), abs=1e-3)
-    assert chosen == (min if noise < 1 else max)(choosing.STRENGTHS), "clear classes want little of it, noise much"
-    assert torch.allclose(head(held.features), fit_head(train, 2, chosen, "cpu")(held.features), atol=1e-2)
+    assert chosen == (min if noise < 1 else max)(choosing.STRENGTHS), (
+        "clear classes want little of it, noise much"
+    )
+    assert torch.allclose(
+        head(held.features), fit_head(train, 2, chosen, "cpu")(held.features), atol=1e-2
+    )
 
 
 def test_a_rare_class_counts_in_full_when_strength_is_chosen(synthetic):
-    """Where classes weigh alike the best strength is often another one than where posts do, and that one is taken."""
+    """Where classes weigh alike the best strength is often another one than where posts do, and
+    that one is taken."""
     differ = 0
     for seed in range(8):
-        table = synthetic(n=120, where=((1, 1), *[(-1, -1)] * 5), dims=(40, 3), noise=0.7, seed=seed)
-        table = Table(table.features, table.position, table.labels.clamp(max=1), table.groups, ("a", "b"))
+        table = synthetic(
+            n=120, where=((1, 1), *[(-1, -1)] * 5), dims=(40, 3), noise=0.7, seed=seed
+        )
+        table = Table(
+            table.features, table.position, table.labels.clamp(max=1), table.groups, ("a", "b")
+        )
         rest, part = grouped_split(table.labels, table.groups, fraction=0.25, seed=seed)
         train, held = (table.samples(torch.from_numpy(rows), ("text",)) for rows in (rest, part))
         alike, plain = {}, {}

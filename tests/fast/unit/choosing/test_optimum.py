@@ -71,7 +71,9 @@ def test_balanced_weights_are_those_of_the_class_counts():
     assert weight.max() > 1.2
     one, two = head(), head()
     first = fit_optimum(one, data, l2=0.1, class_weights="balanced", device="cpu")
-    assert first == pytest.approx(fit_optimum(two, data, l2=0.1, class_weights=weight, device="cpu"))
+    assert first == pytest.approx(
+        fit_optimum(two, data, l2=0.1, class_weights=weight, device="cpu")
+    )
 
 
 def test_pieces_and_starts_do_not_matter(monkeypatch):
@@ -100,7 +102,9 @@ def test_frozen_parameters_and_gradients_of_others_are_left_alone():
 
 @pytest.mark.parametrize("l2", [0, -1, float("nan"), float("inf")])
 def test_without_a_penalty_there_is_no_optimum(l2):
-    with pytest.raises(ValueError, match=r"l2 is .*, expected a number above 0: without it separable"):
+    with pytest.raises(
+        ValueError, match=r"l2 is .*, expected a number above 0: without it separable"
+    ):
         fit_optimum(head(), some(), l2=l2, device="cpu")
 
 
@@ -131,12 +135,30 @@ def test_a_loss_that_is_not_finite_is_told():
 
 
 def test_two_processes_find_what_one_finds(tmp_path):
-    """55 samples in pieces of 10: one process gets three, the other three, of which the last is half full."""
+    """55 samples in pieces of 10: one process gets three, the other three, of which the last is
+    half full."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(optimum.__file__).parents[2])}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(optimum.__file__).parents[2]),
+    }
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     one, two = (
-        subprocess.run([*command, tmp_path / "script.py"], capture_output=True, text=True, check=True, env=environment)
+        subprocess.run(
+            [*command, tmp_path / "script.py"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
         for command in ([sys.executable], torchrun)
     )
     ours, theirs = ([float(v) for v in done.stdout.split()] for done in (one, two))
@@ -156,6 +178,11 @@ def test_one_thread_gives_the_others_back_even_after_an_error():
 
 
 def test_an_accelerator_is_made_anew_for_each_fit_and_refuses_one_of_several_gpus():
-    assert make_accelerator("cpu").device.type == "cpu" and make_accelerator("cpu", mixed=False).mixed_precision == "no"
-    with pytest.raises(ValueError, match="device is 'cuda:1', expected None, 'cpu', 'cuda' or 'mps'"):
+    assert (
+        make_accelerator("cpu").device.type == "cpu"
+        and make_accelerator("cpu", mixed=False).mixed_precision == "no"
+    )
+    with pytest.raises(
+        ValueError, match="device is 'cuda:1', expected None, 'cpu', 'cuda' or 'mps'"
+    ):
         make_accelerator("cuda:1")

@@ -1,4 +1,5 @@
-"""The Dataset that every loader returns: checks on construction, subsets, and what must not be shown."""
+"""The Dataset that every loader returns: checks on construction, subsets, and what must not be
+shown."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from mmtutor.data.dataset import Dataset, DisplayForbidden, Undisplayed
 def make(**changes) -> Dataset:
     fields = {
         "name": "toy",
-        "modalities": {"image": [Path("a"), Path("b"), Path("c")], "text": ["x", "y", "z"], "audio": torch.eye(3)},
+        "modalities": {
+            "image": [Path("a"), Path("b"), Path("c")],
+            "text": ["x", "y", "z"],
+            "audio": torch.eye(3),
+        },
         "labels": torch.tensor([0, 1, 1]),
         "classes": ("no", "yes"),
         "groups": np.array([4, 4, 2]),
@@ -28,7 +33,11 @@ def make(**changes) -> Dataset:
 
 def test_sample_holds_each_modality_of_that_row():
     sample = make().sample(1)
-    assert sample["image"] == Path("b") and sample["text"] == "y" and sample["audio"].tolist() == [0, 1, 0]
+    assert (
+        sample["image"] == Path("b")
+        and sample["text"] == "y"
+        and sample["audio"].tolist() == [0, 1, 0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,10 @@ def test_sample_holds_each_modality_of_that_row():
 def test_subset_cuts_every_column_alike(index):
     part = make().subset(index)
     assert len(part) == 2 and part.classes == ("no", "yes") and part.card == {"licence": "CC0"}
-    assert part.modalities["image"] == [Path("c"), Path("a")] and part.modalities["text"] == ["z", "x"]
+    assert part.modalities["image"] == [Path("c"), Path("a")] and part.modalities["text"] == [
+        "z",
+        "x",
+    ]
     assert part.modalities["audio"].tolist() == [[0, 0, 1], [1, 0, 0]]
     assert part.labels.tolist() == [1, 0] and part.groups.tolist() == [2, 4]
     assert part.targets["valence"].tolist() == pytest.approx([0.3, 0.1])
@@ -52,7 +64,11 @@ def test_mask_selects_rows(mask):
 
 def test_empty_subset_is_a_dataset_without_rows():
     part = make().subset([])
-    assert len(part) == 0 and part.modalities["text"] == [] and part.modalities["audio"].shape == (0, 3)
+    assert (
+        len(part) == 0
+        and part.modalities["text"] == []
+        and part.modalities["audio"].shape == (0, 3)
+    )
     assert "0 samples, 0 groups" in repr(part)
 
 
@@ -80,7 +96,9 @@ def test_wrong_column_is_named(change, message):
 
 def test_repr_shows_counts_only():
     for text in (repr(make()), make()._repr_html_(), pretty(make())):
-        assert "toy: 3 samples, 2 groups; modalities image, text, audio; classes no 1, yes 2" in text
+        assert (
+            "toy: 3 samples, 2 groups; modalities image, text, audio; classes no 1, yes 2" in text
+        )
 
 
 def test_html_repr_escapes_names():
@@ -93,20 +111,30 @@ SECRET = "a stranger's tweet"
 @pytest.fixture
 def secret() -> Dataset:
     return make(
-        modalities={"text": [SECRET] * 3, "image": [Path(SECRET)] * 3}, card={"do_not_display": True, "licence": "none"}
+        modalities={"text": [SECRET] * 3, "image": [Path(SECRET)] * 3},
+        card={"do_not_display": True, "licence": "none"},
     )
 
 
 def test_sample_that_must_not_be_shown_is_refused(secret):
     assert secret.do_not_display and not make().do_not_display
-    with pytest.raises(DisplayForbidden, match=r"toy: .*never to show a sample \(licence: none\)") as error:
+    with pytest.raises(
+        DisplayForbidden, match=r"toy: .*never to show a sample \(licence: none\)"
+    ) as error:
         secret.sample(0)
     assert isinstance(error.value, PermissionError) and SECRET not in str(error.value)
 
 
 def test_no_form_of_a_hidden_set_shows_a_sample(secret):
     texts = secret.modalities["text"]
-    for thing in (secret, secret.modalities, texts, texts[:2], secret.subset([0]).modalities, vars(secret)):
+    for thing in (
+        secret,
+        secret.modalities,
+        texts,
+        texts[:2],
+        secret.subset([0]).modalities,
+        vars(secret),
+    ):
         for shown in (repr(thing), str(thing), pretty(thing)):
             assert SECRET not in shown
     assert SECRET not in secret._repr_html_()
@@ -116,4 +144,6 @@ def test_no_form_of_a_hidden_set_shows_a_sample(secret):
 def test_hidden_samples_can_still_be_measured_on(secret):
     texts = secret.modalities["text"]
     assert isinstance(texts, Undisplayed) and list(texts) == [SECRET] * 3 and texts[0] == SECRET
-    assert pickle.loads(pickle.dumps(texts)) == [SECRET] * 3 and secret.subset([1]).modalities["text"] == [SECRET]
+    assert pickle.loads(pickle.dumps(texts)) == [SECRET] * 3 and secret.subset([1]).modalities[
+        "text"
+    ] == [SECRET]

@@ -1,4 +1,5 @@
-"""Digits: each picture hears its own digit, nothing occurs twice, and options change only what they name."""
+"""Digits: each picture hears its own digit, nothing occurs twice, and options change only what they
+name."""
 
 from __future__ import annotations
 
@@ -42,18 +43,27 @@ def content(waveform):
 def test_pictures_are_those_of_scikit_learn(cached):
     data = load("digits")
     pixels, labels = load_digits(return_X_y=True)
-    assert torch.equal(data.modalities["image"], torch.from_numpy(pixels).float().reshape(1797, 1, 8, 8) / 16)
+    assert torch.equal(
+        data.modalities["image"], torch.from_numpy(pixels).float().reshape(1797, 1, 8, 8) / 16
+    )
     assert data.labels.tolist() == labels.tolist()
     assert data.modalities["audio"].shape == (1797, 24, 32) and "waveform" not in data.modalities
-    assert data.classes[7] == "seven" and data.card["sample_rate"] == 22050 and data.card["n"] == 1797
+    assert (
+        data.classes[7] == "seven" and data.card["sample_rate"] == 22050 and data.card["n"] == 1797
+    )
 
 
 def test_each_picture_hears_its_digit_in_its_accent_and_nothing_twice(cached):
     data = load("digits", waveforms=True)
     source = digits._espeak()
-    known = {content(w): (d, g) for w, d, g in zip(source.waveforms, source.digits, source.groups, strict=True)}
+    known = {
+        content(w): (d, g)
+        for w, d, g in zip(source.waveforms, source.digits, source.groups, strict=True)
+    }
     heard = [content(waveform) for waveform in data.modalities["waveform"]]
-    assert [known[key] for key in heard] == list(zip(data.labels.tolist(), data.groups.tolist(), strict=True))
+    assert [known[key] for key in heard] == list(
+        zip(data.labels.tolist(), data.groups.tolist(), strict=True)
+    )
     assert len(set(heard)) == 1797
 
 
@@ -68,7 +78,9 @@ def test_the_audio_is_the_log_mel_of_the_waveform(cached):
     from mmtutor.encoders import AudioEncoder
 
     data = load("digits", snr_db=-3.0, waveforms=True)
-    again = AudioEncoder(sample_rate=data.card["sample_rate"]).spectrogram(data.modalities["waveform"][:20])
+    again = AudioEncoder(sample_rate=data.card["sample_rate"]).spectrogram(
+        data.modalities["waveform"][:20]
+    )
     torch.testing.assert_close(data.modalities["audio"][:20], again, atol=1e-4, rtol=0)
 
 
@@ -93,7 +105,10 @@ def test_an_option_changes_only_what_it_names(cached):
 
 
 def test_noise_is_as_strong_as_asked_for(cached):
-    clean, noisy = load("digits", waveforms=True), load("digits", image_noise=0.5, snr_db=-6.0, waveforms=True)
+    clean, noisy = (
+        load("digits", waveforms=True),
+        load("digits", image_noise=0.5, snr_db=-6.0, waveforms=True),
+    )
     added = noisy.modalities["image"] - clean.modalities["image"]
     assert added.std().item() == pytest.approx(0.5, abs=0.005) and added.mean().abs() < 0.005
     twice = load("digits", image_noise=1.0)
@@ -110,11 +125,15 @@ def test_fusion_wins_in_some_noise_and_loses_in_more(cached):
         data = load("digits", image_noise=0.5, snr_db=snr_db)
         held_out, labels = data.groups == SCOTLAND, data.labels.numpy()
         tables = [data.modalities[m].flatten(1).numpy() for m in ("image", "audio")]
-        for name, table in zip(("image", "audio", "both"), [*tables, np.concatenate(tables, 1)], strict=True):
+        for name, table in zip(
+            ("image", "audio", "both"), [*tables, np.concatenate(tables, 1)], strict=True
+        ):
             scaled = StandardScaler().fit(table[~held_out]).transform(table)
             model = RidgeClassifier(alpha=300).fit(scaled[~held_out], labels[~held_out])
             scores[name, snr_db] = model.score(scaled[held_out], labels[held_out])
-    assert scores["both", -16.0] > max(scores["image", -16.0], scores["audio", -16.0]) + 0.05, scores
+    assert scores["both", -16.0] > max(scores["image", -16.0], scores["audio", -16.0]) + 0.05, (
+        scores
+    )
     assert scores["both", -24.0] < scores["image", -24.0] - 0.05, scores
     assert scores["audio", -24.0] > 0.12, scores  # it does hold something: chance is .10
 
@@ -144,14 +163,19 @@ def test_fsdd_pairs_recordings_of_six_speakers_by_digit(real):
     data = load("digits", speech="fsdd", waveforms=True)
     assert data.group_names == ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     assert data.card["sample_rate"] == 8000 and "CC BY-SA 4.0" in data.card["licence"]
-    assert data.modalities["audio"].shape == (1797, 24, 32) and set(data.groups.tolist()) == set(range(6))
+    assert data.modalities["audio"].shape == (1797, 24, 32) and set(data.groups.tolist()) == set(
+        range(6)
+    )
     named = {}
     for path in recordings.glob("*.wav"):
         with wave.open(str(path)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), np.int16) / 32768
         named[samples.astype(np.float32).tobytes()] = path.stem.split("_")[:2]
     heard = [named[waveform.numpy().tobytes()] for waveform in data.modalities["waveform"]]
-    expected = [[str(d), data.group_names[g]] for d, g in zip(data.labels.tolist(), data.groups.tolist(), strict=True)]
+    expected = [
+        [str(d), data.group_names[g]]
+        for d, g in zip(data.labels.tolist(), data.groups.tolist(), strict=True)
+    ]
     assert heard == expected
     assert len({waveform.numpy().tobytes() for waveform in data.modalities["waveform"]}) == 1797
 

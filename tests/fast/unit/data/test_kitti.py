@@ -20,7 +20,11 @@ from mmtutor.files import store
 
 POINTS = {"000000": 115384, "000001": 120268, "000002": 126891}
 SIZES = {"000000": (1224, 370), "000001": (1242, 375), "000002": (1242, 375)}
-OBJECTS = {"000000": ["Pedestrian"], "000001": ["Truck", "Car", "Cyclist"], "000002": ["Misc", "Car"]}
+OBJECTS = {
+    "000000": ["Pedestrian"],
+    "000001": ["Truck", "Car", "Cyclist"],
+    "000002": ["Misc", "Car"],
+}
 
 
 @pytest.fixture(params=kitti.FRAMES)
@@ -51,7 +55,11 @@ def test_counts_are_those_of_the_card(frame):
 
 def test_ranges_are_those_of_the_card(frame):
     assert frame.points.dtype == frame.reflectance.dtype == np.float32
-    assert np.abs(frame.points).max() < 81 and frame.reflectance.min() >= 0 and frame.reflectance.max() <= 0.99
+    assert (
+        np.abs(frame.points).max() < 81
+        and frame.reflectance.min() >= 0
+        and frame.reflectance.max() <= 0.99
+    )
     assert np.ptp(frame.points[:, 0]) > 70 and np.ptp(frame.points[:, 2]) < 40
 
 
@@ -64,7 +72,9 @@ def test_calibration_is_read_row_by_row(frame):
         ("Tr_velo_to_cam: ", frame.calibration.lidar_to_camera),
     ):
         start = text.index(key) + len(key)
-        assert [float(x) for x in text[start : text.index("\n", start)].split()] == ours.ravel().tolist()
+        assert [
+            float(x) for x in text[start : text.index("\n", start)].split()
+        ] == ours.ravel().tolist()
 
 
 def test_labels_are_read_column_by_column(frame):
@@ -77,7 +87,8 @@ def test_labels_are_read_column_by_column(frame):
 
 
 def test_projected_boxes_are_the_labelled_rectangles(frame):
-    """Two labels of one object, made independently of our code: 3-d corners and a rectangle in the picture."""
+    """Two labels of one object, made independently of our code: 3-d corners and a rectangle in the
+    picture."""
     for thing in frame.objects:
         uv, depth = to_image(thing.box.corners(), frame.calibration)
         inside = uv.clip(0, np.array(frame.size) - 1)
@@ -96,7 +107,8 @@ def test_points_in_a_box_fall_into_its_rectangle(frame):
 
 
 def test_a_wrong_calibration_loses_the_objects(richest):
-    """One degree of yaw is 12.6 pixels: nothing of a cyclist 12 pixels wide is left, half of the truck."""
+    """One degree of yaw is 12.6 pixels: nothing of a cyclist 12 pixels wide is left, half of the
+    truck."""
     camera = to_camera(richest.points, richest.calibration)
 
     def landed(thing, calibration):
@@ -104,7 +116,9 @@ def test_a_wrong_calibration_loses_the_objects(richest):
         return in_rectangle(uv, thing.rectangle).mean()
 
     for thing in richest.objects:
-        shares = [landed(thing, perturb(richest.calibration, yaw_deg=yaw)) for yaw in (0, 0.5, 1, 2)]
+        shares = [
+            landed(thing, perturb(richest.calibration, yaw_deg=yaw)) for yaw in (0, 0.5, 1, 2)
+        ]
         assert shares[0] == 1 and shares == sorted(shares, reverse=True) and shares[3] <= 0.1
         assert landed(thing, perturb(richest.calibration, yaw_deg=-2)) < 0.2
 
@@ -117,8 +131,13 @@ def test_a_late_scan_loses_what_is_near_first(real):
     shares = {}
     for thing in (misc, car):
         late = ego_motion(near.points[thing.box.contains(camera)], (15, 0, 0), 0.1)
-        shares[thing.kind] = in_rectangle(project(late, near.calibration)[0], thing.rectangle).mean()
-    assert misc.box.bottom[2] < 10 < 30 < car.box.bottom[2] and shares["Misc"] < 0.75 < 0.9 < shares["Car"]
+        shares[thing.kind] = in_rectangle(
+            project(late, near.calibration)[0], thing.rectangle
+        ).mean()
+    assert (
+        misc.box.bottom[2] < 10 < 30 < car.box.bottom[2]
+        and shares["Misc"] < 0.75 < 0.9 < shares["Car"]
+    )
 
 
 def test_the_camera_sees_a_sixth_of_the_turn(frame):

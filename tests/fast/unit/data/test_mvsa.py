@@ -1,4 +1,5 @@
-"""mvsa: the numbers that its data card states, its grouping by text, and that no post is ever shown."""
+"""mvsa: the numbers that its data card states, its grouping by text, and that no post is ever
+shown."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def test_each_post_has_its_own_picture_text_and_label(data):
     """Read a second time, from the label file on."""
     folder = store.find("mvsa")
     tags = dict(re.findall(r"(\d+),(\w+)", (folder / "label" / "train.txt").read_text()))
-    for path, text, label in zip(data.modalities["image"], data.modalities["text"], data.labels.tolist(), strict=True):
+    for path, text, label in zip(
+        data.modalities["image"], data.modalities["text"], data.labels.tolist(), strict=True
+    ):
         assert path.is_file() and tags[path.stem] == data.classes[label]
         assert mvsa.decode(path.with_suffix(".txt").read_bytes())[0].strip() == text
     assert len(set(data.modalities["image"])) == 2000
@@ -50,7 +53,12 @@ def test_no_post_is_shown(data):
     first = data.modalities["text"][0]
     with pytest.raises(DisplayForbidden, match="mvsa"):
         data.sample(0)
-    for shown in (repr(data), data._repr_html_(), repr(data.modalities), str(data.subset([0, 1]).modalities)):
+    for shown in (
+        repr(data),
+        data._repr_html_(),
+        repr(data.modalities),
+        str(data.subset([0, 1]).modalities),
+    ):
         assert first not in shown and ".jpg" not in shown
 
 

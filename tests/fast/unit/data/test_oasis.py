@@ -24,9 +24,15 @@ def folder(real):
 )
 def test_labels_count_as_the_card_says(folder, cuts, counts):
     data = load("oasis", cuts=cuts)
-    assert torch.bincount(data.labels).tolist() == counts and data.classes == ("negative", "neutral", "positive")
+    assert torch.bincount(data.labels).tolist() == counts and data.classes == (
+        "negative",
+        "neutral",
+        "positive",
+    )
     valence = data.targets["valence"]
-    assert (valence[data.labels == 0] < cuts[0]).all() and (valence[data.labels == 2] > cuts[1]).all()
+    assert (valence[data.labels == 0] < cuts[0]).all() and (
+        valence[data.labels == 2] > cuts[1]
+    ).all()
 
 
 def test_default_cuts_are_those_the_card_recommends(folder):
@@ -36,12 +42,18 @@ def test_default_cuts_are_those_the_card_recommends(folder):
 def test_ranges_are_those_of_the_card(folder):
     data = load("oasis")
     assert len(data) == 590 and all(path.is_file() for path in data.modalities["image"])
-    ranges = {t: (round(x.min().item(), 2), round(x.max().item(), 2)) for t, x in data.targets.items()}
+    ranges = {
+        t: (round(x.min().item(), 2), round(x.max().item(), 2)) for t, x in data.targets.items()
+    }
     assert {t: ranges[t] for t in ("valence", "valence_sd", "arousal")} == {
-        "valence": (1.47, 6.49), "valence_sd": (0.34, 1.70), "arousal": (1.69, 5.46)
-    }  # fmt: skip
+        "valence": (1.47, 6.49),
+        "valence_sd": (0.34, 1.70),
+        "arousal": (1.69, 5.46),
+    }
     assert ranges["raters"] == (101, 108)
-    counts = dict(zip(data.card["categories"], torch.bincount(data.targets["category"]).tolist(), strict=True))
+    counts = dict(
+        zip(data.card["categories"], torch.bincount(data.targets["category"]).tolist(), strict=True)
+    )
     assert counts == {"Animal": 76, "Object": 181, "Person": 168, "Scenery": 165}
     assert data.targets["valence"].mean().item() == pytest.approx(4.50, abs=0.005)
     words = [len(text.split()) for text in data.modalities["text"]]
@@ -51,8 +63,14 @@ def test_ranges_are_those_of_the_card(folder):
 def test_groups_are_the_188_themes(folder):
     data = load("oasis")
     sizes = Counter(data.group_names[g] for g in data.groups)
-    assert len(sizes) == len(data.group_names) == 188 and sum(size == 1 for size in sizes.values()) == 81
-    assert sizes.most_common(2) == [("Dog", 18), ("Wedding", 12)] and sizes["Fire"] == sizes["Thunderstorm"] == 11
+    assert (
+        len(sizes) == len(data.group_names) == 188
+        and sum(size == 1 for size in sizes.values()) == 81
+    )
+    assert (
+        sizes.most_common(2) == [("Dog", 18), ("Wedding", 12)]
+        and sizes["Fire"] == sizes["Thunderstorm"] == 11
+    )
     for path, group in zip(data.modalities["image"], data.groups, strict=True):
         assert path.stem.rstrip(" 0123456789") == data.group_names[group]
 
@@ -94,7 +112,10 @@ def test_no_row_without_a_picture(folder):
 
 
 def test_captions_differ_by_writer(folder):
-    human, machine = load("oasis").modalities["text"], load("oasis", captions="machine").modalities["text"]
+    human, machine = (
+        load("oasis").modalities["text"],
+        load("oasis", captions="machine").modalities["text"],
+    )
     assert sum(a != b for a, b in zip(human, machine, strict=True)) == 590
 
 
@@ -107,7 +128,9 @@ def test_pictures_may_be_shown(folder):
 def test_subset_rows_stay_together(folder):
     data = load("oasis")
     part = data.subset(data.labels == 2)
-    assert len(part) == 196 and part.classes == data.classes and (part.targets["valence"] > 5.2).all()
+    assert (
+        len(part) == 196 and part.classes == data.classes and (part.targets["valence"] > 5.2).all()
+    )
 
 
 @pytest.mark.parametrize("cuts", [(5.2, 4.0), (0.5, 5.0), (4.0, 7.5), (float("nan"), 5.0)])

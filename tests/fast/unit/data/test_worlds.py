@@ -43,9 +43,12 @@ def test_classes_are_the_binary_digits_of_the_parts():
 def test_seeds_fix_directions_and_samples_separately():
     world = worlds.redundant(seed=3)
     assert torch.equal(
-        world.sample(20, seed=1).features["a"], worlds.redundant(seed=3).sample(20, seed=1).features["a"]
+        world.sample(20, seed=1).features["a"],
+        worlds.redundant(seed=3).sample(20, seed=1).features["a"],
     )
-    assert not torch.equal(world.sample(20, seed=1).features["a"], world.sample(20, seed=2).features["a"])
+    assert not torch.equal(
+        world.sample(20, seed=1).features["a"], world.sample(20, seed=2).features["a"]
+    )
     assert not torch.equal(world.directions["a"], worlds.redundant(seed=4).directions["a"])
     assert not torch.equal(world.directions["a"], world.directions["b"])
     noisier = dataclasses.replace(world, noise={"a": 1.0, "b": 4.0})
@@ -58,11 +61,14 @@ def test_directions_are_gram_schmidt_and_do_not_hang_on_the_sign_of_a_lapack_bui
     first = rows[0] / np.linalg.norm(rows[0])
     second = rows[1] - (rows[1] @ first) * first
     expected = np.stack([first, second / np.linalg.norm(second)])
-    np.testing.assert_allclose(worlds.redundant(seed=5).directions["a"].numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        worlds.redundant(seed=5).directions["a"].numpy(), expected, atol=1e-12
+    )
 
 
 def test_directions_and_samples_never_share_a_random_stream(monkeypatch):
-    """numpy pads seeds with zeros, so [3, 0] and [3, 0, 0] would be one stream: noise would repeat the directions."""
+    """numpy pads seeds with zeros, so [3, 0] and [3, 0, 0] would be one stream: noise would repeat
+    the directions."""
     states = []
     make = np.random.default_rng
 
@@ -113,7 +119,9 @@ def test_information_keeps_its_laws_in_every_world(parts, strength, noise):
 
 
 def test_more_noise_never_tells_more():
-    clear, noisy = (worlds.mixture(redundant=1, synergy=1, complement=1, noise=s) for s in (0.7, 1.4))
+    clear, noisy = (
+        worlds.mixture(redundant=1, synergy=1, complement=1, noise=s) for s in (0.7, 1.4)
+    )
     assert all(clear.information[k] > noisy.information[k] for k in ("a", "b", "ab"))
     assert clear.bayes_accuracy > noisy.bayes_accuracy
 
@@ -125,7 +133,10 @@ def test_an_absent_modality_tells_nothing_whatever_stands_there(name):
     present = {"a": torch.ones(40, dtype=torch.bool), "b": torch.arange(40) % 2 == 0}
     ruined = {"a": x["a"], "b": torch.where(present["b"][:, None], x["b"], torch.nan)}
     masked = world.bayes_probabilities(ruined, present)
-    both, alone = world.bayes_probabilities(x), world.bayes_probabilities({"a": x["a"]}, modalities=("a",))
+    both, alone = (
+        world.bayes_probabilities(x),
+        world.bayes_probabilities({"a": x["a"]}, modalities=("a",)),
+    )
     torch.testing.assert_close(masked, torch.where(present["b"][:, None], both, alone))
     torch.testing.assert_close(masked.sum(dim=1), torch.ones(40))
 
@@ -160,13 +171,17 @@ def test_the_one_door_to_all_sets_opens_the_worlds_as_datasets(name):
     data = load(name, n=30, seed=1, **options)
     world = getattr(worlds, name)(30, seed=1, **options)
     assert type(data) is Dataset and data.name == name and len(data) == 30
-    assert torch.equal(data.modalities["b"], world.features["b"]) and torch.equal(data.labels, world.labels)
+    assert torch.equal(data.modalities["b"], world.features["b"]) and torch.equal(
+        data.labels, world.labels
+    )
     assert data.card["bayes_accuracy"] == world.bayes_accuracy
     assert len(data.subset([0, 2])) == 2
 
 
 def test_the_door_and_the_worlds_know_the_same_names():
-    assert set(worlds.WORLDS) == {name for name in names() if name not in ("oasis", "mvsa", "digits")}
+    assert set(worlds.WORLDS) == {
+        name for name in names() if name not in ("oasis", "mvsa", "digits")
+    }
     with pytest.raises(TypeError, match="strenght"):
         load("synergy", strenght=2.0)
 
@@ -199,9 +214,18 @@ def test_bad_parameters_are_named(options, message):
         (lambda: worlds.mixture(), "at least one positive weight"),
         (lambda: worlds.mixture(synergy=-1), "weight of 'synergy'"),
         (lambda: worlds.mixture(unique=float("inf")), "weight of 'unique'"),
-        (lambda: worlds.mixture(redundant=1, unique=1, synergy=1, dim=3), "dim must be a whole number >= 4"),
-        (lambda: World("x", {"antagonism": 1.0}), "unknown world 'antagonism'; known worlds: redundant"),
-        (lambda: worlds.load("antagonism"), "unknown world 'antagonism'; known worlds: redundant, .*mixture"),
+        (
+            lambda: worlds.mixture(redundant=1, unique=1, synergy=1, dim=3),
+            "dim must be a whole number >= 4",
+        ),
+        (
+            lambda: World("x", {"antagonism": 1.0}),
+            "unknown world 'antagonism'; known worlds: redundant",
+        ),
+        (
+            lambda: worlds.load("antagonism"),
+            "unknown world 'antagonism'; known worlds: redundant, .*mixture",
+        ),
         (lambda: worlds.synergy().sample(0), "n must be a whole number >= 1"),
         (lambda: worlds.synergy().sample(3, seed=-2), "seed must be a whole number >= 0"),
     ],

@@ -1,4 +1,5 @@
-"""Log-mels: where a tone lies, what length and loudness change, and recordings that are not what they should be."""
+"""Log-mels: where a tone lies, what length and loudness change, and recordings that are not what
+they should be."""
 
 from __future__ import annotations
 
@@ -98,7 +99,9 @@ def test_ten_milliseconds_fill_the_grid_by_repeating_themselves(samples):
 
 def test_a_short_utterance_is_checked_against_the_sample_rate():
     utterance = Utterance("a", tone(440, rate=8000), 8000, (Mark(0, 0.5, "a"),), ())
-    with pytest.raises(ValueError, match=r"recording 0 has 8000 .* expects 22050.*sample_rate=8000"):
+    with pytest.raises(
+        ValueError, match=r"recording 0 has 8000 .* expects 22050.*sample_rate=8000"
+    ):
         AudioEncoder().encode([utterance])
     right = AudioEncoder(sample_rate=8000)
     assert torch.equal(right.encode([utterance]), right.encode([utterance.waveform]))
@@ -146,7 +149,9 @@ def test_impossible_encoders(options, match):
 def test_every_frequency_between_the_outer_centres_weighs_one_in_all():
     filters = mel_filters(4096, RATE, 32)
     peaks = filters.argmax(1)
-    torch.testing.assert_close(filters.sum(0)[peaks[0] : peaks[-1]], torch.ones(peaks[-1] - peaks[0]))
+    torch.testing.assert_close(
+        filters.sum(0)[peaks[0] : peaks[-1]], torch.ones(peaks[-1] - peaks[0])
+    )
 
 
 def test_stretches_of_a_recording_that_divides_evenly_are_its_parts():
@@ -159,7 +164,8 @@ def test_stretches_average_a_straight_line_to_the_middle_of_each():
     counts = torch.tensor([100, 37, 24, 5, 1])
     weights = stretches(counts, 100, 24)
     torch.testing.assert_close(weights.sum(2), torch.ones(5, 24))
-    # Each frame is as wide as one step, so averaging t + 1/2 over [a, b) is off by less than half a step.
+    # Each frame is as wide as one step, so averaging t + 1/2 over [a, b) is off by less than half a
+    # step.
     middles = (torch.arange(24) + 0.5) * counts[:, None] / 24
     assert ((weights @ (torch.arange(100) + 0.5)) - middles).abs().max() <= 0.5
     assert not weights[1, :, 37:].any()

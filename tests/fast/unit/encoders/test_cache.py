@@ -35,7 +35,13 @@ class Counting:
     """A `compute` over given numbers that remembers what it was asked for and may stop halfway."""
 
     def __init__(self, numbers, batch=4, fail_after=None, pause=0.0):
-        self.numbers, self.batch, self.fail_after, self.pause, self.asked = numbers, batch, fail_after, pause, []
+        self.numbers, self.batch, self.fail_after, self.pause, self.asked = (
+            numbers,
+            batch,
+            fail_after,
+            pause,
+            [],
+        )
 
     def __call__(self, rows):
         for start in range(0, len(rows), self.batch):
@@ -69,7 +75,9 @@ def files(cache):
 def test_what_is_stored_is_not_computed_again_and_is_the_same(cache):
     numbers = list(range(21))
     first, asked = fill(cache, numbers)
-    again, asked_again = fill(FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), numbers)
+    again, asked_again = fill(
+        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), numbers
+    )
     assert asked == numbers
     assert asked_again == []
     assert torch.equal(first, expected(numbers))
@@ -122,7 +130,9 @@ def test_writing_into_the_features_does_not_change_the_file(cache):
     features += 100  # would crash on a read-only map, and would corrupt the cache on a shared one
     assert torch.equal(features, expected(range(8)) + 100)
     assert files(cache)[0].read_bytes() == before
-    again, _ = fill(FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(8)))
+    again, _ = fill(
+        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(8))
+    )
     assert torch.equal(again, expected(range(8)))
 
 
@@ -162,10 +172,14 @@ def test_wrong_width_from_the_encoder_is_refused(cache):
 
 def test_an_encoder_that_leaves_samples_out_is_an_error(cache):
     with pytest.raises(RuntimeError, match="not all computed"):
-        cache.fill([key(1), key(2)], lambda rows: [(rows[:1], torch.zeros(1, DIM))] if 0 in rows else [])
+        cache.fill(
+            [key(1), key(2)], lambda rows: [(rows[:1], torch.zeros(1, DIM))] if 0 in rows else []
+        )
 
 
-@pytest.mark.parametrize("place", [0, 3, 20, -1, -40], ids=["length", "length-high", "header", "checksum", "keys"])
+@pytest.mark.parametrize(
+    "place", [0, 3, 20, -1, -40], ids=["length", "length-high", "header", "checksum", "keys"]
+)
 def test_an_altered_byte_is_noticed_and_the_rows_computed_again(cache, place, caplog):
     fill(cache, list(range(12)))
     path = files(cache)[0]
@@ -173,7 +187,9 @@ def test_an_altered_byte_is_noticed_and_the_rows_computed_again(cache, place, ca
     content[place] ^= 0xFF
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        features, asked = fill(FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12)))
+        features, asked = fill(
+            FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
+        )
     assert asked == list(range(12))
     assert torch.equal(features, expected(range(12)))
     assert str(path) in caplog.text
@@ -186,7 +202,9 @@ def test_a_truncated_file_is_noticed(cache, keep, caplog):
     path = files(cache)[0]
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    features, asked = fill(FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12)))
+    features, asked = fill(
+        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
+    )
     assert asked == list(range(12))
     assert torch.equal(features, expected(range(12)))
     assert "computed again" in caplog.text
@@ -199,7 +217,9 @@ def test_a_changed_feature_is_noticed(cache, caplog):
     changed = content.replace(value(3).numpy().tobytes(), value(4).numpy().tobytes())
     assert changed != content
     path.write_bytes(changed)
-    features, _ = fill(FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12)))
+    features, _ = fill(
+        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
+    )
     assert torch.equal(features, expected(range(12)))
     assert "checksum" in caplog.text
 
@@ -341,14 +361,21 @@ def test_leftovers_of_killed_writers_go_after_a_day(cache):
 
 def test_write_shard_streams_blocks(tmp_path):
     keys = np.array([key(n) for n in range(5)], "S16")
-    path = write_shard(tmp_path, keys, iter([expected([0, 1]).numpy(), expected([2, 3, 4]).numpy()]), DIM)
+    path = write_shard(
+        tmp_path, keys, iter([expected([0, 1]).numpy(), expected([2, 3, 4]).numpy()]), DIM
+    )
     assert np.array_equal(Shard.open(path, DIM).features, expected(range(5)).numpy())
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_keys_depend_on_content_kind_and_split_only():
     assert content_key("a", b"xy") == content_key("a", b"xy")
-    keys = {content_key("a", b"xy"), content_key("b", b"xy"), content_key("a", b"x", b"y"), content_key("a", b"xyz")}
+    keys = {
+        content_key("a", b"xy"),
+        content_key("b", b"xy"),
+        content_key("a", b"x", b"y"),
+        content_key("a", b"xyz"),
+    }
     assert len(keys) == 4
     assert all(len(k) == 16 for k in keys)
 

@@ -29,7 +29,9 @@ def spy(encoder, monkeypatch):
     """Count the pictures that run through the network."""
     seen = []
     original = encoder._map
-    monkeypatch.setattr(encoder, "_map", lambda batch: (seen.append(len(batch)), original(batch))[1])
+    monkeypatch.setattr(
+        encoder, "_map", lambda batch: (seen.append(len(batch)), original(batch))[1]
+    )
     return seen
 
 
@@ -40,8 +42,17 @@ def crops(count):
 def test_file_pil_array_and_tensor_of_one_picture_agree(image_encoder, tmp_path):
     array = np.asarray(CAT)
     path = files_of(CAT, folder=tmp_path)[0]
-    forms = [path, str(path), CAT, array, torch.from_numpy(array.copy()).permute(2, 0, 1), array / 255.0]
-    forms.append(torch.from_numpy(array.copy()).permute(2, 0, 1).half() / 255)  # 8 bits survive half precision
+    forms = [
+        path,
+        str(path),
+        CAT,
+        array,
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        array / 255.0,
+    ]
+    forms.append(
+        torch.from_numpy(array.copy()).permute(2, 0, 1).half() / 255
+    )  # 8 bits survive half precision
     features = image_encoder.encode(forms)
     assert features.shape == (7, 1280)
     assert features.dtype == torch.float32
@@ -73,10 +84,14 @@ def test_grid_is_the_map_whose_mean_is_the_vector(image_encoder):
 def test_grid_runs_row_by_row_from_the_top_left(image_encoder):
     grid = image_encoder.grid([CAT])[0]
     with torch.no_grad():
-        maps = image_encoder.model.forward_features(image_encoder.preprocess(CAT)[None])[0]  # (D, H, W)
+        maps = image_encoder.model.forward_features(image_encoder.preprocess(CAT)[None])[
+            0
+        ]  # (D, H, W)
     for row in range(2):
         for column in range(2):
-            torch.testing.assert_close(grid[2 * row + column], maps[:, row, column], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                grid[2 * row + column], maps[:, row, column], rtol=1e-4, atol=1e-4
+            )
     assert (grid[1] - grid[2]).norm() > 1  # so that a transposed order would be noticed
 
 
@@ -112,7 +127,9 @@ def test_other_size_or_network_is_cached_apart():
     assert ImageEncoder(batch_size=3).cache.folder in folders
 
 
-def test_a_corrupt_picture_is_named_and_the_finished_ones_are_kept(tmp_path, image_encoder, monkeypatch):
+def test_a_corrupt_picture_is_named_and_the_finished_ones_are_kept(
+    tmp_path, image_encoder, monkeypatch
+):
     encoder = ImageEncoder(device="cpu", image_size=64, batch_size=2)
     encoder._model = image_encoder.model
     seen = spy(encoder, monkeypatch)
@@ -163,7 +180,9 @@ def test_tiny_and_thin_pictures_are_encoded(image_encoder, size):
 
 
 def test_one_pixel_equals_a_large_picture_of_its_colour(image_encoder):
-    pair = image_encoder.encode([Image.new("RGB", (1, 1), (200, 30, 90)), Image.new("RGB", (90, 70), (200, 30, 90))])
+    pair = image_encoder.encode(
+        [Image.new("RGB", (1, 1), (200, 30, 90)), Image.new("RGB", (90, 70), (200, 30, 90))]
+    )
     torch.testing.assert_close(pair[0], pair[1], rtol=1e-4, atol=1e-4)
 
 
@@ -182,7 +201,12 @@ def test_modes_become_the_same_rgb_picture():
     assert far(saved(CAT.quantize(256), "PNG"), CAT) < 6  # 256 colours
     assert far(saved(CAT.convert("RGBA"), "PNG"), CAT) == 0
     grey = CAT.convert("L")
-    for picture in (saved(grey, "PNG"), np.asarray(grey), torch.tensor(np.array(grey)), np.asarray(grey)[..., None]):
+    for picture in (
+        saved(grey, "PNG"),
+        np.asarray(grey),
+        torch.tensor(np.array(grey)),
+        np.asarray(grey)[..., None],
+    ):
         assert far(picture, grey.convert("RGB")) == 0
     assert far(saved(grey.convert("1"), "PNG"), grey.convert("1").convert("RGB")) == 0
     assert far(saved(CAT.convert("YCbCr"), "JPEG", quality=95), CAT) < 3
@@ -249,7 +273,10 @@ BAD_ARRAYS = {
     "standardised": (torch.randn(3, 8, 8) * 3, r"expected 0\.\.1"),
     "int64": (np.zeros((4, 4, 3), np.int64), "int64"),
     "two channels": (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
-    "tensor channels last": (torch.zeros(8, 9, 3, dtype=torch.uint8), r"\(8, 9, 3\), expected .*\(C, H, W\)"),
+    "tensor channels last": (
+        torch.zeros(8, 9, 3, dtype=torch.uint8),
+        r"\(8, 9, 3\), expected .*\(C, H, W\)",
+    ),
     "no pixels": (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
     "one number": (np.zeros((), np.uint8), r"shape is \(\)"),
 }
@@ -269,7 +296,14 @@ def test_what_cannot_be_a_picture_is_a_type_error():
         encoder.encode([CAT, None])
     with pytest.raises(TypeError, match="sample 0 is a int"):
         encoder.grid([3])
-    for one in (CAT, "cat.png", Path("cat.png"), np.asarray(CAT), torch.zeros(3, 8, 8), torch.zeros(8, 8)):
+    for one in (
+        CAT,
+        "cat.png",
+        Path("cat.png"),
+        np.asarray(CAT),
+        torch.zeros(3, 8, 8),
+        torch.zeros(8, 8),
+    ):
         with pytest.raises(TypeError, match=r"write \[picture\]"):
             encoder.encode(one)
 
@@ -280,7 +314,9 @@ def test_stacks_of_pictures_are_taken_as_lists(image_encoder):
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match=r"unknown image encoder 'vgg'.*'efficientnet-lite0', 'resnet18'"):
+    with pytest.raises(
+        ValueError, match=r"unknown image encoder 'vgg'.*'efficientnet-lite0', 'resnet18'"
+    ):
         ImageEncoder("vgg")
     for size in (0, 31, 224.0, True):
         with pytest.raises(ValueError, match="image_size"):
@@ -293,7 +329,9 @@ def test_options_are_checked():
 def test_absent_devices_are_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match=r"'cuda' was asked for.*0 CUDA devices.*device=None or 'cpu'"):
+    with pytest.raises(
+        RuntimeError, match=r"'cuda' was asked for.*0 CUDA devices.*device=None or 'cpu'"
+    ):
         ImageEncoder(device="cuda")
     with pytest.raises(RuntimeError, match="'mps' was asked for"):
         ImageEncoder(device="mps")
@@ -325,7 +363,9 @@ def test_no_gradient_and_evaluation_mode(image_encoder):
     assert not image_encoder.model.training
     assert not any(parameter.requires_grad for parameter in image_encoder.model.parameters())
     features = image_encoder.encode(crops(2))
-    torch.nn.Linear(1280, 2)(features).sum().backward()  # the features may feed a head that is trained
+    torch.nn.Linear(1280, 2)(
+        features
+    ).sum().backward()  # the features may feed a head that is trained
 
 
 def test_bar_is_shown_on_terminals_only(image_encoder, monkeypatch, capsys):
@@ -333,7 +373,11 @@ def test_bar_is_shown_on_terminals_only(image_encoder, monkeypatch, capsys):
         def isatty(self):
             return True
 
-    for screen, progress, shown in ((Terminal(), True, True), (Terminal(), False, False), (io.StringIO(), True, False)):
+    for screen, progress, shown in (
+        (Terminal(), True, True),
+        (Terminal(), False, False),
+        (io.StringIO(), True, False),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr("sys.stderr", screen)
             image_encoder.encode(crops(2), progress=progress)

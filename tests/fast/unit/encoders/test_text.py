@@ -28,15 +28,21 @@ def test_each_text_gets_its_own_vector_in_order(text_encoder):
     assert features.isfinite().all()
     assert torch.cdist(features, features).fill_diagonal_(9).min() > 0.5
     for index, sentence in enumerate(TEXTS):
-        torch.testing.assert_close(text_encoder.encode([sentence])[0], features[index], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            text_encoder.encode([sentence])[0], features[index], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_result_does_not_depend_on_batch_size(text_encoder, batch_size):
     other = TextEncoder(device="cpu", cache=False, batch_size=batch_size)
     other._model, other._tokenizer = text_encoder.model, text_encoder._tokenizer
-    torch.testing.assert_close(other.encode(TEXTS), text_encoder.encode(TEXTS), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(other.tokens(TEXTS)[0], text_encoder.tokens(TEXTS)[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        other.encode(TEXTS), text_encoder.encode(TEXTS), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        other.tokens(TEXTS)[0], text_encoder.tokens(TEXTS)[0], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_same_call_same_bits(text_encoder):
@@ -47,7 +53,9 @@ def test_empty_text_is_its_two_marks(text_encoder):
     assert text_encoder.pieces("") == ["[CLS]", "[SEP]"]
     hidden, mask = text_encoder.tokens(["", "a dog"])
     assert mask.tolist() == [[True, True, False, False], [True] * 4]
-    torch.testing.assert_close(text_encoder.encode([""])[0], hidden[0, :2].mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        text_encoder.encode([""])[0], hidden[0, :2].mean(0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_tokens_average_to_the_vector_and_padding_is_zero(text_encoder):
@@ -67,7 +75,9 @@ def test_long_text_is_cut_at_the_limit(text_encoder):
     assert len(text_encoder.pieces(long)) == 256
     assert torch.equal(text_encoder.encode([long]), text_encoder.encode([" ".join(words[:254])]))
     changed = " ".join([*words[:253], "guitar", *words[254:]])
-    assert not torch.allclose(text_encoder.encode([long]), text_encoder.encode([changed]), atol=1e-4)
+    assert not torch.allclose(
+        text_encoder.encode([long]), text_encoder.encode([changed]), atol=1e-4
+    )
 
 
 def test_a_lower_limit_is_kept_and_cached_apart(text_encoder):
@@ -86,7 +96,9 @@ def test_emoji_and_chinese_are_defined(text_encoder):
     empty, emoji, chinese = text_encoder.encode(["", "😀", "一只狗"])
     assert emoji.isfinite().all() and chinese.isfinite().all()
     distances = torch.cdist(torch.stack([emoji, chinese]), torch.stack([empty, emoji]))
-    assert distances[0, 0] > 0.5 and distances[1].min() > 0.5, "neither is taken for a text without words"
+    assert distances[0, 0] > 0.5 and distances[1].min() > 0.5, (
+        "neither is taken for a text without words"
+    )
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"bytes", float("nan"), ["nested"]])
@@ -113,7 +125,9 @@ def test_empty_list_gives_no_rows():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown text encoder 'gpt'.*'minilm', 'bert-base-uncased'"):
+    with pytest.raises(
+        ValueError, match=r"unknown text encoder 'gpt'.*'minilm', 'bert-base-uncased'"
+    ):
         TextEncoder("gpt")
 
 
@@ -140,7 +154,8 @@ def test_transformers_settings_are_left_as_they_were():
 
 @pytest.fixture
 def small_bert(tmp_path, monkeypatch):
-    """A BERT of BERT-base's width with one random layer, in the place where the downloaded one would lie."""
+    """A BERT of BERT-base's width with one random layer, in the place where the downloaded one
+    would lie."""
     folder = tmp_path / "bert"
     torch.manual_seed(0)
     BertModel(BertConfig(num_hidden_layers=1, intermediate_size=64)).eval().save_pretrained(folder)
@@ -159,8 +174,12 @@ def test_bert_takes_the_same_road_and_returns_the_pooler(small_bert):
     for index, sentence in enumerate(TEXTS):
         ids = encoder._tokenizer.convert_tokens_to_ids(encoder.pieces(sentence))
         with torch.no_grad():
-            state = small_bert.encoder(small_bert.embeddings(torch.tensor([ids]))).last_hidden_state[0, 0]
-            pooled = torch.tanh(small_bert.pooler.dense.weight @ state + small_bert.pooler.dense.bias)
+            state = small_bert.encoder(
+                small_bert.embeddings(torch.tensor([ids]))
+            ).last_hidden_state[0, 0]
+            pooled = torch.tanh(
+                small_bert.pooler.dense.weight @ state + small_bert.pooler.dense.bias
+            )
         torch.testing.assert_close(features[index], pooled, rtol=1e-4, atol=1e-5)
     assert len(encoder.pieces("dog " * 10_000)) == 512
 

@@ -61,7 +61,9 @@ def test_get_mends_what_verify_finds(make_set, source, lay_out, home, capsys):
 
 @pytest.mark.parametrize("command", [commands.get, lambda name: commands.verify(["fsdd", name])])
 def test_unknown_set_lists_the_known_names_before_anything_is_done(command, capsys):
-    with pytest.raises(store.UnknownDataset, match="known: fsdd, ham10000, kitti, mvsa, oasis, phone_drive"):
+    with pytest.raises(
+        store.UnknownDataset, match="known: fsdd, ham10000, kitti, mvsa, oasis, phone_drive"
+    ):
         command("oases")
     assert capsys.readouterr().out == ""
 
@@ -78,7 +80,9 @@ def test_command_line_ends_with_a_status_of_its_own(home, name, status):
     assert done.returncode == status and name in done.stderr and "Traceback" not in done.stderr
 
 
-def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(make_set, lay_out, home, capsys, monkeypatch):
+def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(
+    make_set, lay_out, home, capsys, monkeypatch
+):
     make_set()
     assert commands.verify() == 1 and "no data set is on this machine" in capsys.readouterr().err
     assert commands.verify(["tiny"]) == 1 and "it is not on this machine" in capsys.readouterr().err
@@ -99,7 +103,10 @@ def test_load_of_an_unknown_name_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", ["kitti", "phone_drive"])
 def test_a_set_that_is_no_table_points_to_its_own_loader(name):
-    with pytest.raises(store.UnknownDataset, match=rf"not a table of labelled samples: call mmtutor.data.{name}.load"):
+    with pytest.raises(
+        store.UnknownDataset,
+        match=rf"not a table of labelled samples: call mmtutor.data.{name}.load",
+    ):
         load(name)
     assert callable(importlib.import_module(f"mmtutor.data.{name}").load) and name in store.names()
 
@@ -111,7 +118,10 @@ def test_load_of_an_unknown_option_names_it():
 
 def test_importing_the_room_imports_no_torch():
     script = (
-        "import sys; import mmtutor.data, mmtutor.files.commands; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+        "import sys; import mmtutor.data, mmtutor.files.commands; print(sorted({'torch', 'numpy'} &"
+        " set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,5 @@
-"""The store: lookup order, verification, consent, and downloads from a server that behaves well or badly."""
+"""The store: lookup order, verification, consent, and downloads from a server that behaves well or
+badly."""
 
 from __future__ import annotations
 
@@ -35,10 +36,15 @@ DOG = "images/Dog 1.jpg"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
-# --- the packaged manifests -------------------------------------------------------------------------------------
+# --- the packaged manifests
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -57,23 +63,26 @@ def test_packaged_manifest_equals_the_mirrors(name):
     root = store.mirror_root()
     if root is None or not (root / name / "manifest.json").is_file():
         pytest.skip(f"data set {name}: MMTUTOR_DATA has no manifest of it to compare with")
-    assert store.manifest(name) == json.loads((root / name / "manifest.json").read_text(encoding="utf-8"))
+    assert store.manifest(name) == json.loads(
+        (root / name / "manifest.json").read_text(encoding="utf-8")
+    )
 
 
 def test_store_needs_the_standard_library_only():
     script = (
-        "import sys\n"
-        "for name in ('torch', 'numpy', 'pandas', 'pooch', 'requests', 'tqdm', 'platformdirs', 'filelock'):\n"
-        "    sys.modules[name] = None\n"
-        "from mmtutor.files import store\n"
-        "print(len([store.card_markdown(name) for name in store.names()]))\n"
+        "import sys\nfor name in ('torch', 'numpy', 'pandas', 'pooch', 'requests', 'tqdm',"
+        " 'platformdirs', 'filelock'):\n    sys.modules[name] = None\nfrom mmtutor.files import"
+        " store\nprint(len([store.card_markdown(name) for name in store.names()]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(len(PUBLISHED))
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/x", "../x", "a/../../x", "C:/x", "c:x", "a\\..\\x", "a//x", "./x", "", "a/", "x\0y"]
+    "path",
+    ["/etc/x", "../x", "a/../../x", "C:/x", "c:x", "a\\..\\x", "a//x", "./x", "", "a/", "x\0y"],
 )
 def test_manifest_path_that_leaves_the_folder_is_refused(make_set, source, home, path, content):
     body = content["table.csv"]
@@ -81,7 +90,15 @@ def test_manifest_path_that_leaves_the_folder_is_refused(make_set, source, home,
     source.content["x"] = body
     make_set(
         source.base,
-        files=[{"path": path, "sha256": digest, "bytes": len(body), "source_index": 0, "source_path": "x"}],
+        files=[
+            {
+                "path": path,
+                "sha256": digest,
+                "bytes": len(body),
+                "source_index": 0,
+                "source_path": "x",
+            }
+        ],
     )
     with pytest.raises(store.DatasetCorrupt, match="is refused: expected a plain path"):
         store.fetch("tiny")
@@ -93,7 +110,9 @@ def test_malformed_manifest_is_refused(make_set, change):
     data = make_set()
     first = data["files"][0]
     if change in ("twice", "case"):
-        data["files"].append({**first, "path": first["path"] if change == "twice" else first["path"].upper()})
+        data["files"].append(
+            {**first, "path": first["path"] if change == "twice" else first["path"].upper()}
+        )
     elif change == "digest":
         first["sha256"] = "abc"
     elif change == "source":
@@ -107,15 +126,27 @@ def test_malformed_manifest_is_refused(make_set, change):
 
 
 def test_unknown_set_lists_the_known_ones():
-    for function in (store.manifest, store.find, store.fetch, store.verify, store.locate, store.card_markdown):
-        with pytest.raises(ValueError, match="unknown data set 'oases'; known: fsdd, ham10000, kitti, mvsa, oasis"):
+    for function in (
+        store.manifest,
+        store.find,
+        store.fetch,
+        store.verify,
+        store.locate,
+        store.card_markdown,
+    ):
+        with pytest.raises(
+            ValueError, match="unknown data set 'oases'; known: fsdd, ham10000, kitti, mvsa, oasis"
+        ):
             function("oases")
 
 
-# --- where a set is looked for ----------------------------------------------------------------------------------
+# --- where a set is looked for
+# ----------------------------------------------------------------------------------
 
 
-def test_mirror_comes_before_cache_before_download(make_set, source, home, lay_out, tmp_path, monkeypatch, content):
+def test_mirror_comes_before_cache_before_download(
+    make_set, source, home, lay_out, tmp_path, monkeypatch, content
+):
     make_set(source.base)
     downloaded = store.fetch("tiny")
     assert downloaded == home / "tiny" / "files" and sum(source.asked.values()) == len(content)
@@ -133,13 +164,17 @@ def test_find_never_downloads(make_set, source, home):
     assert not source.asked and not home.exists()
 
 
-def test_differing_mirror_is_refused_and_never_written(make_set, source, lay_out, tmp_path, monkeypatch):
+def test_differing_mirror_is_refused_and_never_written(
+    make_set, source, lay_out, tmp_path, monkeypatch
+):
     make_set(source.base)
     folder = lay_out(tmp_path / "mirror")
     (folder / DOG).write_bytes(b"cat")
     before = tree(tmp_path / "mirror")
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
-    with pytest.raises(store.DatasetCorrupt, match=r"Dog 1\.jpg has 3 bytes, expected 52000.*unset MMTUTOR_DATA"):
+    with pytest.raises(
+        store.DatasetCorrupt, match=r"Dog 1\.jpg has 3 bytes, expected 52000.*unset MMTUTOR_DATA"
+    ):
         store.fetch("tiny", accept_licence=True, repair=True)
     assert tree(tmp_path / "mirror") == before and not source.asked
 
@@ -159,7 +194,8 @@ def test_cache_root_follows_the_variable_else_the_users_cache(monkeypatch, tmp_p
     assert store.cache_root().name == "mmtutor" or store.cache_root().parent.name == "mmtutor"
 
 
-# --- verification -----------------------------------------------------------------------------------------------
+# --- verification
+# -----------------------------------------------------------------------------------------------
 
 
 def spoil(folder: Path, how: str) -> str:
@@ -188,7 +224,9 @@ def test_differing_file_is_named_with_what_to_do(make_set, lay_out, home, how):
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "altered", "link"])
-def test_get_mends_a_cached_set_by_the_bad_file_alone(make_set, source, lay_out, home, how, content):
+def test_get_mends_a_cached_set_by_the_bad_file_alone(
+    make_set, source, lay_out, home, how, content
+):
     make_set(source.base)
     folder = lay_out(home)
     spoil(folder, how)
@@ -216,7 +254,9 @@ def test_folder_that_leads_elsewhere_is_refused(make_set, source, lay_out, home,
         with pytest.raises(store.DatasetCorrupt, match=r"images leads out of"):
             look("tiny")
     (outside / "Dog 1.jpg").write_bytes(b"mine")
-    assert tree(store.fetch("tiny", repair=True)) == content  # the link is replaced, what it led to is left alone
+    assert (
+        tree(store.fetch("tiny", repair=True)) == content
+    )  # the link is replaced, what it led to is left alone
     assert (outside / "Dog 1.jpg").read_bytes() == b"mine"
 
 
@@ -236,7 +276,9 @@ def hashed(monkeypatch):
     read: list[str] = []
     content = checking._content
     monkeypatch.setattr(
-        checking, "_content", lambda entry, folder: (read.append(entry["path"]), content(entry, folder))[1]
+        checking,
+        "_content",
+        lambda entry, folder: (read.append(entry["path"]), content(entry, folder))[1],
     )
     monkeypatch.setattr(checking, "_SETTLED_NS", 0)
     return read
@@ -281,7 +323,9 @@ def test_new_manifest_voids_the_stamp(make_set, lay_out, home, hashed):
     assert len(hashed) == 6
 
 
-def test_files_changed_a_moment_ago_are_not_taken_on_trust(make_set, lay_out, home, hashed, monkeypatch):
+def test_files_changed_a_moment_ago_are_not_taken_on_trust(
+    make_set, lay_out, home, hashed, monkeypatch
+):
     monkeypatch.setattr(checking, "_SETTLED_NS", 3_000_000_000)
     make_set()
     lay_out(home)
@@ -290,7 +334,9 @@ def test_files_changed_a_moment_ago_are_not_taken_on_trust(make_set, lay_out, ho
     assert len(hashed) == 6
 
 
-def test_set_is_found_where_no_stamp_can_be_written(make_set, lay_out, tmp_path, monkeypatch, hashed):
+def test_set_is_found_where_no_stamp_can_be_written(
+    make_set, lay_out, tmp_path, monkeypatch, hashed
+):
     make_set()
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
     folder = lay_out(tmp_path / "mirror")
@@ -300,7 +346,8 @@ def test_set_is_found_where_no_stamp_can_be_written(make_set, lay_out, tmp_path,
     assert store.find("tiny") == folder
 
 
-# --- consent ----------------------------------------------------------------------------------------------------
+# --- consent
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_restricted_set_asks_for_consent(make_set, source, home):
@@ -308,9 +355,18 @@ def test_restricted_set_asks_for_consent(make_set, source, home):
     with pytest.raises(store.DatasetUnavailable) as error:
         store.fetch("tiny")
     text = str(error.value)
-    for part in ("not stated", "0.1 MB in 3 files", "nobody/tiny", "Nobody (2024)", "commercial use: unknown"):
+    for part in (
+        "not stated",
+        "0.1 MB in 3 files",
+        "nobody/tiny",
+        "Nobody (2024)",
+        "commercial use: unknown",
+    ):
         assert part in text
-    assert "mmtutor data get tiny --accept-licence" in text and "MMTUTOR_ACCEPT_LICENCE=tiny" in error.value.reason
+    assert (
+        "mmtutor data get tiny --accept-licence" in text
+        and "MMTUTOR_ACCEPT_LICENCE=tiny" in error.value.reason
+    )
     assert not source.asked and not home.exists()
 
 
@@ -342,7 +398,8 @@ def test_set_on_this_machine_needs_no_consent(make_set, lay_out, home):
     assert store.fetch("tiny") == folder
 
 
-# --- download ---------------------------------------------------------------------------------------------------
+# --- download
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -356,7 +413,10 @@ def test_full_download_takes_exactly_the_listed_files(make_set, source, home, ca
     make_set(source.base)
     folder = store.fetch("tiny")
     assert tree(folder) == content and source.asked == {quote(path): 1 for path in content}
-    assert sorted(path.name for path in (home / "tiny").iterdir()) in (["files"], ["download.lock", "files"])
+    assert sorted(path.name for path in (home / "tiny").iterdir()) in (
+        ["files"],
+        ["download.lock", "files"],
+    )
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""  # no bar, no log lines where no one watches
 
@@ -364,13 +424,19 @@ def test_full_download_takes_exactly_the_listed_files(make_set, source, home, ca
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
 def test_downloaded_files_can_be_shared_by_a_class(make_set, source, content):
     make_set(source.base)
-    assert {stat.S_IMODE((store.fetch("tiny") / path).stat().st_mode) for path in content} == {0o644}
+    assert {stat.S_IMODE((store.fetch("tiny") / path).stat().st_mode) for path in content} == {
+        0o644
+    }
 
 
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
-        ("truncate", store.DatasetUnavailable, r"the connection to 127.* broke while reading images/Dog 1\.jpg"),
+        (
+            "truncate",
+            store.DatasetUnavailable,
+            r"the connection to 127.* broke while reading images/Dog 1\.jpg",
+        ),
         (404, store.DatasetUnavailable, r"answered 404 for images/Dog 1\.jpg"),
         (500, store.DatasetUnavailable, r"answered 500 for images/Dog 1\.jpg"),
         ("alter", store.DatasetCorrupt, r"sent another images/Dog 1\.jpg than the manifest names"),
@@ -380,7 +446,9 @@ def test_downloaded_files_can_be_shared_by_a_class(make_set, source, content):
 def test_bad_source_leaves_nothing_half_written_and_resumes(
     make_set, source, home, monkeypatch, fault, error, message, content
 ):
-    monkeypatch.setattr("mmtutor.files.download.THREADS", 1)  # in the manifest's order: the table, then the bad file
+    monkeypatch.setattr(
+        "mmtutor.files.download.THREADS", 1
+    )  # in the manifest's order: the table, then the bad file
     make_set(source.base)
     source.faults[quote(DOG)] = fault
     with pytest.raises(error, match=message):
@@ -396,7 +464,11 @@ def test_bad_source_leaves_nothing_half_written_and_resumes(
 
 
 def test_bar_shows_where_someone_watches_and_never_on_a_notebooks_stderr(monkeypatch):
-    for notebook, terminal, stream in [(False, True, "err"), (False, False, None), (True, False, "out")]:
+    for notebook, terminal, stream in [
+        (False, True, "err"),
+        (False, False, None),
+        (True, False, "out"),
+    ]:
         streams = {"out": io.StringIO(), "err": io.StringIO()}
         streams["err"].isatty = lambda terminal=terminal: terminal
         with monkeypatch.context() as patch:
@@ -407,7 +479,9 @@ def test_bar_shows_where_someone_watches_and_never_on_a_notebooks_stderr(monkeyp
             for wanted in (True, False):
                 with checking.progress_bar(100, f"wanted {wanted}", wanted) as bar:
                     bar.update(50)
-        assert {key for key, text in streams.items() if "wanted True:  50%" in text.getvalue()} == {stream} - {None}
+        assert {key for key, text in streams.items() if "wanted True:  50%" in text.getvalue()} == {
+            stream
+        } - {None}
         assert not any("wanted False" in text.getvalue() for text in streams.values())
 
 
@@ -424,7 +498,13 @@ def test_no_network_says_what_the_set_is_and_how_to_get_it(make_set, home):
     with pytest.raises(store.DatasetUnavailable) as error:
         store.fetch("tiny", accept_licence=True)
     assert error.value.reason.startswith("no connection to 127.0.0.1:9 (is there a network?)")
-    for part in ("'tiny'", "0.1 MB", "CC BY-NC 4.0", "mmtutor data get tiny --accept-licence", "MMTUTOR_DATA"):
+    for part in (
+        "'tiny'",
+        "0.1 MB",
+        "CC BY-NC 4.0",
+        "mmtutor data get tiny --accept-licence",
+        "MMTUTOR_DATA",
+    ):
         assert part in str(error.value)
     assert not tree(home / "tiny" / "partial") and not (home / "tiny" / "files").exists()
 
@@ -433,25 +513,34 @@ def test_cache_that_cannot_be_written_is_named(make_set, source, tmp_path, monke
     make_set(source.base)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "file"))
-    with pytest.raises(store.DatasetUnavailable, match=r"(?s)cannot write to the cache folder.*set MMTUTOR_CACHE"):
+    with pytest.raises(
+        store.DatasetUnavailable, match=r"(?s)cannot write to the cache folder.*set MMTUTOR_CACHE"
+    ):
         store.fetch("tiny")
     assert not source.asked
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs rights to lay down, that is, root")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="needs rights to lay down, that is, root",
+)
 @pytest.mark.parametrize(
     ("mode", "message"), [(0o755, "cannot write to the cache folder"), (0o700, "cannot look into")]
 )
 def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, message):
     make_set(source.base)
     store.manifest("tiny")
-    monkeypatch.setattr(catalogue, "names", lambda: ("tiny",))  # without rights the test's manifests cannot be listed
+    monkeypatch.setattr(
+        catalogue, "names", lambda: ("tiny",)
+    )  # without rights the test's manifests cannot be listed
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, mode)
         monkeypatch.setenv("MMTUTOR_CACHE", folder)
         os.seteuid(65534)
         try:
-            with pytest.raises(store.DatasetUnavailable, match=rf"(?s){message}.*Permission denied.*MMTUTOR_CACHE"):
+            with pytest.raises(
+                store.DatasetUnavailable, match=rf"(?s){message}.*Permission denied.*MMTUTOR_CACHE"
+            ):
                 store.fetch("tiny")
             assert commands.presence("tiny") == ("no" if mode == 0o755 else "unreadable")
         finally:
@@ -478,7 +567,9 @@ def test_two_processes_at_once_download_each_file_once(make_set, source, home, c
     source.released.set()
     ends = [process.communicate(timeout=60) for process in processes]
     assert ends == [(f"{home / 'tiny' / 'files'}\n", "")] * 2
-    assert tree(home / "tiny" / "files") == content and source.asked == {quote(path): 1 for path in content}
+    assert tree(home / "tiny" / "files") == content and source.asked == {
+        quote(path): 1 for path in content
+    }
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
@@ -503,10 +594,14 @@ def test_both_an_old_copy_and_a_begun_download(make_set, source, lay_out, home, 
     folder = lay_out(home)
     shutil.copytree(folder, home / "tiny" / "partial")
     (folder / DOG).write_bytes(b"")
-    assert tree(store.fetch("tiny", repair=True)) == content and not (home / "tiny" / "partial").exists()
+    assert (
+        tree(store.fetch("tiny", repair=True)) == content
+        and not (home / "tiny" / "partial").exists()
+    )
 
 
-# --- errors and cards -------------------------------------------------------------------------------------------
+# --- errors and cards
+# -------------------------------------------------------------------------------------------
 
 
 def test_unavailable_survives_the_way_to_another_process():
@@ -515,12 +610,22 @@ def test_unavailable_survives_the_way_to_another_process():
 
 
 def test_card_tells_what_a_reader_must_know(make_set):
-    data = make_set(commercial_use=False, do_not_display=True, notes="See <guid> and a_b at https://example.org/a_b.")
+    data = make_set(
+        commercial_use=False,
+        do_not_display=True,
+        notes="See <guid> and a_b at https://example.org/a_b.",
+    )
     card = store.card_markdown("tiny")
     lines = card.splitlines()
     assert lines[:2] == ["(card-tiny)=", "## A tiny set"]
-    assert "| samples | 2 |" in lines and "| commercial use | no |" in lines and "| licence | CC0 1.0 |" in lines
-    assert f"[nobody/tiny](https://github.com/nobody/tiny/tree/{data['sources'][0]['commit']})" in card
+    assert (
+        "| samples | 2 |" in lines
+        and "| commercial use | no |" in lines
+        and "| licence | CC0 1.0 |" in lines
+    )
+    assert (
+        f"[nobody/tiny](https://github.com/nobody/tiny/tree/{data['sources'][0]['commit']})" in card
+    )
     assert "| `tag` | yes or no \\| never both |" in lines and "never show a sample" in card
     assert "See &lt;guid&gt; and a\\_b at <https://example.org/a_b>." in card
 

@@ -19,14 +19,16 @@ from mmtutor.encoders import EncoderUnavailable, ImageEncoder, TextEncoder
 from mmtutor.files import weights
 from mmtutor.files.weights import WEIGHTS, WeightsCorrupt, check, locate
 
-# Written down a second time on purpose: the published values, so that a change of the module's table is noticed.
+# Written down a second time on purpose: the published values, so that a change of the module's
+# table is noticed.
 PUBLISHED = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
 
 
-# The same for what is downloaded by name: file hashes as torchvision and the hub publish them, the hub's pinned commit.
+# The same for what is downloaded by name: file hashes as torchvision and the hub publish them, the
+# hub's pinned commit.
 PUBLISHED_ONLINE = {
     "resnet18": ("f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", ""),
     "bert-base-uncased": (
@@ -42,7 +44,9 @@ def test_every_weight_file_is_pinned_to_its_published_hash_and_revision():
         assert (WEIGHTS[name].sha256, WEIGHTS[name].revision) == (sha256, revision)
         assert WEIGHTS[name].package is None
     # torchvision puts the first eight digits of the hash into the file's name
-    assert WEIGHTS["resnet18"].source.endswith(f"resnet18-{PUBLISHED_ONLINE['resnet18'][0][:8]}.pth")
+    assert WEIGHTS["resnet18"].source.endswith(
+        f"resnet18-{PUBLISHED_ONLINE['resnet18'][0][:8]}.pth"
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -196,13 +200,19 @@ assert TextEncoder().encode(["one", "two"]).shape == (2, 384)
 
 def test_packaged_encoders_open_no_connection_and_print_nothing():
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PACKAGED_RUN], capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "error", "-c", PACKAGED_RUN],
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 def test_importing_the_package_loads_no_network_library():
-    code = "import sys, mmtutor.encoders as e; dir(e); assert not {'torch', 'transformers', 'timm'} & set(sys.modules)"
+    code = (
+        "import sys, mmtutor.encoders as e; dir(e); assert not {'torch', 'transformers', 'timm'} &"
+        " set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -12,7 +12,12 @@ CONFIDENT = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
 DOUBTFUL = torch.tensor([[0.5, 0.5], [0.6, 0.4]])
 PROBS = {"image": CONFIDENT, "text": DOUBTFUL}
 NOBODY = {m: torch.zeros(2, dtype=torch.bool) for m in PROBS}
-ADDITIVE = {frozenset(): 0.0, frozenset(["image"]): 0.7, frozenset(["text"]): 0.3, frozenset(PROBS): 1.0}
+ADDITIVE = {
+    frozenset(): 0.0,
+    frozenset(["image"]): 0.7,
+    frozenset(["text"]): 0.3,
+    frozenset(PROBS): 1.0,
+}
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -20,13 +25,25 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 def ask(name: str, probs: dict[str, torch.Tensor], present=None):
     """Call a rule with further arguments for whatever modalities there are."""
     weights = {m: 1 / (i + 2) for i, m in enumerate(probs)}
-    known = {"weights": weights, "reliability": weights, "measure": decision.lambda_measure(weights)}
+    known = {
+        "weights": weights,
+        "reliability": weights,
+        "measure": decision.lambda_measure(weights),
+    }
     rule = getattr(decision, name)
     named = [p for p in inspect.signature(rule).parameters if p in known]
     return rule(probs, **{n: known[n] for n in named}, present=present)
 
 
-RULES = ["average", "weighted_vote", "majority_vote", "product_rule", "dempster_shafer", "choquet", "sugeno"]
+RULES = [
+    "average",
+    "weighted_vote",
+    "majority_vote",
+    "product_rule",
+    "dempster_shafer",
+    "choquet",
+    "sugeno",
+]
 RULES += ["fuzzy_rules", "conflict", "trust"]
 
 
@@ -44,16 +61,22 @@ def test_average_asks_only_those_who_are_there():
 def test_average_keeps_half_precision():
     out = decision.average({"image": CONFIDENT.bfloat16(), "text": DOUBTFUL.bfloat16()})
     assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), torch.tensor([[0.7, 0.3], [0.4, 0.6]]), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        out.float(), torch.tensor([[0.7, 0.3], [0.4, 0.6]]), atol=5e-3, rtol=0
+    )
 
 
 def test_weights_have_any_scale_and_count_only_for_those_present():
     expected = torch.tensor([[0.8, 0.2], [0.3, 0.7]])  # (3 p + q) / 4
     torch.testing.assert_close(decision.weighted_vote(PROBS, {"image": 3, "text": 1}), expected)
-    torch.testing.assert_close(decision.weighted_vote(PROBS, {"image": 30.0, "text": 10.0}), expected)
+    torch.testing.assert_close(
+        decision.weighted_vote(PROBS, {"image": 30.0, "text": 10.0}), expected
+    )
     only_text = {"image": torch.tensor([True, False])}
     out = decision.weighted_vote(PROBS, {"image": 1.0, "text": 0.0}, only_text)
-    torch.testing.assert_close(out, torch.tensor([[0.9, 0.1], [0.5, 0.5]]))  # text has no weight: uniform
+    torch.testing.assert_close(
+        out, torch.tensor([[0.9, 0.1], [0.5, 0.5]])
+    )  # text has no weight: uniform
 
 
 @pytest.mark.parametrize(
@@ -131,7 +154,9 @@ def test_what_is_no_measure_is_refused(rule, change, error, words):
 
 def test_nobody_need_not_be_listed_in_a_measure():
     without = {s: worth for s, worth in ADDITIVE.items() if s}
-    torch.testing.assert_close(decision.choquet(PROBS, without), decision.choquet(PROBS, ADDITIVE), rtol=0, atol=0)
+    torch.testing.assert_close(
+        decision.choquet(PROBS, without), decision.choquet(PROBS, ADDITIVE), rtol=0, atol=0
+    )
 
 
 def test_more_than_sixteen_modalities_have_too_many_coalitions():
@@ -143,11 +168,15 @@ def test_more_than_sixteen_modalities_have_too_many_coalitions():
             rule(many, {})
     sixteen = decision.lambda_measure({f"m{i}": 0.1 for i in range(16)})
     assert len(sixteen) == 2**16
-    torch.testing.assert_close(decision.choquet({f"m{i}": CONFIDENT for i in range(16)}, sixteen), CONFIDENT)
+    torch.testing.assert_close(
+        decision.choquet({f"m{i}": CONFIDENT for i in range(16)}, sixteen), CONFIDENT
+    )
 
 
 @pytest.mark.parametrize(
-    "prior", [[0.5, 0.6], [1.5, -0.5], [math.nan, 1.0], [0.3, 0.3, 0.4], [[0.5, 0.5]], [0.0, 0.0]], ids=str
+    "prior",
+    [[0.5, 0.6], [1.5, -0.5], [math.nan, 1.0], [0.3, 0.3, 0.4], [[0.5, 0.5]], [0.0, 0.0]],
+    ids=str,
 )
 def test_a_prior_that_is_no_distribution_is_refused(prior):
     with pytest.raises(ValueError, match=r"prior is .* expected 2 numbers ≥ 0 with sum 1"):
@@ -158,7 +187,9 @@ def test_nobody_present_leaves_the_prior_or_nothing_known():
     prior = torch.tensor([0.8, 0.2])
     torch.testing.assert_close(decision.product_rule(PROBS, prior, NOBODY), prior.expand(2, 2))
     impossible = torch.tensor([1.0, 0.0])
-    torch.testing.assert_close(decision.product_rule(PROBS, impossible, NOBODY), impossible.expand(2, 2))
+    torch.testing.assert_close(
+        decision.product_rule(PROBS, impossible, NOBODY), impossible.expand(2, 2)
+    )
     for name in RULES[:8]:
         torch.testing.assert_close(ask(name, PROBS, NOBODY), torch.full((2, 2), 0.5))
     assert (ask("conflict", PROBS, NOBODY) == 0).all()
@@ -169,7 +200,9 @@ def test_a_prior_of_one_witness_changes_nothing_and_of_two_is_counted_once():
     prior = torch.tensor([0.8, 0.2])
     torch.testing.assert_close(decision.product_rule({"image": CONFIDENT}, prior), CONFIDENT)
     both = torch.tensor([[0.45 / 0.8, 0.05 / 0.2], [0.12 / 0.8, 0.32 / 0.2]])
-    torch.testing.assert_close(decision.product_rule(PROBS, prior), both / both.sum(1, keepdim=True))
+    torch.testing.assert_close(
+        decision.product_rule(PROBS, prior), both / both.sum(1, keepdim=True)
+    )
 
 
 def test_one_witness_has_no_conflict_and_two_that_exclude_each_other_nothing_else():
@@ -177,7 +210,9 @@ def test_one_witness_has_no_conflict_and_two_that_exclude_each_other_nothing_els
     sure = {"image": 1.0, "text": 1.0}
     assert decision.conflict(one_hot, sure).tolist() == [1.0]
     assert decision.conflict(one_hot, sure, {"text": torch.tensor([False])}).tolist() == [0.0]
-    torch.testing.assert_close(decision.conflict(one_hot, {"image": 0.5, "text": 0.5}), torch.tensor([0.25]))
+    torch.testing.assert_close(
+        decision.conflict(one_hot, {"image": 0.5, "text": 0.5}), torch.tensor([0.25])
+    )
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -215,7 +250,9 @@ class Counting(TorchDispatchMode):
 
 def operations(name: str, samples: int, classes: int) -> Counter:
     generator = torch.Generator().manual_seed(samples)
-    probs = {f"m{i}": torch.rand(samples, classes, generator=generator).softmax(1) for i in range(5)}
+    probs = {
+        f"m{i}": torch.rand(samples, classes, generator=generator).softmax(1) for i in range(5)
+    }
     present = {f"m{i}": torch.rand(samples, generator=generator) < 0.8 for i in range(5)}
     with Counting() as counting:
         ask(name, probs, present)
@@ -234,19 +271,29 @@ def test_the_work_is_done_by_as_many_operations_for_ten_samples_as_for_a_thousan
 @pytest.mark.parametrize("name", RULES)
 def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(name, dtype):
     generator = torch.Generator().manual_seed(0)
-    probs = {f"m{i}": torch.randn(64, 10, generator=generator).mul(2).softmax(1).to(dtype) for i in range(5)}
+    probs = {
+        f"m{i}": torch.randn(64, 10, generator=generator).mul(2).softmax(1).to(dtype)
+        for i in range(5)
+    }
     present = {f"m{i}": torch.rand(64, generator=generator) < 0.7 for i in range(5)}
     exact = {m: p.float() / p.float().sum(1, keepdim=True) for m, p in probs.items()}
-    ours = ask(name, {m: p.cuda() for m, p in probs.items()}, {m: t.cuda() for m, t in present.items()})
+    ours = ask(
+        name, {m: p.cuda() for m, p in probs.items()}, {m: t.cuda() for m, t in present.items()}
+    )
     theirs = ask(name, exact, present)
-    pairs = zip(ours.values(), theirs.values(), strict=True) if isinstance(ours, dict) else [(ours, theirs)]
+    pairs = (
+        zip(ours.values(), theirs.values(), strict=True)
+        if isinstance(ours, dict)
+        else [(ours, theirs)]
+    )
     for a, b in pairs:
         assert a.is_cuda and torch.isfinite(a).all()
         torch.testing.assert_close(a.float().cpu(), b, rtol=0, atol=6 * torch.finfo(dtype).eps)
 
 
 def test_coalitions_are_looked_up_by_name_not_by_place():
-    """Three modalities in another order than the measure's: p = .2, .5, .9 with worths set by hand for class 0."""
+    """Three modalities in another order than the measure's: p = .2, .5, .9 with worths set by hand
+    for class 0."""
     worth = {"a": 0.1, "b": 0.2, "c": 0.3, "ab": 0.4, "ac": 0.5, "bc": 0.8, "abc": 1.0}
     measure = {frozenset(s): w for s, w in worth.items()}
     p = {"c": 0.9, "a": 0.2, "b": 0.5}
@@ -255,5 +302,7 @@ def test_coalitions_are_looked_up_by_name_not_by_place():
     other = (0.8 - 0.5) * 0.1 + (0.5 - 0.1) * 0.4 + 0.1  # a, then ab, then all
     expected = torch.tensor([[one, other]], dtype=torch.float64) / (one + other)
     torch.testing.assert_close(decision.choquet(probs, measure), expected)
-    most = torch.tensor([[max(0.3, min(0.5, 0.8), 0.2), max(0.1, min(0.5, 0.4), 0.1)]], dtype=torch.float64)
+    most = torch.tensor(
+        [[max(0.3, min(0.5, 0.8), 0.2), max(0.1, min(0.5, 0.4), 0.1)]], dtype=torch.float64
+    )
     torch.testing.assert_close(decision.sugeno(probs, measure), most / most.sum())

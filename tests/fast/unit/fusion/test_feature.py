@@ -21,7 +21,9 @@ def make(cls: type, dims: dict[str, int], **change) -> nn.Module:
     return cls(dims, **{name: known[name] for name in wanted} | change)
 
 
-every = pytest.mark.parametrize("cls", [ConcatFusion, SumFusion, GatedFusion, TensorFusion, LowRankFusion, FilmFusion])
+every = pytest.mark.parametrize(
+    "cls", [ConcatFusion, SumFusion, GatedFusion, TensorFusion, LowRankFusion, FilmFusion]
+)
 
 
 def test_concat_lays_modalities_side_by_side_in_the_order_of_dims():
@@ -70,7 +72,9 @@ def test_sizes_below_one_are_named(cls, size):
 
 @pytest.mark.parametrize(("dims", "condition"), [(DIMS, "lidar"), ({"text": 3}, "text")])
 def test_a_condition_must_be_one_of_at_least_two_modalities(dims, condition):
-    with pytest.raises(ValueError, match=rf"condition is '{condition}', expected one of at least two modalities"):
+    with pytest.raises(
+        ValueError, match=rf"condition is '{condition}', expected one of at least two modalities"
+    ):
         FilmFusion(dims, 6, condition)
 
 

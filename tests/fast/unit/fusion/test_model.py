@@ -56,7 +56,9 @@ def test_who_reads_from_others_needs_others():
 @both
 def test_features_of_other_shapes_are_named(cls):
     fusion, x = make(cls), sequences()
-    with pytest.raises(ValueError, match=r"image.*\(3, 4, 1, 5\), expected \(B, T, 5\) or \(B, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"image.*\(3, 4, 1, 5\), expected \(B, T, 5\) or \(B, 5\)"
+    ):
         fusion({**x, "image": x["image"][:, :, None]})
     with pytest.raises(ValueError, match=r"image.*\(5,\)"):
         fusion({**x, "image": torch.zeros(5)})
@@ -72,7 +74,9 @@ def test_vectors_and_sequences_may_be_mixed_and_vectors_masked(cls):
     mixed = {**x, "text": x["text"][:, 0]}
     torch.testing.assert_close(fusion(mixed), fusion({**x, "text": x["text"][:, :1]}))
     one_step = torch.tensor([[True], [False], [True]])
-    torch.testing.assert_close(fusion(mixed, None, {"text": one_step}), fusion(mixed, {"text": one_step[:, 0]}))
+    torch.testing.assert_close(
+        fusion(mixed, None, {"text": one_step}), fusion(mixed, {"text": one_step[:, 0]})
+    )
 
 
 @both
@@ -138,7 +142,9 @@ def test_an_encoder_may_change_the_number_of_steps_and_the_mask_speaks_of_what_i
 
 def test_encoders_of_any_kind_of_raw_sample_train_with_the_fusion():
     pictures = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
-    model = EncoderFusion({"image": pictures, "text": nn.Identity()}, make(BottleneckFusion, {"image": 5, "text": 3}))
+    model = EncoderFusion(
+        {"image": pictures, "text": nn.Identity()}, make(BottleneckFusion, {"image": 5, "text": 3})
+    )
     x = {"image": torch.randn(3, 3, 2, 2), "text": torch.randn(3, 2, 3)}
     model(x, {"image": torch.tensor([True, True, False])}).pow(2).sum().backward()
     assert all(p.grad.abs().max() > 0 for p in pictures.parameters())
@@ -148,16 +154,24 @@ def test_encoders_of_any_kind_of_raw_sample_train_with_the_fusion():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", [CrossAttentionFusion, BottleneckFusion, EncoderFusion])
 def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(kind, dtype):
-    model = EncoderFusion(encoders(), make(CrossAttentionFusion)) if kind is EncoderFusion else make(kind)
+    model = (
+        EncoderFusion(encoders(), make(CrossAttentionFusion))
+        if kind is EncoderFusion
+        else make(kind)
+    )
     model = model.to(dtype)
     x = {m: v.to(dtype) for m, v in sequences(batch=16).items()}
     present = {"text": torch.arange(16) % 3 > 0}
-    masks = {"image": torch.arange(4) < torch.arange(16)[:, None] % 5}  # some sequences have no real step
+    masks = {
+        "image": torch.arange(4) < torch.arange(16)[:, None] % 5
+    }  # some sequences have no real step
     spoiled = {**x, "image": torch.where(masks["image"][:, :, None], x["image"], float("nan"))}
     theirs = model.float()({m: v.float() for m, v in x.items()}, present, masks)
     on_gpu = {m: v.cuda().requires_grad_() for m, v in spoiled.items()}
     model = model.to("cuda", dtype)
-    ours = model(on_gpu, {m: t.cuda() for m, t in present.items()}, {m: t.cuda() for m, t in masks.items()})
+    ours = model(
+        on_gpu, {m: t.cuda() for m, t in present.items()}, {m: t.cuda() for m, t in masks.items()}
+    )
     assert ours.dtype == dtype and torch.isfinite(ours).all()
     torch.testing.assert_close(ours.float().cpu(), theirs, rtol=0, atol=32 * torch.finfo(dtype).eps)
     ours.float().pow(2).sum().backward()

@@ -8,7 +8,9 @@ from mmtutor.fusion.decision import Stacking
 
 def some(n=60, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    probs = {m: torch.randn(n, 3, generator=generator).softmax(1).to(dtype) for m in ("image", "text")}
+    probs = {
+        m: torch.randn(n, 3, generator=generator).softmax(1).to(dtype) for m in ("image", "text")
+    }
     return probs, probs["image"].argmax(1)
 
 
@@ -31,8 +33,14 @@ def test_other_modalities_than_in_training_are_named():
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (torch.full((60,), 1), r"labels \[1\] where somebody is present, expected two or more of 0..2"),
-        (torch.arange(60) % 4, r"labels \[0 1 2 3\] where somebody is present, expected two or more of 0..2"),
+        (
+            torch.full((60,), 1),
+            r"labels \[1\] where somebody is present, expected two or more of 0..2",
+        ),
+        (
+            torch.arange(60) % 4,
+            r"labels \[0 1 2 3\] where somebody is present, expected two or more of 0..2",
+        ),
         (torch.arange(60) % 3 - 1, r"labels \[-1  0  1\]"),
         (torch.arange(59) % 3, r"shape \(59,\), expected \(60,\)"),
         (torch.zeros(60, 3), r"shape \(60, 3\)"),
@@ -63,7 +71,9 @@ def test_a_class_that_training_never_showed_has_probability_zero():
     out = model.predict_proba(probs)
     assert (out[:, 1] == 0).all() and (out[:, [0, 2]] > 0).all()
     torch.testing.assert_close(out.sum(1), torch.ones(60))
-    assert ((out[:, 2] > 0.5) == (y > 0)).float().mean() > 0.85, "the columns of 0 and 2 are not swapped"
+    assert ((out[:, 2] > 0.5) == (y > 0)).float().mean() > 0.85, (
+        "the columns of 0 and 2 are not swapped"
+    )
 
 
 def test_nobody_present_is_given_the_shares_of_training():
@@ -94,7 +104,9 @@ def test_what_stands_in_an_absent_slot_changes_nothing():
     present = {"text": torch.arange(60) % 3 > 0}
     spoiled = {**probs, "text": torch.where(present["text"][:, None], probs["text"], float("nan"))}
     ours = Stacking().fit(spoiled, y, present).predict_proba(spoiled, present)
-    torch.testing.assert_close(ours, Stacking().fit(probs, y, present).predict_proba(probs, present))
+    torch.testing.assert_close(
+        ours, Stacking().fit(probs, y, present).predict_proba(probs, present)
+    )
 
 
 def test_the_order_of_modalities_at_prediction_does_not_matter():
@@ -138,4 +150,7 @@ def test_labels_of_any_kind_and_opinions_of_any_precision():
 
 def test_an_empty_batch_has_an_empty_answer():
     probs, y = some()
-    assert Stacking().fit(probs, y).predict_proba({m: p[:0] for m, p in probs.items()}).shape == (0, 3)
+    assert Stacking().fit(probs, y).predict_proba({m: p[:0] for m, p in probs.items()}).shape == (
+        0,
+        3,
+    )

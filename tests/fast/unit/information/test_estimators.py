@@ -40,8 +40,12 @@ def test_covariances_that_cannot_be_are_refused(cov, split, words):
 def test_a_covariance_in_any_unit_and_precision_has_the_same_information():
     scale = np.diag([1e-9, 1e9])
     expected = -0.5 * math.log(1 - 0.64)
-    assert information.gaussian_mi(scale @ np.array([[1, 0.8], [0.8, 1]]) @ scale, 1) == pytest.approx(expected)
-    assert information.gaussian_mi(torch.tensor([[1, 0.8], [0.8, 1]]), 1) == pytest.approx(expected, rel=1e-6)
+    assert information.gaussian_mi(
+        scale @ np.array([[1, 0.8], [0.8, 1]]) @ scale, 1
+    ) == pytest.approx(expected)
+    assert information.gaussian_mi(torch.tensor([[1, 0.8], [0.8, 1]]), 1) == pytest.approx(
+        expected, rel=1e-6
+    )
     assert information.gaussian_mi(np.eye(4), 2) == 0
 
 
@@ -106,7 +110,9 @@ def test_jitter_must_be_a_size(jitter):
 def test_a_constant_column_among_others_and_rounded_columns_are_named():
     with pytest.raises(ValueError, match="x is constant in column 1"):
         information.ksg_mi(np.stack([X[:, 0], np.full(200, 0.1)], 1), Y, jitter=1e-6)
-    with pytest.raises(ValueError, match=r"y repeats values in column 1 \(9\d% of its samples\).*jitter=1e-6"):
+    with pytest.raises(
+        ValueError, match=r"y repeats values in column 1 \(9\d% of its samples\).*jitter=1e-6"
+    ):
         information.ksg_mi(X[:, 0], np.stack([Y, Y.round(1)], 1))
 
 
@@ -124,8 +130,12 @@ def test_jitter_follows_its_seed_and_leaves_numbers_alone():
     labels = (X[:, 0] > 0).astype(int)
     a, b, c = (information.ksg_mi(X, labels, jitter=1e-3, seed=s) for s in (0, 0, 1))
     assert a == b != c
-    assert information.ksg_mi(X, Y, jitter=1e-9) == pytest.approx(information.ksg_mi(X, Y), abs=1e-9)
-    assert information.ksg_mi(X * 1e9, labels, jitter=1e-3) == pytest.approx(a), "in units of each column's own spread"
+    assert information.ksg_mi(X, Y, jitter=1e-9) == pytest.approx(
+        information.ksg_mi(X, Y), abs=1e-9
+    )
+    assert information.ksg_mi(X * 1e9, labels, jitter=1e-3) == pytest.approx(a), (
+        "in units of each column's own spread"
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -133,7 +143,9 @@ def test_jitter_follows_its_seed_and_leaves_numbers_alone():
 def test_neighbours_do_not_mind_units_order_or_which_is_which(scale, shift, seed):
     order = np.random.default_rng(seed).permutation(200)
     found = information.ksg_mi(X, Y)
-    assert information.ksg_mi(-scale * X[order] + shift, scale * Y[order]) == pytest.approx(found, abs=0.02)
+    assert information.ksg_mi(-scale * X[order] + shift, scale * Y[order]) == pytest.approx(
+        found, abs=0.02
+    )
     assert information.ksg_mi(Y, X[:, ::-1]) == pytest.approx(found, abs=1e-9)
 
 
@@ -152,11 +164,15 @@ def test_noise_added_to_a_source_tells_less():
     rng = np.random.default_rng(2)
     x = rng.standard_normal(1500)
     y = x + 0.3 * rng.standard_normal(1500)
-    chain = [information.ksg_mi(x, y + noise * rng.standard_normal(1500)) for noise in (0, 0.7, 2, 30)]
+    chain = [
+        information.ksg_mi(x, y + noise * rng.standard_normal(1500)) for noise in (0, 0.7, 2, 30)
+    ]
     assert chain == sorted(chain, reverse=True)
     assert chain[0] - chain[1] > 0.3 and abs(chain[3]) < 0.06
 
 
 def test_independence_is_not_cut_off_at_zero():
-    found = [information.ksg_mi(*np.random.default_rng(s).standard_normal((2, 300))) for s in range(20)]
+    found = [
+        information.ksg_mi(*np.random.default_rng(s).standard_normal((2, 300))) for s in range(20)
+    ]
     assert min(found) < 0 < max(found) and abs(np.mean(found)) < 0.02

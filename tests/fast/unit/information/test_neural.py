@@ -40,7 +40,8 @@ def test_only_infonce_has_a_ceiling_and_a_bound_stays_as_it_is():
 
 @each_bound
 def test_fresh_samples_are_judged_and_not_learnt(estimate):
-    """Shuffled fresh pairs hold nothing: the fresh value falls, the training value does not notice."""
+    """Shuffled fresh pairs hold nothing: the fresh value falls, the training value does not
+    notice."""
     fresh = RNG.permutation(X), Y
     kept, lost = (estimate(X, Y, fresh=f, batch=32, steps=150) for f in ((X, Y), fresh))
     assert lost.train == pytest.approx(kept.train, abs=0.1) and kept.train > 0.3
@@ -57,7 +58,10 @@ def test_fresh_samples_are_judged_and_not_learnt(estimate):
         ({"fresh": (X, Y[:-1])}, "fresh x has 200 samples and fresh y 199"),
         ({"fresh": (X[:, :1], Y)}, "fresh x has 1 columns, expected 2"),
         ({"fresh": (X, X)}, "fresh y has 2 columns, expected 1"),
-        ({"fresh": 0.1, "batch": 30}, r"batch must be a whole number from 2 to 20, not 30: there are 180 .* 20 fresh"),
+        (
+            {"fresh": 0.1, "batch": 30},
+            r"batch must be a whole number from 2 to 20, not 30: there are 180 .* 20 fresh",
+        ),
         ({"batch": 1}, "batch must be a whole number from 2"),
         ({"batch": 16.0}, "batch must be a whole number"),
         ({"batch": 16, "steps": 0}, "steps must be >= 1"),
@@ -88,7 +92,8 @@ def test_contrast_by_hand():
 
 
 def test_the_gradient_is_divided_by_the_moving_average():
-    """∂/∂T_i of mean T - mean e^T / E: 1/B on true pairs, e^T_i / (B E) on false ones, E = .99 old + .01 new."""
+    """∂/∂T_i of mean T - mean e^T / E: 1/B on true pairs, e^T_i / (B E) on false ones, E = .99 old
+    + .01 new."""
     true, false = torch.tensor([0.3, -1.0]), torch.tensor([0.5, 2.0, -1.0])
     true.requires_grad_(), false.requires_grad_()
     old = 4.0
@@ -107,7 +112,9 @@ def test_the_first_average_is_the_batch_itself():
 
 
 def test_scores_that_overflow_are_compared_all_the_same():
-    loss, after = neural._donsker_varadhan_loss(torch.tensor([500.0]), torch.tensor([400.0, 400.0]), None)
+    loss, after = neural._donsker_varadhan_loss(
+        torch.tensor([500.0]), torch.tensor([400.0, 400.0]), None
+    )
     assert loss.item() == pytest.approx(-499) and after.item() == pytest.approx(400)
 
 

@@ -60,7 +60,9 @@ def test_units_precision_and_names(measure):
 
 def test_a_sum_that_misses_one_in_rounding_is_set_right():
     p = np.random.default_rng(0).dirichlet(np.ones(6)).reshape(2, 3)
-    assert information.discrete_mi(p * (1 + 5e-6)) == pytest.approx(information.discrete_mi(p), abs=1e-12)
+    assert information.discrete_mi(p * (1 + 5e-6)) == pytest.approx(
+        information.discrete_mi(p), abs=1e-12
+    )
 
 
 def test_labels_that_never_occur_change_nothing():
@@ -68,7 +70,9 @@ def test_labels_that_never_occur_change_nothing():
     padded = np.zeros((4, 3, 4))
     padded[np.ix_([0, 2], [1, 2], [1, 3])] = p
     for measure in ("imin", "broja"):
-        assert information.pid(padded, measure) == pytest.approx(information.pid(p, measure), abs=1e-9)
+        assert information.pid(padded, measure) == pytest.approx(
+            information.pid(p, measure), abs=1e-9
+        )
 
 
 def test_cells_lost_in_rounding_are_refused_where_they_would_stop_the_search():
@@ -99,7 +103,9 @@ def test_exchanges_leave_both_marginals_alone_and_are_all_there_are():
 
 
 def test_labels_are_counted_by_hand():
-    joint = information.plug_in_joint([0, 1, 1, 0], torch.tensor([2, 0, 0, 2]), np.array([0, 0, 1, 0]))
+    joint = information.plug_in_joint(
+        [0, 1, 1, 0], torch.tensor([2, 0, 0, 2]), np.array([0, 0, 1, 0])
+    )
     expected = np.zeros((2, 3, 2))
     expected[0, 2, 0], expected[1, 0, 0], expected[1, 0, 1] = 0.5, 0.25, 0.25
     np.testing.assert_array_equal(joint, expected)
@@ -125,13 +131,20 @@ def test_labels_that_cannot_be_counted_are_named(labels, words):
 def test_counts_do_not_mind_the_order_of_samples(seed):
     rng = np.random.default_rng(seed)
     labels, order = rng.integers(0, 3, (3, 30)), rng.permutation(30)
-    np.testing.assert_allclose(information.plug_in_joint(*labels[:, order]), information.plug_in_joint(*labels))
+    np.testing.assert_allclose(
+        information.plug_in_joint(*labels[:, order]), information.plug_in_joint(*labels)
+    )
 
 
 def test_shuffling_removes_the_bias_where_nothing_is_to_be_known():
     pairs = [np.random.default_rng(s).integers(0, 4, (2, 60)) for s in range(60)]
     plain = np.mean([information.discrete_mi(information.plug_in_joint(x, y)) for x, y in pairs])
-    corrected = np.mean([information.shuffle_correct(information.discrete_mi, x, y, permutations=40) for x, y in pairs])
+    corrected = np.mean(
+        [
+            information.shuffle_correct(information.discrete_mi, x, y, permutations=40)
+            for x, y in pairs
+        ]
+    )
     assert plain == pytest.approx(9 / 120, rel=0.25), "Miller's bias"
     assert abs(corrected) < 0.01
 
@@ -139,7 +152,9 @@ def test_shuffling_removes_the_bias_where_nothing_is_to_be_known():
 def test_shuffling_takes_too_much_where_all_is_to_be_known():
     x = np.random.default_rng(0).permutation(np.arange(60) % 4)
     found = information.shuffle_correct(information.discrete_mi, x, x)
-    assert found == pytest.approx(math.log(4) - 9 / 120, abs=0.015), "without bias, the plug-in had it right: ln 4"
+    assert found == pytest.approx(math.log(4) - 9 / 120, abs=0.015), (
+        "without bias, the plug-in had it right: ln 4"
+    )
 
 
 def test_shuffling_corrects_each_part_in_the_statistic_s_units():
@@ -156,11 +171,16 @@ def test_shuffling_corrects_each_part_in_the_statistic_s_units():
 
 def test_shuffling_follows_its_seed_and_accepts_tensors():
     x, y = (torch.tensor(v) for v in drawn(30, 3))
-    a, b, c = (information.shuffle_correct(information.discrete_mi, x, y, seed=s, permutations=5) for s in (0, 0, 1))
+    a, b, c = (
+        information.shuffle_correct(information.discrete_mi, x, y, seed=s, permutations=5)
+        for s in (0, 0, 1)
+    )
     assert a == b != c and isinstance(a, float)
 
 
-@pytest.mark.parametrize(("labels", "permutations"), [((drawn(9, 0)[0],), 5), (tuple(drawn(9, 0)), 0)])
+@pytest.mark.parametrize(
+    ("labels", "permutations"), [((drawn(9, 0)[0],), 5), (tuple(drawn(9, 0)), 0)]
+)
 def test_shuffling_needs_two_columns_and_a_permutation(labels, permutations):
     with pytest.raises(ValueError, match="2 columns or more and permutations >= 1"):
         information.shuffle_correct(information.discrete_mi, *labels, permutations=permutations)

@@ -24,10 +24,18 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def some(modality: str) -> torch.Tensor | list[str]:
-    """Samples that resemble the real thing: photographs, sentences, and random walks for what runs in time."""
+    """Samples that resemble the real thing: photographs, sentences, and random walks for what runs
+    in time."""
     if modality == "image":
-        photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)  # (2, 3, 427, 640)
-        return torch.cat([photos[:, :, y : y + 48, x : x + 48] for y in (40, 200, 300) for x in (100, 500)]) / 255
+        photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(
+            0, 3, 1, 2
+        )  # (2, 3, 427, 640)
+        return (
+            torch.cat(
+                [photos[:, :, y : y + 48, x : x + 48] for y in (40, 200, 300) for x in (100, 500)]
+            )
+            / 255
+        )
     if modality == "text":
         return SENTENCES
     walk = torch.randn(6, 400, 2, generator=seeded(7)).cumsum(1)
@@ -84,7 +92,9 @@ def test_the_generator_decides_and_nothing_else_does(modality, kind):
     with torch.random.fork_rng():
         torch.manual_seed(99)
         assert same(corrupt(x, modality, kind, 0.5, seeded(3)), first)
-    assert same(corrupt(x, modality, kind, 0.5, seeded(4)), first) is ((modality, kind) not in RANDOM)
+    assert same(corrupt(x, modality, kind, 0.5, seeded(4)), first) is (
+        (modality, kind) not in RANDOM
+    )
 
 
 @pytest.mark.parametrize(("modality", "kind"), ALL)
@@ -103,7 +113,11 @@ def test_distortion_grows_with_severity(modality, kind):
 def test_a_sample_does_not_depend_on_its_neighbours(modality, kind):
     x = some(modality)
     # of the same length and number of words, so that the draws fall on the same places
-    other = [x[0][::-1].replace("o", "u"), *x[1:]] if isinstance(x, list) else torch.cat([x[:1] * 0.3, x[1:]])
+    other = (
+        [x[0][::-1].replace("o", "u"), *x[1:]]
+        if isinstance(x, list)
+        else torch.cat([x[:1] * 0.3, x[1:]])
+    )
     a, b = (corrupt(given, modality, kind, 0.5, seeded()) for given in (x, other))
     assert not same(listed(a)[0], listed(b)[0])
     assert all(same(one, two) for one, two in zip(listed(a)[1:], listed(b)[1:], strict=True))
@@ -176,13 +190,18 @@ def test_a_list_of_recordings_stays_one_and_each_keeps_its_length(kind):
     one = corrupt(waves[0][None], "audio", kind, 0.5, seeded())
     assert torch.equal(out[0], one[0])  # the first in the list takes the first draws
     untouched = corrupt(waves, "audio", kind, 0.0, seeded())
-    assert all(torch.equal(a, b) and a.data_ptr() != b.data_ptr() for a, b in zip(untouched, waves, strict=True))
+    assert all(
+        torch.equal(a, b) and a.data_ptr() != b.data_ptr()
+        for a, b in zip(untouched, waves, strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", list(KINDS["stream"]))
 def test_one_stream_is_treated_as_a_batch_of_one(kind):
     x = some("stream")[:1]
-    assert torch.equal(corrupt(x[0], "stream", kind, 0.5, seeded()), corrupt(x, "stream", kind, 0.5, seeded())[0])
+    assert torch.equal(
+        corrupt(x[0], "stream", kind, 0.5, seeded()), corrupt(x, "stream", kind, 0.5, seeded())[0]
+    )
 
 
 GOOD = torch.full((2, 3, 4, 4), 0.5)
@@ -196,35 +215,75 @@ GOOD = torch.full((2, 3, 4, 4), 0.5)
             KeyError,
             r"unknown modality 'video'; known: \['image', 'text', 'audio', 'stream'",
         ),
-        ((GOOD, "image", "typos", 0.5), KeyError, r"unknown kind 'typos' of 'image'; known: \['noise', 'blur'"),
+        (
+            (GOOD, "image", "typos", 0.5),
+            KeyError,
+            r"unknown kind 'typos' of 'image'; known: \['noise', 'blur'",
+        ),
         ((GOOD, "image", "noise", -0.1), ValueError, "severity is -0.1, expected a number from 0"),
         ((GOOD, "image", "noise", 1.1), ValueError, "severity is 1.1"),
         ((GOOD, "image", "noise", math.nan), ValueError, "severity is nan"),
         ((GOOD, "image", "noise", "0.5"), TypeError, "severity is a str"),
         ((GOOD, "image", "noise", True), TypeError, "severity is a bool"),
-        ((GOOD.numpy(), "image", "noise", 0.5), TypeError, "image samples are ndarray, expected a float tensor"),
+        (
+            (GOOD.numpy(), "image", "noise", 0.5),
+            TypeError,
+            "image samples are ndarray, expected a float tensor",
+        ),
         (((GOOD * 255).byte(), "image", "noise", 0.5), TypeError, "image samples are torch.uint8"),
-        ((GOOD[0], "image", "noise", 0.5), ValueError, r"shape \(3, 4, 4\), expected \(N, C, H, W\)"),
+        (
+            (GOOD[0], "image", "noise", 0.5),
+            ValueError,
+            r"shape \(3, 4, 4\), expected \(N, C, H, W\)",
+        ),
         ((GOOD[:0], "image", "noise", 0.5), ValueError, r"shape \(0, 3, 4, 4\)"),
-        ((GOOD * 255, "image", "noise", 0.5), ValueError, "outside 0..1 or NaN: divide 8-bit pictures by 255"),
+        (
+            (GOOD * 255, "image", "noise", 0.5),
+            ValueError,
+            "outside 0..1 or NaN: divide 8-bit pictures by 255",
+        ),
         ((-GOOD, "image", "noise", 0.0), ValueError, "outside 0..1"),
         ((GOOD * math.nan, "image", "noise", 0.5), ValueError, "NaN"),
         ((GOOD[:, :2], "image", "jpeg", 0.5), ValueError, "2 channels, expected 1 .grey. or 3"),
         (("a text", "text", "typos", 0.5), TypeError, "text samples are a str, expected a list"),
         ((["a", 3], "text", "typos", 0.5), TypeError, "text sample 1 is a int"),
         (([], "text", "typos", 0.5), ValueError, "empty list, expected at least one string"),
-        ((torch.ones(5), "audio", "noise", 0.5), ValueError, r"audio samples: shape \(5,\), expected \(N, T\)"),
+        (
+            (torch.ones(5), "audio", "noise", 0.5),
+            ValueError,
+            r"audio samples: shape \(5,\), expected \(N, T\)",
+        ),
         ((torch.ones(2, 5).int(), "audio", "noise", 0.5), TypeError, "audio samples: torch.int32"),
-        ((torch.ones(2, 5) * math.inf, "audio", "clipping", 0.5), ValueError, "audio samples: NaN or inf"),
-        (([torch.ones(5), torch.ones(1, 5)], "audio", "noise", 0.5), ValueError, r"audio sample 1: shape \(1, 5\)"),
-        (([torch.ones(5), torch.ones(0)], "audio", "noise", 0.5), ValueError, r"audio sample 1: shape \(0,\)"),
+        (
+            (torch.ones(2, 5) * math.inf, "audio", "clipping", 0.5),
+            ValueError,
+            "audio samples: NaN or inf",
+        ),
+        (
+            ([torch.ones(5), torch.ones(1, 5)], "audio", "noise", 0.5),
+            ValueError,
+            r"audio sample 1: shape \(1, 5\)",
+        ),
+        (
+            ([torch.ones(5), torch.ones(0)], "audio", "noise", 0.5),
+            ValueError,
+            r"audio sample 1: shape \(0,\)",
+        ),
         (([torch.ones(5), [1.0]], "audio", "noise", 0.5), TypeError, "audio sample 1: list"),
         (([], "audio", "noise", 0.5), ValueError, "audio samples are an empty list"),
         ((torch.zeros(2, 5), "audio", "noise", 0.5), ValueError, "silent"),
         ((torch.ones(5), "stream", "lag", 0.5), ValueError, r"stream samples have shape \(5,\)"),
-        ((torch.ones(5, 2).long(), "stream", "lag", 0.5), TypeError, "stream samples are torch.int64"),
+        (
+            (torch.ones(5, 2).long(), "stream", "lag", 0.5),
+            TypeError,
+            "stream samples are torch.int64",
+        ),
         (([1.0], "stream", "lag", 0.5), TypeError, "stream samples are list"),
-        ((torch.ones(5, 2) * math.nan, "stream", "lag", 0.5), ValueError, "stream samples hold NaN"),
+        (
+            (torch.ones(5, 2) * math.nan, "stream", "lag", 0.5),
+            ValueError,
+            "stream samples hold NaN",
+        ),
         ((torch.ones(5, 0), "stream", "lag", 0.5), ValueError, r"shape \(5, 0\)"),
     ],
 )
@@ -245,7 +304,9 @@ def test_on_the_gpu_the_result_stays_there(modality, kind):
     if (modality, kind) in RANDOM:
         assert not torch.equal(out.cpu(), x)
     else:
-        torch.testing.assert_close(out.cpu(), corrupt(x, modality, kind, 0.5, seeded()), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            out.cpu(), corrupt(x, modality, kind, 0.5, seeded()), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("generator", [None, 0])

@@ -31,14 +31,18 @@ def test_nobody_comes_back_and_nobody_is_left_alone(rows, p, seed):
     assert list(after) == NAMES
     there, left = (torch.stack(list(masks.values())) for masks in (before, after))
     assert left.dtype == torch.bool and not bool((left & ~there).any())
-    assert torch.equal(left.any(0), there.any(0))  # who had something still has, who had nothing has nothing
+    assert torch.equal(
+        left.any(0), there.any(0)
+    )  # who had something still has, who had nothing has nothing
 
 
 def test_no_dropout_changes_nothing_and_the_seed_decides():
     before = all_there(200)
     before["audio"][::3] = False
     kept = {m: mask.clone() for m, mask in before.items()}
-    assert all(torch.equal(mask, kept[m]) for m, mask in ModalityDropout(0.0)(before, seeded()).items())
+    assert all(
+        torch.equal(mask, kept[m]) for m, mask in ModalityDropout(0.0)(before, seeded()).items()
+    )
     one, again, other = (ModalityDropout(0.5)(before, seeded(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[m], again[m]) for m in NAMES)
     assert any(not torch.equal(one[m], other[m]) for m in NAMES)
@@ -57,7 +61,11 @@ def test_samples_keep_everything_but_their_presence():
     features = {"image": torch.randn(50, 3), "text": torch.randn(50, 4, 2)}
     before = Samples(features, torch.arange(50), {"image": torch.arange(50) % 2 == 0}, masks)
     after = ModalityDropout(0.6)(before, seeded())
-    assert after.features is features and after.masks is masks and torch.equal(after.labels, before.labels)
+    assert (
+        after.features is features
+        and after.masks is masks
+        and torch.equal(after.labels, before.labels)
+    )
     assert not bool((after.present["image"] & ~before.present["image"]).any())
     assert bool(after.present["text"][1::2].all())  # the only one they have
     assert 0 < after.present["text"][::2].sum() < 25
@@ -68,10 +76,16 @@ def test_samples_keep_everything_but_their_presence():
 
 def test_a_model_sees_what_is_dropped_as_absent():
     fusion = ConcatFusion({"image": 3, "text": 2})
-    before = Samples({"image": torch.randn(40, 3), "text": torch.randn(40, 2)}, torch.zeros(40, dtype=torch.int64))
+    before = Samples(
+        {"image": torch.randn(40, 3), "text": torch.randn(40, 2)},
+        torch.zeros(40, dtype=torch.int64),
+    )
     after = ModalityDropout(0.5)(before, seeded())
     out, dropped = predict(fusion, after), ~after.present["image"]
-    loud = {"image": torch.where(dropped[:, None], 1e6, before.features["image"]), "text": before.features["text"]}
+    loud = {
+        "image": torch.where(dropped[:, None], 1e6, before.features["image"]),
+        "text": before.features["text"],
+    }
     torch.testing.assert_close(predict(fusion, Samples(loud, after.labels, after.present)), out)
     assert bool(dropped.any())
     assert not torch.equal(predict(fusion, before), out)
@@ -101,9 +115,19 @@ def test_the_odd_modality_of_a_dictionary_is_named():
     ("p", "present", "error", "words"),
     [
         ({"image": 0.5}, all_there(3, ["image", "text"]), KeyError, r"p lacks \['text'\]"),
-        ({"image": 0.5, "lidar": 0.1}, all_there(3, ["image"]), KeyError, r"p has unknown \['lidar'\]"),
+        (
+            {"image": 0.5, "lidar": 0.1},
+            all_there(3, ["image"]),
+            KeyError,
+            r"p has unknown \['lidar'\]",
+        ),
         (0.5, {"image": torch.ones(3)}, TypeError, r"present\['image'\] is torch.float32"),
-        (0.5, {"image": torch.ones(3, 2, dtype=torch.bool)}, ValueError, r"present\['image'\] has shape \(3, 2\)"),
+        (
+            0.5,
+            {"image": torch.ones(3, 2, dtype=torch.bool)},
+            ValueError,
+            r"present\['image'\] has shape \(3, 2\)",
+        ),
         (0.5, all_there(3, ["a"]) | all_there(4, ["b"]), ValueError, "lengths {'a': 3, 'b': 4}"),
         (0.5, {}, ValueError, "expected at least one"),
     ],

@@ -9,19 +9,26 @@ from mmtutor.types import Samples
 DIMS = {"image": 4, "text": 3, "audio": 2}
 
 
-def world(n: int = 200, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """Three modalities that say the same two things, each in its own way, about means of their own."""
+def world(
+    n: int = 200, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
+    """Three modalities that say the same two things, each in its own way, about means of their
+    own."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, 2, generator=generator)
     mix = torch.Generator().manual_seed(42)
     return {
-        m: (z @ torch.randn(2, d, generator=mix) + 5 + 0.1 * torch.randn(n, d, generator=generator)).to(dtype)
+        m: (
+            z @ torch.randn(2, d, generator=mix) + 5 + 0.1 * torch.randn(n, d, generator=generator)
+        ).to(dtype)
         for m, d in DIMS.items()
     }
 
 
 def samples(features, present=None) -> Samples:
-    return Samples(features, torch.zeros(len(next(iter(features.values()))), dtype=torch.int64), present)
+    return Samples(
+        features, torch.zeros(len(next(iter(features.values()))), dtype=torch.int64), present
+    )
 
 
 def absent(n: int, **rows) -> dict[str, torch.Tensor]:
@@ -30,15 +37,22 @@ def absent(n: int, **rows) -> dict[str, torch.Tensor]:
 
 def test_what_is_there_stays_and_what_is_guessed_is_near_the_truth():
     truth, there = world(20, seed=1), absent(20, image=range(0, 10), text=range(5, 15))
-    hidden = {m: torch.where(there[m][:, None], x, math.nan) if m in there else x for m, x in truth.items()}
+    hidden = {
+        m: torch.where(there[m][:, None], x, math.nan) if m in there else x
+        for m, x in truth.items()
+    }
     kept = {m: x.clone() for m, x in hidden.items()}
     out = CrossModalImputer().fit(samples(world())).transform(samples(hidden, there))
     for m, x in truth.items():
         rows = there.get(m, torch.ones(20, dtype=torch.bool))
         assert torch.equal(out.features[m][rows], x[rows])
         assert (out.features[m] - x).square().mean() < 0.1 * x.var()
-        torch.testing.assert_close(hidden[m], kept[m], equal_nan=True, rtol=0, atol=0)  # not in place
-    assert list(out.present) == list(DIMS) and all(bool(mask.all()) for mask in out.present.values())
+        torch.testing.assert_close(
+            hidden[m], kept[m], equal_nan=True, rtol=0, atol=0
+        )  # not in place
+    assert list(out.present) == list(DIMS) and all(
+        bool(mask.all()) for mask in out.present.values()
+    )
 
 
 def test_who_has_nothing_stays_absent():
@@ -58,7 +72,9 @@ def test_a_guess_does_not_depend_on_the_neighbours_or_on_the_order_of_modalities
     turned = imputer.transform(backwards)
     assert list(turned.features) == ["audio", "text", "image"]
     for m in DIMS:
-        torch.testing.assert_close(alone.features[m][0], together.features[m][7], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            alone.features[m][0], together.features[m][7], rtol=1e-6, atol=1e-6
+        )
         torch.testing.assert_close(turned.features[m], together.features[m], rtol=0, atol=0)
 
 
@@ -69,7 +85,9 @@ def test_incomplete_training_samples_are_left_out():
     one = CrossModalImputer().fit(samples(loud, there))
     other = CrossModalImputer().fit(samples(features)[10:])
     asked = samples(world(5, seed=2), absent(5, audio=range(5)))
-    torch.testing.assert_close(one.transform(asked).features["audio"], other.transform(asked).features["audio"])
+    torch.testing.assert_close(
+        one.transform(asked).features["audio"], other.transform(asked).features["audio"]
+    )
 
 
 def test_dtype_and_labels_pass_through():
@@ -81,7 +99,10 @@ def test_dtype_and_labels_pass_through():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_the_gpu_the_guesses_are_the_same():
-    train, asked = samples(world()), samples(world(20, seed=1), absent(20, image=range(0, 10), text=range(5, 15)))
+    train, asked = (
+        samples(world()),
+        samples(world(20, seed=1), absent(20, image=range(0, 10), text=range(5, 15))),
+    )
     here = CrossModalImputer().fit(train).transform(asked)
     there = CrossModalImputer().fit(train.to("cuda")).transform(asked.to("cuda"))
     for m in DIMS:
@@ -98,11 +119,36 @@ def test_a_penalty_that_cannot_be_is_refused(alpha):
 @pytest.mark.parametrize(
     ("features", "present", "error", "words"),
     [
-        (world(4), absent(4, text=range(4)), ValueError, r"0 of 4 samples are complete.*'image': 4, 'text': 0"),
-        (world(4), absent(4, text=[0, 1], image=[2]), ValueError, "1 of 4 samples are complete, expected 2"),
-        ({"image": world(4)["image"]}, None, ValueError, r"modalities \['image'\], expected 2 or more"),
-        (world(4) | {"text": torch.ones(4, 6, 3)}, None, ValueError, r"features\['text'\] has shape \(4, 6, 3\)"),
-        (world(4) | {"text": torch.full((4, 3), math.nan)}, None, ValueError, r"train features\['text'\] hold NaN"),
+        (
+            world(4),
+            absent(4, text=range(4)),
+            ValueError,
+            r"0 of 4 samples are complete.*'image': 4, 'text': 0",
+        ),
+        (
+            world(4),
+            absent(4, text=[0, 1], image=[2]),
+            ValueError,
+            "1 of 4 samples are complete, expected 2",
+        ),
+        (
+            {"image": world(4)["image"]},
+            None,
+            ValueError,
+            r"modalities \['image'\], expected 2 or more",
+        ),
+        (
+            world(4) | {"text": torch.ones(4, 6, 3)},
+            None,
+            ValueError,
+            r"features\['text'\] has shape \(4, 6, 3\)",
+        ),
+        (
+            world(4) | {"text": torch.full((4, 3), math.nan)},
+            None,
+            ValueError,
+            r"train features\['text'\] hold NaN",
+        ),
         (world(4), {"lidar": torch.ones(4, dtype=torch.bool)}, KeyError, "lidar"),
     ],
 )
@@ -116,8 +162,16 @@ def test_training_samples_it_cannot_learn_from_are_named(features, present, erro
     [
         ({"text": None}, KeyError, r"lacks \['text'\]"),
         ({"lidar": torch.ones(4, 2)}, KeyError, r"unknown \['lidar'\]"),
-        ({"text": torch.ones(4, 5)}, ValueError, r"features\['text'\] has shape \(4, 5\), expected \(B, 3\)"),
-        ({"text": torch.full((4, 3), math.inf)}, ValueError, r"samples features\['text'\] hold NaN or inf"),
+        (
+            {"text": torch.ones(4, 5)},
+            ValueError,
+            r"features\['text'\] has shape \(4, 5\), expected \(B, 3\)",
+        ),
+        (
+            {"text": torch.full((4, 3), math.inf)},
+            ValueError,
+            r"samples features\['text'\] hold NaN or inf",
+        ),
     ],
 )
 def test_other_samples_than_in_training_are_refused(change, error, words):

@@ -1,4 +1,5 @@
-"""Speech: the same samples wherever it is made, times that fit the sound, and errors that say what to do."""
+"""Speech: the same samples wherever it is made, times that fit the sound, and errors that say what
+to do."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def digest(utterance):
 
 
 def in_another_process(code):
-    done = subprocess.run([sys.executable, "-c", HASH + SPEAK + code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", HASH + SPEAK + code], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -72,25 +75,39 @@ def refuse(*_args, **_keywords):
 
 
 def test_the_same_in_another_order():
-    asked = [("seven", "en-us", None), ("seven stars", "en-029", "f1"), ("世界", "cmn", "m3"), ("seven", "en-us", "m8")]
+    asked = [
+        ("seven", "en-us", None),
+        ("seven stars", "en-029", "f1"),
+        ("世界", "cmn", "m3"),
+        ("seven", "en-us", "m8"),
+    ]
     forth = [digest(speak(*one, cache=False)) for one in asked]
     back = [digest(speak(*one, cache=False)) for one in reversed(asked)]
     assert forth == back[::-1] and len(set(forth)) == 4
 
 
 def test_the_same_in_another_process():
-    # cmn+f2 is a breathy voice: its noise comes from espeak's own generator, which starts from the clock unless told.
+    # cmn+f2 is a breathy voice: its noise comes from espeak's own generator, which starts from the
+    # clock unless told.
     asked = [("seven stars", "cmn", "f2"), ("nine lives", "en-gb-x-rp", "f4", 140, 70)]
-    code = f"speak('warm up', 'yue', cache=False)\nfor one in {asked}: print(h(speak(*one, cache=False)))"
+    code = (
+        f"speak('warm up', 'yue', cache=False)\nfor one in {asked}: print(h(speak(*one,"
+        " cache=False)))"
+    )
     assert in_another_process(code) == [digest(speak(*one, cache=False)) for one in asked]
 
 
 @pytest.mark.parametrize("links", [True, False])
 def test_the_same_alone_and_in_a_batch(links, monkeypatch):
     asked = [
-        Request("seven, 世界, 3.5", voice, variant) for voice in speech.VOICES for variant in ("f2", "m3", "m6", None)
+        Request("seven, 世界, 3.5", voice, variant)
+        for voice in speech.VOICES
+        for variant in ("f2", "m3", "m6", None)
     ]
-    alone = [digest(speak(request.text, request.voice, request.variant, cache=False)) for request in asked]
+    alone = [
+        digest(speak(request.text, request.voice, request.variant, cache=False))
+        for request in asked
+    ]
     if not links:
         monkeypatch.setattr(Path, "symlink_to", refuse)
     assert [digest(utterance) for utterance in speak_all(asked, cache=False)] == alone
@@ -138,10 +155,16 @@ def test_the_same_while_somebody_else_holds_the_library():
         assert sum(heard) > before > 1000
     finally:
         library.espeak_Terminate()
-        espeak._ctypes.dlclose(library._handle) if os.name == "posix" else espeak._ctypes.FreeLibrary(library._handle)
+        (
+            espeak._ctypes.dlclose(library._handle)
+            if os.name == "posix"
+            else espeak._ctypes.FreeLibrary(library._handle)
+        )
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is loaded is read from /proc")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="what is loaded is read from /proc"
+)
 def test_nothing_stays_loaded():
     speak_all([Request("seven")] * 3, cache=False)
     assert "espeak" not in Path("/proc/self/maps").read_text()
@@ -162,20 +185,30 @@ def test_data_under_a_path_that_espeak_would_cut_off(tmp_path, monkeypatch):
 def test_words_and_phonemes_of_an_english_sentence():
     spoken = speak("Seven cats, one dog.")
     assert [word.text for word in spoken.words] == ["Seven", "cats", "one", "dog"]
-    assert [p.text for p in spoken.phonemes if p.start < spoken.words[0].end] == ["s", "ˈɛ", "v", "ə", "n"]
+    assert [p.text for p in spoken.phonemes if p.start < spoken.words[0].end] == [
+        "s",
+        "ˈɛ",
+        "v",
+        "ə",
+        "n",
+    ]
     assert spoken.waveform.dtype == torch.float32 and spoken.sample_rate == 22050
     for marks in (spoken.words, spoken.phonemes):
         times = [time for mark in marks for time in (mark.start, mark.end)]
         assert times == sorted(times) and times[0] >= 0 and times[-1] <= spoken.duration
 
 
-@pytest.mark.parametrize(("text", "voice", "before"), [("Stop, go", "en-us", 0), ("你好，世界", "cmn", 0)])
+@pytest.mark.parametrize(
+    ("text", "voice", "before"), [("Stop, go", "en-us", 0), ("你好，世界", "cmn", 0)]
+)
 def test_between_two_words_at_a_comma_is_silence(text, voice, before):
     spoken = speak(text, voice)
     first, second = spoken.words[before : before + 2]
     assert second.start - first.end > 0.1
     gap = rms(spoken, first.end + 0.02, second.start - 0.02)
-    assert gap < 0.02 * min(rms(spoken, first.start, first.end), rms(spoken, second.start, second.end))
+    assert gap < 0.02 * min(
+        rms(spoken, first.start, first.end), rms(spoken, second.start, second.end)
+    )
 
 
 def test_a_word_lasts_as_long_as_the_rate_asks_for():
@@ -193,7 +226,10 @@ def test_chinese_words_are_their_characters():
 
 def test_what_is_read_as_several_words_is_one_written_word():
     spoken = speak("hi 😀 there, cats cost 3.5 or 10,000 and don't")
-    assert " ".join(word.text for word in spoken.words) == "hi 😀 there cats cost 3.5 or 10,000 and don't"
+    assert (
+        " ".join(word.text for word in spoken.words)
+        == "hi 😀 there cats cost 3.5 or 10,000 and don't"
+    )
 
 
 def test_pitch_volume_and_voices_are_heard():
@@ -201,12 +237,17 @@ def test_pitch_volume_and_voices_are_heard():
     assert 50 < low < high / 1.3
     half, full = (rms(speak("aah", volume=volume), 0, 0.3) for volume in (50, 100))
     assert half / full == pytest.approx(0.5, abs=0.05)
-    spoken = speak_all([Request("seven", voice, v) for voice in list(speech.VOICES)[:4] for v in speech.VARIANTS])
+    spoken = speak_all(
+        [Request("seven", voice, v) for voice in list(speech.VOICES)[:4] for v in speech.VARIANTS]
+    )
     assert len({digest(utterance) for utterance in spoken}) == 4 * 13
 
 
 def test_pauses_are_silence_and_move_the_times_exactly():
-    plain, paused = speak("one brave new world"), speak("one brave new world", pauses={1: 100, 3: 250.5})
+    plain, paused = (
+        speak("one brave new world"),
+        speak("one brave new world", pauses={1: 100, 3: 250.5}),
+    )
     added = [0, round(0.1 * 22050), round(0.1 * 22050), round(0.1 * 22050) + round(0.2505 * 22050)]
     for before, after, samples in zip(plain.words, paused.words, added, strict=True):
         assert round((after.start - before.start) * 22050) == samples
@@ -217,18 +258,27 @@ def test_pauses_are_silence_and_move_the_times_exactly():
     # No click: at a cut the sound changes no faster than it does elsewhere.
     cut = round(paused.words[3].start * 22050)
     jumps = paused.waveform.diff().abs()
-    assert jumps[cut - 5600 : cut + 60].max() <= jumps.max() and jumps[cut - 1 : cut + 1].max() < 0.1 * jumps.max()
+    assert (
+        jumps[cut - 5600 : cut + 60].max() <= jumps.max()
+        and jumps[cut - 1 : cut + 1].max() < 0.1 * jumps.max()
+    )
 
 
 def test_one_number_puts_a_pause_before_every_word_but_the_first():
     plain = speak("one brave new world")
-    assert speak("one brave new world", pauses=200).duration == pytest.approx(plain.duration + 0.6, abs=1e-3)
+    assert speak("one brave new world", pauses=200).duration == pytest.approx(
+        plain.duration + 0.6, abs=1e-3
+    )
     assert insert_pauses(plain, 0.0) is plain and insert_pauses(plain, {}) is plain
 
 
 @pytest.mark.parametrize(
     ("pauses", "error", "match"),
-    [({4: 10}, IndexError, "word 4"), (-1.0, ValueError, "from 0"), ({0: float("nan")}, ValueError, "from 0")],
+    [
+        ({4: 10}, IndexError, "word 4"),
+        (-1.0, ValueError, "from 0"),
+        ({0: float("nan")}, ValueError, "from 0"),
+    ],
 )
 def test_impossible_pauses(pauses, error, match):
     with pytest.raises(error, match=match):
@@ -241,7 +291,10 @@ def test_impossible_pauses(pauses, error, match):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"voice": "en-gb"}, "unknown voice 'en-gb'; known: en-us, en-gb-x-rp, en-gb-scotland, en-029, cmn, yue"),
+        (
+            {"voice": "en-gb"},
+            "unknown voice 'en-gb'; known: en-us, en-gb-x-rp, en-gb-scotland, en-029, cmn, yue",
+        ),
         ({"variant": "+f1"}, "unknown variant.*f1, f2"),
         ({"variant": "m9"}, "unknown variant"),
         ({"rate": 20}, "rate must be a whole number from 80 to 450"),
@@ -288,11 +341,19 @@ def test_a_word_of_ten_thousand_letters_and_markup_are_read_out():
 
 
 def missing_library(monkeypatch, tmp_path):
-    monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(tmp_path / "libespeak-ng.so"))
+    monkeypatch.setattr(
+        espeakng_loader, "get_library_path", lambda: str(tmp_path / "libespeak-ng.so")
+    )
 
 
 def other_library(monkeypatch, tmp_path):
-    name = "msvcrt.dll" if os.name == "nt" else "libc.dylib" if sys.platform == "darwin" else "libc.so.6"
+    name = (
+        "msvcrt.dll"
+        if os.name == "nt"
+        else "libc.dylib"
+        if sys.platform == "darwin"
+        else "libc.so.6"
+    )
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: name)
 
 
@@ -353,7 +414,9 @@ def test_a_second_time_nothing_is_synthesised(cache, monkeypatch):
     first = speak_all(asked)
     monkeypatch.setattr(espeak, "synthesise", lambda asked: pytest.fail(f"spoke again: {asked}"))
     second = speak_all(asked)
-    assert [(digest(u), u.words, u.phonemes) for u in first] == [(digest(u), u.words, u.phonemes) for u in second]
+    assert [(digest(u), u.words, u.phonemes) for u in first] == [
+        (digest(u), u.words, u.phonemes) for u in second
+    ]
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
 
 
@@ -372,10 +435,17 @@ def test_a_damaged_file_is_made_again(damage, cache):
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    path.write_bytes({"cut": content[:middle], "flip": flipped, "empty": b"", "text": b"hello"}.get(damage, b""))
+    path.write_bytes(
+        {"cut": content[:middle], "flip": flipped, "empty": b"", "text": b"hello"}.get(damage, b"")
+    )
     if damage == "other":
         with path.open("wb") as file:
-            np.savez(file, samples=np.zeros(3, np.int16), lengths=np.array([9]), marks=np.frombuffer(b"[]", np.uint8))
+            np.savez(
+                file,
+                samples=np.zeros(3, np.int16),
+                lengths=np.array([9]),
+                marks=np.frombuffer(b"[]", np.uint8),
+            )
     assert digest(speak("seven")) == expected
     assert path.stat().st_size == len(content)
     assert list(cache.iterdir()) == [path]
@@ -401,7 +471,10 @@ def test_an_interrupted_write_leaves_nothing(cache, monkeypatch):
 
 def test_two_processes_that_speak_at_once_leave_one_whole_file(cache):
     code = HASH + SPEAK + "print(h(speak('seven stars')))"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=120)[0].strip() for process in both]
     assert said == [digest(speak("seven stars", cache=False))] * 2
     assert len(list(cache.iterdir())) == 1 and digest(speak("seven stars")) == said[0]
@@ -422,12 +495,16 @@ def test_noise_has_the_power_asked_for_in_each_row(snr_db):
     measured = 10 * torch.log10(signal.square().mean(-1) / noise.square().mean(-1))
     torch.testing.assert_close(measured, torch.full((2,), snr_db), atol=0.05, rtol=0)
     spectrum = torch.fft.rfft(noise[0]).abs().square()
-    assert spectrum[:50_000].mean() / spectrum[50_000:].mean() == pytest.approx(1, abs=0.03)  # white
+    assert spectrum[:50_000].mean() / spectrum[50_000:].mean() == pytest.approx(
+        1, abs=0.03
+    )  # white
 
 
 def test_noise_comes_from_its_generator():
     signal = torch.ones(100)
-    same, again, other = (add_noise(signal, 0.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    same, again, other = (
+        add_noise(signal, 0.0, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(same, again) and not torch.equal(same, other)
     assert torch.equal(add_noise(signal, float("inf"), torch.Generator()), signal)
 
