@@ -16,11 +16,11 @@ from mmtutor.alignment.clock import (
 )
 from mmtutor.alignment.contrastive import cca, info_nce, recall_at_k
 from mmtutor.alignment.forced import Span, ctc_score, forced_align
-from mmtutor.alignment.space import Calibration, project
+from mmtutor.alignment.space import CameraCalibration, project
 from mmtutor.alignment.warping import distance_matrix, dtw, soft_dtw, warp_times
 
 __all__ = [
-    "Calibration",
+    "CameraCalibration",
     "Clock",
     "Span",
     "Synchronised",

@@ -15,15 +15,16 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.encoders.audio import AudioEncoder
 from mmtutor.files import store
 from mmtutor.speech import SAMPLE_RATE, Request, add_noise, speak_all
+from mmtutor.speech.logmel import LogMel
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 _VARIANTS = (*(f"f{i}" for i in range(1, 6)), *(f"m{i}" for i in range(1, 6)))
-_TAKES = 5  # of each word by each voice: 200 recordings of a digit, more than it has pictures (183 at most)
+# Takes of each word by each voice: 200 recordings of a digit, more than its 183 pictures at most.
+_TAKES = 5
 _RATES, _PITCHES = (100, 260), (0, 99)
 _CARD = {
     "name": "digits",
@@ -60,7 +61,7 @@ def load(
     """Return 1797 digits, each seen and heard; label = the digit.
 
     modalities: image (N, 1, 8, 8) float32 in 0..1, plus Gaussian noise of standard deviation
-    `image_noise` (not clipped); audio (N, 24 frames, 32 mels) float32 log-mels, see `AudioEncoder`,
+    `image_noise` (not clipped); audio (N, 24 frames, 32 mels) float32 log-mels, see `LogMel`,
     of the recording with white noise at `snr_db` (None: as recorded); with `waveforms` also
     waveform, the N recordings (T_i,) themselves, noise included. The card's sample_rate says how to
     play them. targets: voice (N,), the speaker: 40 of espeak, 6 of fsdd.
@@ -93,7 +94,7 @@ def load(
     image = torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)
     modalities = {
         "image": image + image_noise * torch.randn(image.shape, generator=_generator(seed, 2)),
-        "audio": AudioEncoder(sample_rate=source.sample_rate).spectrogram(heard),
+        "audio": LogMel(sample_rate=source.sample_rate).spectrogram(heard),
     }
     return Dataset(
         name="digits",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmtutor.alignment.space import Box, Calibration
+from mmtutor.data.scene import Box, CameraCalibration
 from mmtutor.files import store
 
 FRAMES = ("000000", "000001", "000002")
@@ -49,7 +49,7 @@ class Frame:
     size: tuple[int, int]
     points: np.ndarray
     reflectance: np.ndarray
-    calibration: Calibration
+    calibration: CameraCalibration
     objects: list[LabelledBox]
     card: dict[str, Any]
 
@@ -82,13 +82,13 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
     )
 
 
-def _calibration(path: Path) -> Calibration:
+def _calibration(path: Path) -> CameraCalibration:
     """Return the matrices of the left colour camera, number 2 of four."""
     rows = (
         line.split(":") for line in path.read_text(encoding="ascii").splitlines() if line.strip()
     )
     numbers = {name: np.array(values.split(), dtype=np.float64) for name, values in rows}
-    return Calibration(
+    return CameraCalibration(
         projection=numbers["P2"].reshape(3, 4),
         rectification=numbers["R0_rect"].reshape(3, 3),
         lidar_to_camera=numbers["Tr_velo_to_cam"].reshape(3, 4),

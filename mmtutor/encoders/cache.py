@@ -24,6 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from mmtutor.encoders.shards import KEY_BYTES, SUFFIX, Shard, ShardCorrupt, write_shard
+from mmtutor.files.roots import CacheNotWritable, cache_root
 
 FLUSH_ROWS = 256
 """Rows kept in memory before they are written: what an interruption may cost."""
@@ -36,10 +37,6 @@ Compute = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]
 """Positions to encode → batches (positions, features (B, D)), in any order."""
 
 _log = logging.getLogger(__name__)
-
-
-class CacheNotWritable(OSError):
-    """The cache folder cannot be written; the message names it and MMTUTOR_CACHE."""
 
 
 def content_key(kind: str, *parts: bytes | memoryview) -> bytes:
@@ -65,8 +62,6 @@ class FeatureCache:
     ) -> None:
         """Name the folder; nothing is read or written yet."""
         if root is None:
-            from mmtutor.files.store import cache_root
-
             root = cache_root() / "features"
         text = json.dumps({"encoder": encoder, "dim": dim, **fingerprint}, sort_keys=True)
         self.folder = Path(root) / f"{encoder}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

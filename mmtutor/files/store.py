@@ -22,6 +22,7 @@ from mmtutor.files.catalogue import (
     names,
     unavailable,
 )
+from mmtutor.files.roots import cache_root, mirror_root
 
 __all__ = [
     "DatasetCorrupt",
@@ -38,24 +39,6 @@ __all__ = [
     "names",
     "verify",
 ]
-
-
-def cache_root() -> Path:
-    """Return the folder for downloads and computed features: $MMTUTOR_CACHE, else the user's cache
-    folder."""
-    chosen = os.environ.get("MMTUTOR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("mmtutor", appauthor=False))
-
-
-def mirror_root() -> Path | None:
-    """Return the folder of ready data sets that $MMTUTOR_DATA names, or None. It is only ever
-    read."""
-    chosen = os.environ.get("MMTUTOR_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else None
 
 
 def locate(name: str) -> Path | None:

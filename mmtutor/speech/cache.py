@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mmtutor.files import store
+from mmtutor.files.roots import CacheNotWritable, cache_root
+from mmtutor.files.whole import whole
 from mmtutor.speech.espeak import ADVICE, SpeechUnavailable
 from mmtutor.speech.timing import Marks
 
@@ -36,11 +35,7 @@ def path_of(requests: list[dict[str, Any]]) -> Path:
             f"the package espeakng-loader is not installed; {ADVICE}"
         ) from error
     content = json.dumps([_FORMAT, version, requests], sort_keys=True).encode()
-    return (
-        store.cache_root()
-        / "speech"
-        / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
-    )
+    return cache_root() / "speech" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
 
 
 def read(path: Path, count: int) -> list[Parts] | None:
@@ -81,22 +76,13 @@ def write(path: Path, batch: list[Parts]) -> None:
         "lengths": np.array([len(samples) for samples, _, _ in batch], np.int64),
         "marks": np.frombuffer(json.dumps([marks for _, *marks in batch]).encode(), np.uint8),
     }
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
+        with whole(path, "wb") as file:
             np.savez(file, **tables)
-        os.replace(temporary, path)
-        temporary = None
     except OSError as error:
-        from mmtutor.encoders.cache import CacheNotWritable
-
         raise CacheNotWritable(
             f"speech cannot be stored in {path.parent}: {error.strerror or error}. Set the"
             " environment variable MMTUTOR_CACHE to a folder that you can write to, or ask with"
             " cache=False."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import torch
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from mmtutor.encoders import AudioEncoder
-from mmtutor.encoders.audio import mel_filters, stretches
+from mmtutor.speech.logmel import mel_filters, stretches
 
 # At 16 kHz a window of 25 ms has an even number of samples, so that both put its middle on the same
 # sample.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mmtutor.alignment.space import (
     Box,
-    Calibration,
+    CameraCalibration,
     ego_motion,
     in_image,
     in_rectangle,
@@ -28,9 +28,9 @@ AXES = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 FOCAL, CENTRE = 700.0, (600.0, 180.0)
 
 
-def simple() -> Calibration:
+def simple() -> CameraCalibration:
     pinhole = np.array([[FOCAL, 0, CENTRE[0], 0], [0, FOCAL, CENTRE[1], 0], [0, 0, 1, 0]])
-    return Calibration(pinhole, np.eye(3), np.column_stack([AXES, np.zeros(3)]))
+    return CameraCalibration(pinhole, np.eye(3), np.column_stack([AXES, np.zeros(3)]))
 
 
 def turned(axis: str, angle: float) -> np.ndarray:
@@ -45,7 +45,7 @@ def turned(axis: str, angle: float) -> np.ndarray:
     )
 
 
-def some(seed: int) -> Calibration:
+def some(seed: int) -> CameraCalibration:
     """A camera with a baseline, a rectification and a lidar elsewhere."""
     rng = np.random.default_rng(seed)
     small = rng.uniform(-0.1, 0.1, 6)
@@ -54,7 +54,7 @@ def some(seed: int) -> Calibration:
     )
     rectification = turned("x", small[0]) @ turned("y", small[1]) @ turned("z", small[2])
     mount = AXES @ turned("z", small[3]) @ turned("y", small[4]) @ turned("x", small[5])
-    return Calibration(pinhole, rectification, np.column_stack([mount, rng.normal(size=3)]))
+    return CameraCalibration(pinhole, rectification, np.column_stack([mount, rng.normal(size=3)]))
 
 
 def homogeneous(matrix: np.ndarray) -> np.ndarray:
@@ -267,11 +267,11 @@ def test_matrices_that_cannot_be_are_refused(field, matrix, words):
         name: getattr(good, name) for name in ("projection", "rectification", "lidar_to_camera")
     }
     with pytest.raises(ValueError, match=words):
-        Calibration(**{**parts, field: matrix})
+        CameraCalibration(**{**parts, field: matrix})
 
 
 def test_matrices_become_float64():
-    calibration = Calibration(
+    calibration = CameraCalibration(
         *(m.astype(np.float32) for m in (simple().projection, np.eye(3), some(0).lidar_to_camera))
     )
     assert calibration.projection.dtype == calibration.lidar_to_camera.dtype == np.float64

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmtutor.encoders import AudioEncoder
-from mmtutor.encoders.audio import mel_filters, stretches
 from mmtutor.speech import Mark, Utterance
+from mmtutor.speech.logmel import mel_filters, stretches
 
 RATE = 22050
 
@@ -130,7 +130,7 @@ def test_a_single_waveform_is_not_taken_for_many_recordings():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"name": "whisper"}, "unknown audio encoder 'whisper'; known: log-mel"),
+        ({"name": "whisper"}, "unknown audio encoder 'whisper': the known ones are 'log-mel'"),
         ({"sample_rate": 0}, "sample_rate must be a whole number from 1000"),
         ({"sample_rate": float("nan")}, "sample_rate must be"),
         ({"n_mels": 0}, "n_mels must be"),

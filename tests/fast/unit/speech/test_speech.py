@@ -463,7 +463,7 @@ def test_an_interrupted_write_leaves_nothing(cache, monkeypatch):
     def fail(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(speech_cache.os, "replace", fail)
+    monkeypatch.setattr("mmtutor.files.whole.os.replace", fail)
     with pytest.raises(CacheNotWritable, match="No space left"):
         speak("seven")
     assert list(cache.iterdir()) == []
