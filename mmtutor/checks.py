@@ -15,6 +15,21 @@ Array = Tensor | np.ndarray | Sequence[float]
 numbers."""
 
 
+def whole_number(name: str, value: object, low: int = 0, high: int | None = None) -> int:
+    """Return `value` as an int; ValueError unless a whole number in low..high (None: no upper end).
+
+    numpy's integers count, True and False do not, nor do floats, however round.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | np.integer)
+        or not low <= value <= (value if high is None else high)
+    ):
+        span = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a whole number {span}, not {value!r}")
+    return int(value)
+
+
 def as_numpy(values: Array) -> np.ndarray:
     """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
     become float64."""

@@ -1,0 +1,27 @@
+"""The one validator room: what it lets through, and what its refusals name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmtutor.checks import whole_number
+
+
+@pytest.mark.parametrize("value", [0, 7, np.int64(3), np.uint8(4)])
+def test_whole_numbers_of_python_and_numpy_come_back_as_int(value):
+    number = whole_number("k", value, 0, 7)
+    assert type(number) is int and number == value
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 2.0, "3", None, -1, 8])
+def test_what_is_no_whole_number_of_the_range_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="k must be a whole number from 0 to 7, not ") as refusal:
+        whole_number("k", value, 0, 7)
+    assert repr(value) in str(refusal.value)
+
+
+def test_a_range_may_be_open_above():
+    assert whole_number("epochs", 10**9, 1) == 10**9
+    with pytest.raises(ValueError, match="epochs must be a whole number of 1 or more, not 0"):
+        whole_number("epochs", 0, 1)
