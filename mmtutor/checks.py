@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ Array = Tensor | np.ndarray | Sequence[float]
 numbers."""
 
 
-def whole_number(name: str, value: object, low: int = 0, high: int | None = None) -> int:
+def whole_number(
+    name: str, value: object, low: int = 0, high: int | None = None, hint: str = ""
+) -> int:
     """Return `value` as an int; ValueError unless a whole number in low..high (None: no upper end).
 
-    numpy's integers count, True and False do not, nor do floats, however round.
+    numpy's integers count, True and False do not, nor do floats, however round. hint: what the
+    message adds, such as where the upper end comes from.
     """
     if (
         isinstance(value, bool)
@@ -26,8 +29,28 @@ def whole_number(name: str, value: object, low: int = 0, high: int | None = None
         or not low <= value <= (value if high is None else high)
     ):
         span = f"of {low} or more" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be a whole number {span}, not {value!r}")
+        raise ValueError(f"{name} must be a whole number {span}, not {value!r}{hint}")
     return int(value)
+
+
+def positive(name: str, value: float, unit: str = "") -> None:
+    """Raise ValueError unless `value` is a finite number above 0 (of that unit, such as " s")."""
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a finite number{unit} above 0, not {value!r}")
+
+
+def proper_fraction(name: str, value: float, zero: bool = False) -> None:
+    """Raise ValueError unless 0 < value < 1; `zero`: unless 0 <= value < 1."""
+    if isinstance(value, bool) or not (0 < value < 1 or (zero and value == 0)):
+        span = "in [0, 1)" if zero else "between 0 and 1"
+        raise ValueError(f"{name} must be a number {span}, not {value!r}")
+
+
+def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) -> None:
+    """Raise KeyError, naming them, if `what` has names that are not among the `known`."""
+    known = list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise KeyError(f"{what} names unknown {unknown}; the {of} are {known}")
 
 
 def as_numpy(values: Array) -> np.ndarray:
@@ -80,6 +103,74 @@ def whole_labels(
     return array
 
 
+def increasing(name: str, times: Array) -> np.ndarray:
+    """Return stamps (T,) as float64; ValueError unless finite and each later than the last."""
+    stamps = finite(name, times, 1)
+    disorder = np.flatnonzero(np.diff(stamps) <= 0)
+    if len(disorder):
+        i = int(disorder[0])
+        raise ValueError(
+            f"stamps of {name} must increase strictly, but {stamps[i]!r} at {i} is followed by"
+            f" {stamps[i + 1]!r}: sort them and merge those that repeat; float32 cannot tell"
+            " seconds since 1970 apart"
+        )
+    return stamps
+
+
+def group_numbers(groups: Array | None, n: int) -> np.ndarray | None:
+    """Return the group of each of n samples as a number 0, 1, ... (N,), None for None; ValueError
+    for another length."""
+    if groups is None:
+        return None
+    names = as_numpy(groups)
+    if names.shape != (n,):
+        raise ValueError(
+            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
+        )
+    return np.unique(names, return_inverse=True)[1]
+
+
+def columns(name: str, values: Array) -> np.ndarray:
+    """Return samples (N,) or (N, D) as float64 (N, D); ValueError for NaN, infinity, another shape,
+    or one sample."""
+    array = as_numpy(values)
+    array = finite(name, array, 2 if array.ndim == 2 else 1).reshape(len(array), -1)
+    if len(array) < 2:
+        raise ValueError(f"{name} has {len(array)} sample, expected at least 2")
+    return array
+
+
+def pair(x: Array, y: Array, names: tuple[str, str] = ("x", "y")) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as float64 (N, D); ValueError as `columns`, and where they differ in the number
+    of samples."""
+    a, b = columns(names[0], x), columns(names[1], y)
+    if len(a) != len(b):
+        raise ValueError(
+            f"{names[0]} has {len(a)} samples and {names[1]} {len(b)}: row i of both must be one"
+            " sample"
+        )
+    return a, b
+
+
+def varying(name: str, values: np.ndarray) -> None:
+    """Raise ValueError, naming the column of `values` (N, D), if one never changes."""
+    still = np.flatnonzero(values.max(0) == values.min(0))
+    if len(still):
+        raise ValueError(f"{name} is constant in column {still[0]}: it tells nothing, leave it out")
+
+
+def table(name: str, joint: Array, ndim: int) -> np.ndarray:
+    """Return a table of probabilities as float64 with sum 1; ValueError unless `ndim` axes, entries
+    >= 0, sum 1."""
+    p = finite(name, joint, ndim)
+    if p.min() < 0 or abs(p.sum() - 1) > 1e-5:
+        raise ValueError(
+            f"{name} is no table of probabilities: its smallest entry is {p.min():.4g}, its sum"
+            f" {p.sum():.6g}, expected >= 0 and 1. If it holds counts, divide by their sum."
+        )
+    return p / p.sum()  # float32 tables miss 1 by up to 1e-6
+
+
 def probabilities(probs: Array, tolerance: float = 2e-3) -> np.ndarray:
     """Return (N, C) probabilities as float64; ValueError unless C >= 2, entries >= 0 and rows sum
     to one.
@@ -108,9 +199,10 @@ def check_arguments(
     train: Samples, validation: Samples | None, epochs: int, batch_size: int, patience: int | None
 ) -> None:
     """Refuse what would train on nothing, or silently learn from NaN."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, expected 1 or more")
+    whole_number("epochs", epochs, 1)
+    whole_number("batch_size", batch_size, 1)
+    if patience is not None:
+        whole_number("patience", patience, 1)
     if patience is not None and validation is None:
         raise ValueError(
             "patience needs a validation split to watch; pass validation=... or leave patience out"
@@ -121,12 +213,11 @@ def check_arguments(
         if len(samples) == 0:
             raise ValueError(f"{name} holds no samples")
         check_finite(name, samples)
-        if samples.labels.is_floating_point() and not bool(
-            (finite := torch.isfinite(samples.labels)).all()
-        ):
-            first = int((~finite).nonzero()[0][0])
+        lost = (~torch.isfinite(samples.labels)).nonzero()
+        if len(lost):
             raise ValueError(
-                f"{name} labels hold NaN or inf, first in sample {first}: leave such samples out"
+                f"{name} labels hold NaN or inf, first in sample {int(lost[0, 0])}: leave such"
+                " samples out"
             )
 
 
@@ -134,14 +225,14 @@ def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
     """Raise ValueError naming the modality that holds NaN or inf where it is present; in pieces, to
     stay in memory."""
     for modality, x in samples.features.items():
-        there, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
+        present, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
         for start in range(0, len(x), rows):
             finite = torch.isfinite(x[start : start + rows])
             if real is not None:
                 finite |= ~real[start : start + rows, :, None].to(finite.device)
             finite = finite.flatten(1).all(1)
-            if there is not None:
-                finite |= ~there[start : start + rows].to(finite.device)
+            if present is not None:
+                finite |= ~present[start : start + rows].to(finite.device)
             if not bool(finite.all()):
                 first = start + int((~finite).nonzero()[0])
                 raise ValueError(

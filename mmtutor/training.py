@@ -250,7 +250,7 @@ def _default_loss(
 ) -> Loss:
     """Return cross-entropy for integer labels, squared error for float ones, one value per
     sample."""
-    model.eval()  # one row, without dropout and its random numbers: only the shape of the outputs is of interest
+    model.eval()  # of one row, without dropout and its random numbers, only the shape matters
     with torch.no_grad(), accelerator.autocast():
         outputs = model(*train[:1].inputs)
     if train.labels.is_floating_point():

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from mmtutor.alignment.correlation import LEAST_PAIRS, peak
-from mmtutor.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite, increasing, known_names, positive
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
@@ -76,10 +76,10 @@ def resample(
     floats (whole numbers are often classes, which have no in-between), infinite, or not one per
     stamp.
     """
-    stamps, wanted = _stamps(times), finite("new_times", new_times, 1)
+    stamps, wanted = increasing("times", times), finite("new_times", new_times, 1)
     table = _floats(values, len(stamps), "values")
-    if max_gap is not None and not 0 < max_gap < np.inf:
-        raise ValueError(f"max_gap must be a positive number of seconds or None, got {max_gap!r}")
+    if max_gap is not None:
+        positive("max_gap", max_gap, " of seconds")
     before = (np.searchsorted(stamps, wanted, side="right") - 1).clip(0)
     on_stamp = stamps[before] == wanted
     # On a stamp the next value has no say, not even by 0 · NaN.
@@ -178,18 +178,17 @@ def synchronise(
     Raises KeyError for an unknown name in lags or max_gap; ValueError, naming the stream, as
     `resample`, and naming the spans where they have no time in common.
     """
-    _check_rate(rate)
+    positive("rate", rate, " of samples per second")
     if not streams:
         raise ValueError("streams is empty: give at least one, name → (times, values)")
     gaps = dict(max_gap) if isinstance(max_gap, Mapping) else dict.fromkeys(streams, max_gap)
     for what, given in (("lags", lags or {}), ("max_gap", gaps)):
-        if unknown := [name for name in given if name not in streams]:
-            raise KeyError(f"{what} names {unknown}, the streams are {list(streams)}")
+        known_names(what, given, streams, "streams")
     clocks = {
         name: lag if isinstance(lag, Clock) else Clock(lag) for name, lag in (lags or {}).items()
     }
     mended = {
-        name: clocks.get(name, Clock(0.0)).mend(_stamps(t, name))
+        name: clocks.get(name, Clock(0.0)).mend(increasing(name, t))
         for name, (t, _) in streams.items()
     }
     first, last = max(t[0] for t in mended.values()), min(t[-1] for t in mended.values())
@@ -234,7 +233,7 @@ def _read(
 
 def _signals(a: Array, b: Array, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Return both signals as float64 (T,), refused where no lag can be read from them."""
-    _check_rate(rate)
+    positive("rate", rate, " of samples per second")
     pair = [np.asarray(as_numpy(x), dtype=np.float64) for x in (a, b)]
     for name, x in zip("ab", pair, strict=True):
         if x.ndim != 1 or np.isinf(x).any():
@@ -268,19 +267,6 @@ def _longest(max_lag: float | None, rate: float, size: int) -> int:
     return int(shifts)
 
 
-def _stamps(times: Array, name: str = "times") -> np.ndarray:
-    stamps = finite(name, times, 1)
-    wrong = np.flatnonzero(np.diff(stamps) <= 0)
-    if len(wrong):
-        i = int(wrong[0])
-        raise ValueError(
-            f"stamps of {name} must increase strictly, but {stamps[i]!r} at {i} is followed by"
-            f" {stamps[i + 1]!r}: sort them and merge those that repeat; float32 cannot tell"
-            " seconds since 1970 apart"
-        )
-    return stamps
-
-
 def _floats(values: Array, n: int, name: str) -> Tensor:
     # copied, since torch takes no numpy array that is read-only or runs backwards
     table = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
@@ -292,8 +278,3 @@ def _floats(values: Array, n: int, name: str) -> Tensor:
     if table.isinf().any():
         raise ValueError(f"{name} holds infinite numbers: put NaN where nothing was measured")
     return table
-
-
-def _check_rate(rate: float) -> None:
-    if not 0 < rate < np.inf:
-        raise ValueError(f"rate must be a positive number of samples per second, got {rate!r}")

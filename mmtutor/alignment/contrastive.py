@@ -3,12 +3,13 @@ linear answer."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmtutor.checks import positive, proper_fraction, whole_number
 
 ROWS_AT_ONCE = 1024
 """Queries compared with all partners at one time: memory grows with N, not with N²."""
@@ -30,8 +31,7 @@ def info_nce(a: Tensor, b: Tensor, temperature: float | Tensor) -> Tensor:
     """
     _paired(a, b)
     scale = float(temperature.detach() if isinstance(temperature, Tensor) else temperature)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"temperature must be a positive number, not {scale!r}")
+    positive("temperature", scale)
     similar = _unit("a", a) @ _unit("b", b).T / temperature  # (N, N)
     own = torch.arange(len(a), device=a.device)
     return (F.cross_entropy(similar, own) + F.cross_entropy(similar.T, own)) / 2
@@ -48,11 +48,9 @@ def recall_at_k(a: Tensor, b: Tensor, ks: Iterable[int]) -> dict[int, float]:
     other. Computed in float64. Raises ValueError as `info_nce`, and for k outside of 1..N.
     """
     _paired(a, b)
-    wanted = list(ks)
-    if not wanted or any(
-        isinstance(k, bool) or k != int(k) or not 1 <= k <= len(a) for k in wanted
-    ):
-        raise ValueError(f"ks must be whole numbers from 1 to N = {len(a)}, not {wanted}")
+    ks = [whole_number("k", k, 1, len(a), hint=": N is the most") for k in ks]
+    if not ks:
+        raise ValueError("ks is empty, expected at least one whole number from 1 to N")
     queries, keys = _unit("a", a.double()), _unit("b", b.double())
     ahead = []
     for start in range(0, len(a), ROWS_AT_ONCE):
@@ -62,7 +60,7 @@ def recall_at_k(a: Tensor, b: Tensor, ks: Iterable[int]) -> dict[int, float]:
             (similar >= own - TIE).sum(1) - 1
         )  # the partner itself does not stand before itself
     rank = torch.cat(ahead)
-    return {int(k): float((rank < k).double().mean()) for k in wanted}
+    return {k: float((rank < k).double().mean()) for k in ks}
 
 
 @torch.no_grad()
@@ -82,12 +80,8 @@ def cca(a: Tensor, b: Tensor, dims: int, shrinkage: float = 0.0) -> tuple[Tensor
     shrinkage: Vinod, Canonical ridge, 1976.
     """
     _paired(a, b, same_width=False)
-    if isinstance(dims, bool) or dims != int(dims) or not 1 <= dims <= min(a.shape[1], b.shape[1]):
-        raise ValueError(
-            f"dims must be a whole number from 1 to {min(a.shape[1], b.shape[1])}, not {dims!r}"
-        )
-    if not 0 <= shrinkage < 1:
-        raise ValueError(f"shrinkage must be from 0 to less than 1, not {shrinkage!r}")
+    whole_number("dims", dims, 1, min(a.shape[1], b.shape[1]))
+    proper_fraction("shrinkage", shrinkage, zero=True)
     x, y = (v.double() - v.double().mean(0) for v in (a, b))
     whiten_a, whiten_b = _whitening("a", x, shrinkage), _whitening("b", y, shrinkage)
     shared = (1 - shrinkage) * x.T @ y / (len(x) - 1)  # (Da, Db); shrunk alike, or ρ could exceed 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy, whole_labels
+from mmtutor.checks import Array, as_numpy, whole_labels, whole_number
 
 TOLERANCE = 1e-2
 """By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
@@ -108,8 +108,7 @@ def _network(
         )
     if blank is None:
         return emit, tokens, np.full(len(tokens), -np.inf)
-    if not 0 <= blank < classes:
-        raise ValueError(f"blank is token {blank}, expected one of 0..{classes - 1}")
+    whole_number("blank", blank, 0, classes - 1)
     if (tokens == blank).any():
         raise ValueError(
             f"targets hold the blank, {blank}, at {int(np.argmax(tokens == blank))}: drop blanks"

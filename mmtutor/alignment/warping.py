@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtutor.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite, increasing, positive
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 EXACT = "donot_use_mm_for_euclid_dist"
@@ -115,10 +115,7 @@ def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
         )
     if bool(cost.isnan().any()) or bool((cost == -torch.inf).any()):
         raise ValueError("cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell")
-    if not 0 < gamma < math.inf:
-        raise ValueError(
-            f"gamma must be a positive number, not {gamma!r}; use `dtw` for the limit 0"
-        )
+    positive("gamma", gamma)  # the limit 0 is `dtw`
     total = _SoftDtw.apply(cost if cost.ndim == 3 else cost[None], float(gamma))
     if bad := (~total.detach().isfinite()).nonzero()[:, 0].tolist():
         raise ValueError(
@@ -144,7 +141,7 @@ def warp_times(
     0) to (T-1, S-1) by steps of 0 or 1, for unsorted times, NaN, and a point more than ten mean
     frame distances outside of times_a.
     """
-    a, b = _increasing("times_a", times_a), _increasing("times_b", times_b)
+    a, b = increasing("times_a", times_a), increasing("times_b", times_b)
     pairs, at = _checked(path, len(a), len(b)), finite("points", points, 1)
     if not math.isfinite(ahead):
         raise ValueError(f"ahead must be a finite number of seconds, not {ahead!r}")
@@ -243,13 +240,6 @@ def _trace(total: np.ndarray, i: int, j: int) -> np.ndarray:
             j -= 1
         path.append((i, j))
     return np.array(path[::-1], dtype=np.int64) - 1
-
-
-def _increasing(name: str, times: Array) -> np.ndarray:
-    t = finite(name, times, 1)
-    if (np.diff(t) <= 0).any():
-        raise ValueError(f"{name} must increase strictly; sort the frames and drop repeated stamps")
-    return t
 
 
 def _checked(path: Array, rows: int, columns: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
-from mmtutor.checks import Array, finite, probabilities, whole_labels
+from mmtutor.checks import Array, finite, positive, probabilities, whole_labels, whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,7 @@ def reliability_curve(probs: Array, y: Array, bins: int = 15) -> ReliabilityCurv
     """
     p = probabilities(probs)
     truth = whole_labels("y", y, *p.shape)
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
+    whole_number("bins", bins, 1)
     confidence = p.max(axis=1).clip(0.0, 1.0)
     right = p.argmax(axis=1) == truth
     edges = np.linspace(0.0, 1.0, bins + 1)
@@ -115,8 +114,7 @@ def apply_temperature(logits: Array, temperature: float) -> Tensor | np.ndarray:
     The predicted class never changes, only its confidence. Raises ValueError for a temperature that
     is not > 0.
     """
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature must be a finite number > 0, not {temperature!r}")
+    positive("temperature", temperature)
     if isinstance(logits, Tensor):
         return torch.softmax(logits / temperature, dim=-1)
     return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mmtutor.checks import Array, as_numpy, finite
+from mmtutor.checks import Array, as_numpy, finite, group_numbers, proper_fraction, whole_number
 
 FOLD_SHARE = 0.2
 """Test share assumed for scores over folds: that of `folds` with its five splits."""
@@ -88,11 +88,8 @@ def bootstrap_interval(
     rows = as_numpy(values)
     finite("values", rows, 1 if statistic is None else rows.ndim)
     members = _members(rows, groups)
-    _check_level(level)
-    if resamples < 100:
-        raise ValueError(
-            f"resamples must be at least 100, not {resamples}: the ends of an interval need many"
-        )
+    proper_fraction("level", level)
+    whole_number("resamples", resamples, 100, hint=": the ends of an interval need many")
     rng = np.random.default_rng(seed)
     if statistic is None:
         estimate, drawn = float(rows.mean()), _resampled_means(rows, members, resamples, rng)
@@ -128,7 +125,7 @@ def corrected_interval(
     interval of no width.
     """
     scores = _fold_scores("values", values)
-    _check_level(level)
+    proper_fraction("level", level)
     half = _standard_error(scores, _ratio(test_fraction, n_train, n_test)) * _quantile(
         level, len(scores)
     )
@@ -167,7 +164,7 @@ def paired_comparison(
             f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each"
             " fold"
         )
-    _check_level(level)
+    proper_fraction("level", level)
     gain = first - second
     mean, error = float(gain.mean()), _standard_error(gain, _ratio(test_fraction, n_train, n_test))
     t = abs(mean) / error if error else (np.inf if mean else 0.0)
@@ -196,14 +193,9 @@ def _members(rows: np.ndarray, groups: Array | None) -> list[np.ndarray]:
     n = len(rows) if rows.ndim else 0
     if n < 2:
         raise ValueError(f"an interval needs at least 2 samples, not {n}")
-    if groups is None:
+    group = group_numbers(groups, n)
+    if group is None:
         return list(np.arange(n)[:, None])
-    names = as_numpy(groups)
-    if names.shape != (n,):
-        raise ValueError(
-            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
-        )
-    _, group = np.unique(names, return_inverse=True)
     if group.max() == 0:
         raise ValueError("all samples belong to one group: redrawing groups needs at least 2")
     return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
@@ -222,8 +214,7 @@ def _ratio(
     """Return n_test / n_train from whichever way the caller said it."""
     if n_train is None and n_test is None:
         share = FOLD_SHARE if test_fraction is None else test_fraction
-        if not 0 <= share < 1:
-            raise ValueError(f"test_fraction must be in [0, 1), not {share!r}")
+        proper_proper_fraction("test_fraction", share, zero=True)
         return share / (1 - share)
     if n_train is None or n_test is None or test_fraction is not None:
         raise ValueError("give n_train and n_test together, or test_fraction alone")
@@ -244,8 +235,3 @@ def _standard_error(scores: np.ndarray, ratio: float) -> float:
 
 def _quantile(level: float, n: int) -> float:
     return float(stats.t.ppf((1 + level) / 2, n - 1))
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, such as 0.95, not {level!r}")

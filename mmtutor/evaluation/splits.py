@@ -14,7 +14,7 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from mmtutor.checks import Array, as_numpy, whole_labels
+from mmtutor.checks import Array, group_numbers, proper_fraction, whole_labels, whole_number
 
 Split = tuple[np.ndarray, np.ndarray]
 """Positions (n_train,), (n_test,) int64, ascending, no sample in both."""
@@ -34,11 +34,9 @@ def folds(
     fold whose either side holds one class only.
     """
     y = whole_labels("labels", labels)
-    group = _groups(groups, len(y))
-    if splits < 2 or repeats < 1:
-        raise ValueError(
-            f"splits must be at least 2 and repeats at least 1, not {splits} and {repeats}"
-        )
+    group = group_numbers(groups, len(y))
+    whole_number("splits", splits, 2)
+    whole_number("repeats", repeats, 1)
     _check_classes(y, group, splits)
     plans = [
         _one_round(y, group, splits, seed + r)
@@ -60,9 +58,8 @@ def grouped_split(
     groups, one class only on either side.
     """
     y = whole_labels("labels", labels)
-    group = _groups(groups, len(y))
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, not {fraction!r}")
+    group = group_numbers(groups, len(y))
+    proper_fraction("fraction", fraction)
     _check_classes(y, group, 2)
     if group is None:
         draws = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed).split(y, y)
@@ -129,14 +126,3 @@ def _check_repeats(group: np.ndarray | None, splits: int, repeats: int) -> int:
             "which would look like more evidence than there is: use repeats=1"
         )
     return repeats
-
-
-def _groups(groups: Array | None, n: int) -> np.ndarray | None:
-    if groups is None:
-        return None
-    names = as_numpy(groups)
-    if names.shape != (n,):
-        raise ValueError(
-            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
-        )
-    return np.unique(names, return_inverse=True)[1]

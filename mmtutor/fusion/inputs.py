@@ -6,17 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmtutor.checks import known_names, whole_number
 from mmtutor.types import Features, Masks, Present
 
 
 def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
     """Return a copy of `dims`; raise ValueError for no modality at all, or for a width or another
     size below 1."""
-    if not dims or min(dims.values()) < 1:
-        raise ValueError(f"dims is {dims}, expected at least one modality, each of width 1 or more")
+    if not dims:
+        raise ValueError("dims is empty, expected at least one modality")
+    for modality, width in dims.items():
+        whole_number(f"dims[{modality!r}]", width, 1)
     for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected 1 or more")
+        whole_number(name, value, 1)
     return dict(dims)
 
 
@@ -42,8 +44,7 @@ def presence(given: dict[str, Tensor], present: Present | None) -> Present:
     ValueError for a wrong size.
     """
     present = present or {}
-    if unknown := [m for m in present if m not in given]:
-        raise KeyError(f"present names unknown {unknown}; the modalities are {list(given)}")
+    known_names("present", present, given, "modalities")
     masks = {}
     for modality, x in given.items():
         mask = present.get(modality, torch.ones(len(x), dtype=torch.bool, device=x.device))
@@ -112,8 +113,7 @@ def masked_sequences(
     not bool, ValueError for a wrong width, batch size or mask shape, naming them.
     """
     check_modalities(features, dims, "features")
-    if unknown := [m for m in masks or {} if m not in dims]:
-        raise KeyError(f"masks names unknown {unknown}; the modalities are {list(dims)}")
+    known_names("masks", masks or {}, dims, "modalities")
     sequences, real = {}, {}
     for modality, width in dims.items():
         x = features[modality]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtutor.checks import known_names
 from mmtutor.fusion.inputs import (
     check_dims,
     check_modalities,
@@ -45,10 +46,7 @@ class EncoderFusion(nn.Module):
     ) -> Tensor:
         """Return (B, out_features)."""
         check_modalities(features, self.fusion.dims, "features")
-        if unknown := [m for m in masks or {} if m not in self.fusion.dims]:
-            raise KeyError(
-                f"masks names unknown {unknown}; the modalities are {list(self.fusion.dims)}"
-            )
+        known_names("masks", masks or {}, self.fusion.dims, "modalities")
         x = hide_unreal(hide_absent(features, list(self.fusion.dims), present), masks)
         codes = {m: encoder(x[m]) for m, encoder in self.encoders.items()}
         return self.fusion(codes, present) if masks is None else self.fusion(codes, present, masks)

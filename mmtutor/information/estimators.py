@@ -7,9 +7,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from mmtutor.checks import Array
-from mmtutor.information.checks import pair, per_unit, varying
+from mmtutor.checks import Array, pair, varying, whole_number
 from mmtutor.information.tables import discrete_mi, plug_in_joint
+from mmtutor.information.units import per_unit
 
 TIES = 0.05
 """Most samples of a column that may share their value: float32 rounding makes far fewer, labels and
@@ -39,8 +39,7 @@ def histogram_mi(x: Array, y: Array, bins: int = 8, units: str = "nats") -> floa
                 f"{name} must be (N,), not {values.shape}: a grid over more axes has too many cells"
             )
         varying(name, values)
-    if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or not 2 <= bins <= len(a):
-        raise ValueError(f"bins must be a whole number from 2 to N = {len(a)}, not {bins!r}")
+    whole_number("bins", bins, 2, len(a), hint=": N is the most")
     return discrete_mi(plug_in_joint(_bin("x", a[:, 0], bins), _bin("y", b[:, 0], bins)), units)
 
 
@@ -69,8 +68,7 @@ def ksg_mi(
     """
     a, b = pair(x, y)
     unit, n = per_unit(units), len(a)
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k < n:
-        raise ValueError(f"k must be a whole number from 1 to N - 1 = {n - 1}, not {k!r}")
+    whole_number("k", k, 1, n - 1, hint=": a sample has N - 1 neighbours")
     if not 0 <= jitter < np.inf:
         raise ValueError(f"jitter must be a finite number >= 0, not {jitter!r}")
     rng = np.random.default_rng(seed)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.checks import Array, finite
-from mmtutor.information.checks import per_unit
+from mmtutor.checks import Array, finite, whole_number
+from mmtutor.information.units import per_unit
 
 
 def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
@@ -20,15 +20,7 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
     units. Cover and Thomas, Elements of Information Theory, 2006, section 8.5.
     """
     c, unit = _covariance(cov), per_unit(units)
-    if (
-        isinstance(split, bool)
-        or not isinstance(split, (int, np.integer))
-        or not 1 <= split < len(c)
-    ):
-        raise ValueError(
-            f"split must be a whole number from 1 to {len(c) - 1}, which leaves Y something: not"
-            f" {split!r}"
-        )
+    whole_number("split", split, 1, len(c) - 1, hint=": both sides need a coordinate")
     # correlations have the same information, and no units that could spoil the determinants
     scale = np.sqrt(np.diag(c))
     c = c / np.outer(scale, scale)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmtutor.checks import Array
-from mmtutor.information.checks import pair, per_unit, varying
+from mmtutor.checks import Array, pair, proper_fraction, varying, whole_number
+from mmtutor.information.units import per_unit
 
 HIDDEN, EMBEDDED = 64, 32  # width of the two hidden layers; of what the separable critic compares
 LEARNING_RATE = 1e-3
@@ -163,8 +162,7 @@ def _fit(
     steps: int,
     generator: torch.Generator,
 ) -> None:
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, not {steps!r}")
+    whole_number("steps", steps, 1)
     optimiser = torch.optim.Adam(
         [p for network in networks for p in network.parameters()], lr=LEARNING_RATE
     )
@@ -197,11 +195,7 @@ def _sides(
     if isinstance(fresh, tuple):
         train, held = given, pair(*fresh, names=("fresh x", "fresh y"))
     else:
-        if isinstance(fresh, bool) or not 0 < fresh < 1:
-            raise ValueError(
-                "fresh must be samples (x, y), or the share to set aside, between 0 and 1: not"
-                f" {fresh!r}"
-            )
+        proper_fraction("fresh, if not samples (x, y),", fresh)
         order, kept = (
             torch.randperm(len(given[0]), generator=generator).numpy(),
             round(len(given[0]) * (1 - fresh)),
@@ -214,15 +208,8 @@ def _sides(
             )
         varying(name, a)
     sizes = len(train[0]), len(held[0])
-    if (
-        isinstance(batch, bool)
-        or not isinstance(batch, (int, np.integer))
-        or not 2 <= batch <= min(sizes)
-    ):
-        raise ValueError(
-            f"batch must be a whole number from 2 to {min(sizes)}, not {batch!r}: there are"
-            f" {sizes[0]} samples to train on and {sizes[1]} fresh ones"
-        )
+    available = f": there are {sizes[0]} samples to train on and {sizes[1]} fresh ones"
+    whole_number("batch", batch, 2, min(sizes), available)
     scales = [(v.mean(0), v.std(0)) for v in train]
     return tuple(
         tuple(

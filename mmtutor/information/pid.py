@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy
+from mmtutor.checks import Array, as_numpy, table, whole_number
 from mmtutor.information.broja import least_joint_information
-from mmtutor.information.checks import per_unit, table
 from mmtutor.information.tables import information_density, mutual_information, plug_in_joint
+from mmtutor.information.units import per_unit
 
 LEAST = 1e-15
 """Smallest positive entry of a table that "broja" takes."""
@@ -86,11 +86,8 @@ def shuffle_correct(
     shuffling, which leaves neither, does not see it. It says nothing about the spread.
     Raises ValueError for labels as `plug_in_joint`, fewer than two columns, permutations < 1.
     """
-    if len(labels) < 2 or permutations < 1:
-        raise ValueError(
-            f"expected 2 columns or more and permutations >= 1, not {len(labels)} and"
-            f" {permutations!r}"
-        )
+    whole_number("the number of columns", len(labels), 2)
+    whole_number("permutations", permutations, 1)
     found = statistic(plug_in_joint(*labels))
     rng, last = np.random.default_rng(seed), as_numpy(labels[-1])
     chance = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.checks import Array, whole_labels
-from mmtutor.information.checks import per_unit, table
+from mmtutor.checks import Array, table, whole_labels
+from mmtutor.information.units import per_unit
 
 
 def plug_in_joint(*labels: Array) -> np.ndarray:

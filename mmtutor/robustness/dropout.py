@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmtutor.checks import proper_fraction
 from mmtutor.fusion.inputs import check_modalities, presence
 from mmtutor.types import Present, Samples
 
@@ -35,10 +36,7 @@ class ModalityDropout:
         """Refuse what is no probability, and p = 1, with which a modality could only be seen by
         rescue."""
         for name, p in self.p.items() if isinstance(self.p, dict) else [("p", self.p)]:
-            if not 0 <= p < 1:
-                raise ValueError(
-                    f"dropout probability {name!r} is {p}, expected a number in [0, 1)"
-                )
+            proper_fraction(f"dropout probability {name!r}", p, zero=True)
 
     def __call__(self, given: Samples | Present, generator: torch.Generator) -> Samples | Present:
         """Return the samples, or the presence masks, with fewer modalities present; what was given

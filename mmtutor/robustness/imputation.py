@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmtutor.checks import check_finite
+from mmtutor.checks import check_finite, positive
 from mmtutor.fusion.inputs import check_dims, masked_vectors, presence
 from mmtutor.types import Features, Samples
 
@@ -26,8 +26,7 @@ class CrossModalImputer:
     def __init__(self, alpha: float = 1.0) -> None:
         """Set the strength of the penalty. Raises ValueError unless it is more than 0 and
         finite."""
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha is {alpha}, expected a finite number above 0")
+        positive("alpha", alpha)
         self.alpha = alpha
 
     def fit(self, train: Samples) -> CrossModalImputer:

@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from mmtutor.checks import known_names
 from mmtutor.fusion.decision.opinions import normalised, numbers, opinions
 from mmtutor.types import Present
 
@@ -148,8 +149,7 @@ def _table(measure: Measure, modalities: list[str]) -> list[float]:
         raise ValueError(
             f"{len(modalities)} modalities have too many subsets, expected at most {MOST}"
         )
-    if stray := {m for members in measure for m in members} - set(modalities):
-        raise KeyError(f"measure names unknown {sorted(stray)}; the modalities are {modalities}")
+    known_names("measure", sorted({m for who in measure for m in who}), modalities, "modalities")
     table = [0.0] * (1 << len(modalities))
     for code in range(1 << len(modalities)):
         members = frozenset(m for i, m in enumerate(modalities) if code >> i & 1)

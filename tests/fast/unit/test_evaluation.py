@@ -315,7 +315,7 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
         ),
         (
             lambda: evaluation.expected_calibration_error(HALVES, LABELS, bins=0),
-            "bins must be at least 1",
+            "bins must be a whole number of 1 or more",
         ),
         (
             lambda: evaluation.temperature_scale(np.log(np.zeros((1, 2)) + np.inf), [0]),
@@ -325,11 +325,11 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
         (lambda: evaluation.temperature_scale(HALVES, [0]), "y has 1 entries, expected 4"),
         (
             lambda: evaluation.apply_temperature(HALVES, 0.0),
-            "temperature must be a finite number > 0",
+            "temperature must be a finite number above 0",
         ),
         (
             lambda: evaluation.apply_temperature(HALVES, float("nan")),
-            "temperature must be a finite number > 0",
+            "temperature must be a finite number above 0",
         ),
         (lambda: evaluation.bootstrap_interval([0.5]), "at least 2 samples, not 1"),
         (
@@ -338,11 +338,11 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
         ),
         (
             lambda: evaluation.bootstrap_interval([0.5, 0.6], level=95),
-            "level must lie between 0 and 1",
+            "level must be a number between 0 and 1",
         ),
         (
             lambda: evaluation.bootstrap_interval([0.5, 0.6], resamples=3),
-            "resamples must be at least 100",
+            "resamples must be a whole number of 100 or more",
         ),
         (
             lambda: evaluation.bootstrap_interval([0.5, 0.6], groups=[1]),
@@ -362,10 +362,10 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
             lambda: evaluation.paired_comparison([1, np.nan], [1, 2]),
             "a holds 1 values that are NaN",
         ),
-        (lambda: evaluation.paired_comparison([1, 2], [1, 3], level=1), "level must lie"),
+        (lambda: evaluation.paired_comparison([1, 2], [1, 3], level=1), "level must be a number"),
         (
             lambda: evaluation.paired_comparison([1, 2], [1, 3], test_fraction=1.0),
-            r"test_fraction must be in \[0, 1\)",
+            r"test_fraction must be a number in \[0, 1\)",
         ),
         (
             lambda: evaluation.paired_comparison([1, 2], [1, 3], n_train=10),
@@ -396,8 +396,8 @@ TWELVE = np.arange(12) % 2
     [
         (lambda: evaluation.folds(np.ones(10, dtype=int)), "all 10 samples have class 1"),
         (lambda: evaluation.folds([0] * 9 + [1]), "class 1 has 1 samples, fewer than 5 splits"),
-        (lambda: evaluation.folds(TWELVE, splits=1), "splits must be at least 2"),
-        (lambda: evaluation.folds(TWELVE, repeats=0), "repeats at least 1"),
+        (lambda: evaluation.folds(TWELVE, splits=1), "splits must be a whole number of 2 or more"),
+        (lambda: evaluation.folds(TWELVE, repeats=0), "repeats must be a whole number of 1 or more"),
         (lambda: evaluation.folds(TWELVE, np.arange(11)), "one group for each of the 12 samples"),
         (lambda: evaluation.folds(TWELVE, np.arange(12) // 4), "3 groups cannot fill 5 splits"),
         (lambda: evaluation.folds(TWELVE + 0.5), "whole numbers"),
@@ -411,7 +411,7 @@ TWELVE = np.arange(12) % 2
             ),
             "the test side of a fold holds class 0 only",
         ),
-        (lambda: evaluation.grouped_split(TWELVE, fraction=0), "fraction must lie between 0 and 1"),
+        (lambda: evaluation.grouped_split(TWELVE, fraction=0), "fraction must be a number between 0 and 1"),
         (
             lambda: evaluation.grouped_split(TWELVE, np.zeros(12), 0.5),
             "1 groups cannot fill 2 splits",

@@ -121,8 +121,8 @@ def test_masked_nan_is_allowed_and_bare_nan_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"epochs": 0}, "epochs must be a whole number of 1 or more, not 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of 1 or more, not 0"),
         ({"patience": 3}, "patience needs a validation split"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"class_weights": "equal"}, "class_weights is 'equal'"),

@@ -68,7 +68,7 @@ def test_a_learnable_temperature_gets_a_gradient_without_a_warning():
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, math.nan, math.inf, torch.tensor(-1.0)])
 def test_temperature_must_be_positive(temperature):
-    with pytest.raises(ValueError, match="temperature must be a positive number"):
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         info_nce(some(3, 2), some(3, 2, 1), temperature)
 
 
@@ -147,7 +147,7 @@ def test_blocks_do_not_show(monkeypatch):
 
 @pytest.mark.parametrize("ks", [[], [0], [4], [1, 2.5], [True], [-1]])
 def test_k_runs_from_one_to_n(ks):
-    with pytest.raises(ValueError, match="ks must be whole numbers from 1 to N = 3"):
+    with pytest.raises(ValueError, match="k must be a whole number from 1 to 3|ks is empty"):
         recall_at_k(some(3, 2), some(3, 2, 1), ks)
 
 
@@ -238,7 +238,7 @@ def test_cca_keeps_the_dtype_and_computes_in_double():
         (some(9, 3), some(9, 2), 3, 0.0, "dims must be a whole number from 1 to 2, not 3"),
         (some(9, 3), some(9, 2), 0, 0.0, "dims must be"),
         (some(9, 3), some(9, 2), 1.5, 0.0, "dims must be"),
-        (some(9, 3), some(9, 2), 1, 1.0, "shrinkage must be from 0 to less than 1"),
+        (some(9, 3), some(9, 2), 1, 1.0, "shrinkage must be a number in \\[0, 1\\)"),
         (some(9, 3), some(9, 2), 1, -0.1, "shrinkage"),
         (some(9, 3), some(9, 2), 1, math.nan, "shrinkage"),
         (

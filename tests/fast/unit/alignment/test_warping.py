@@ -141,7 +141,7 @@ def test_what_is_no_cost_is_refused(cost):
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.nan, math.inf])
 def test_gamma_must_be_positive(gamma):
-    with pytest.raises(ValueError, match="gamma must be a positive number"):
+    with pytest.raises(ValueError, match="gamma must be a finite number above 0"):
         soft_dtw(torch.zeros(2, 2), gamma)
 
 

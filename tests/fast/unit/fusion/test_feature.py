@@ -42,14 +42,16 @@ def test_concat_puts_zero_where_a_modality_is_absent():
 
 @pytest.mark.parametrize("dims", [{}, {"a": 0}])
 def test_concat_refuses_dims_that_hold_nothing(dims):
-    with pytest.raises(ValueError, match="at least one modality"):
+    with pytest.raises(ValueError, match=r"at least one modality|dims.*whole number of 1 or more"):
         ConcatFusion(dims)
 
 
 @every
 @pytest.mark.parametrize("dims", [{}, {"image": 5, "text": 0}, {"image": 5, "text": -1}], ids=str)
 def test_dims_that_hold_nothing_are_refused(cls, dims):
-    with pytest.raises(ValueError, match="expected at least one modality, each of width 1 or more"):
+    with pytest.raises(
+        ValueError, match=r"at least one modality|dims\['text'\] must be a whole number"
+    ):
         make(cls, dims)
 
 
@@ -65,7 +67,9 @@ def test_dims_that_hold_nothing_are_refused(cls, dims):
 )
 def test_sizes_below_one_are_named(cls, size):
     for value in (0, -3):
-        with pytest.raises(ValueError, match=rf"{size} is {value}, expected 1 or more"):
+        with pytest.raises(
+            ValueError, match=rf"{size} must be a whole number of 1 or more, not {value}"
+        ):
             make(cls, DIMS, **{size: value})
     assert make(cls, DIMS, **{size: 1})
 

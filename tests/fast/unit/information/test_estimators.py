@@ -86,13 +86,16 @@ def test_samples_that_cannot_be_are_named(estimate, x, y, words):
 
 @pytest.mark.parametrize("k", [0, -1, 200, 2.0, True])
 def test_k_must_leave_a_neighbour(k):
-    with pytest.raises(ValueError, match=r"k must be a whole number from 1 to N - 1 = 199"):
+    with pytest.raises(
+        ValueError,
+        match=r"k must be a whole number from 1 to 199, not .*: a sample has N - 1 neigh",
+    ):
         information.ksg_mi(X, Y, k)
 
 
 @pytest.mark.parametrize("bins", [1, 201, 8.0, True])
 def test_bins_must_be_at_least_two(bins):
-    with pytest.raises(ValueError, match="bins must be a whole number from 2 to N = 200"):
+    with pytest.raises(ValueError, match="bins must be a whole number from 2 to 200"):
         information.histogram_mi(X[:, 0], Y, bins)
 
 

@@ -52,7 +52,7 @@ def test_fresh_samples_are_judged_and_not_learnt(estimate):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fresh": 0.0}, "between 0 and 1: not 0.0"),
+        ({"fresh": 0.0}, "between 0 and 1, not 0.0"),
         ({"fresh": 1.0}, "between 0 and 1"),
         ({"fresh": True}, "between 0 and 1"),
         ({"fresh": (X, Y[:-1])}, "fresh x has 200 samples and fresh y 199"),
@@ -64,7 +64,7 @@ def test_fresh_samples_are_judged_and_not_learnt(estimate):
         ),
         ({"batch": 1}, "batch must be a whole number from 2"),
         ({"batch": 16.0}, "batch must be a whole number"),
-        ({"batch": 16, "steps": 0}, "steps must be >= 1"),
+        ({"batch": 16, "steps": 0}, "steps must be a whole number of 1 or more, not 0"),
         ({"x": X[:-1]}, "x has 199 samples and y 200"),
         ({"y": np.ones(200), "batch": 16}, "y is constant"),
         ({"x": np.where(X > 2, np.nan, X)}, "x holds"),

@@ -179,8 +179,12 @@ def test_shuffling_follows_its_seed_and_accepts_tensors():
 
 
 @pytest.mark.parametrize(
-    ("labels", "permutations"), [((drawn(9, 0)[0],), 5), (tuple(drawn(9, 0)), 0)]
+    ("labels", "permutations", "words"),
+    [
+        ((drawn(9, 0)[0],), 5, "the number of columns must be a whole number of 2 or more, not 1"),
+        (tuple(drawn(9, 0)), 0, "permutations must be a whole number of 1 or more, not 0"),
+    ],
 )
-def test_shuffling_needs_two_columns_and_a_permutation(labels, permutations):
-    with pytest.raises(ValueError, match="2 columns or more and permutations >= 1"):
+def test_shuffling_needs_two_columns_and_a_permutation(labels, permutations, words):
+    with pytest.raises(ValueError, match=words):
         information.shuffle_correct(information.discrete_mi, *labels, permutations=permutations)

@@ -102,12 +102,12 @@ def test_masks_on_the_gpu_stay_there():
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, float("nan"), {"image": 0.5, "text": 1.2}])
 def test_probabilities_out_of_range_are_refused(p):
-    with pytest.raises(ValueError, match=r"expected a number in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"must be a number in \[0, 1\)"):
         ModalityDropout(p)
 
 
 def test_the_odd_modality_of_a_dictionary_is_named():
-    with pytest.raises(ValueError, match=r"'text' is 1\.2"):
+    with pytest.raises(ValueError, match=r"'text' must be a number in \[0, 1\), not 1\.2"):
         ModalityDropout({"image": 0.5, "text": 1.2})
 
 
