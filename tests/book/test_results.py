@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from torch import nn
 from mmtutor.original_recipe import OriginalRecipe, flops_per_sample, meta_inputs
 from mmtutor.report import load_results
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "book"
 RESULTS = sorted(BOOK.glob("*/results/*.json"))
+STUDIES = sorted(BOOK.glob("*/study.py"))
 
 
 def change_a_digit(value):
@@ -39,6 +43,24 @@ def test_results_are_as_measured_and_an_altered_copy_is_refused(path, tmp_path):
     )
     with pytest.raises(ValueError, match="not as it was measured"):
         load_results(altered)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.relative_to(BOOK).as_posix())
+def test_results_name_the_study_of_their_own_chapter(path):
+    python, study, *part = load_results(path)["command"].split()
+    assert python == "python" and ROOT / study == path.parents[1] / "study.py"
+    assert (ROOT / study).exists() and part in ([], [path.stem])
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.parent.name)
+def test_a_study_runs_from_the_root_and_refuses_an_unknown_part(study):
+    """Names of all files that it writes are named; nothing is measured."""
+    written = sorted(path.stem for path in RESULTS if path.parents[1] == study.parent)
+    command = [sys.executable, str(study.relative_to(ROOT)), "nonsense"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert answer.returncode == 1 and "unknown part 'nonsense'" in answer.stderr
+    known = answer.stderr.split("expected")[1]
+    assert len(written) == 1 or all(f"'{name}'" in known for name in written)
 
 
 def test_operations_of_the_original_recipe_and_of_the_head_are_counted_anew():

@@ -1,8 +1,8 @@
-"""What the original recipe costs beside frozen, cached features; writes the results file of chapter
-1.
+"""What the original recipe costs beside frozen, cached features.
 
-python -m benchmarks.original_recipe            measure all three ways, each in a fresh process, and write the file
-python -m benchmarks.original_recipe PART       measure one: recipe, encoders or head; prints one line of JSON
+python book/01_first_fusion/study.py         measure all three ways, each in a fresh process, and
+                                             write results/original_recipe.json
+python book/01_first_fusion/study.py PART    measure one: recipe, encoders or head; prints JSON
 
 The epoch is one pass over 590 posts (the pictures and captions of oasis), pictures of 224 × 224, 48
 tokens, batch 32. Steps cost the same whatever the pixels show, so generated pictures and sentences
@@ -30,18 +30,11 @@ from mmtutor.report import save_results
 
 POSTS, BATCH, CLASSES, STEPS = 590, 32, 3, 5
 FEATURES = 1280 + 384
-RESULTS = (
-    Path(__file__).resolve().parent.parent
-    / "book"
-    / "01_first_fusion"
-    / "results"
-    / "original_recipe.json"
-)
+RESULTS = Path(__file__).resolve().parent / "results" / "original_recipe.json"
 
 
 def recipe() -> dict:
-    """Train the original recipe for a few steps; the epoch is so many steps of the median
-    length."""
+    """Train the original recipe for a few steps; an epoch is so many steps of median length."""
     torch.manual_seed(0)
     model = OriginalRecipe(CLASSES)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -63,9 +56,8 @@ def recipe() -> dict:
 
 
 def encoders() -> dict:
-    """Run the two packaged encoders once over as many generated pictures and sentences, no
-    cache."""
-    from mmtutor.encoders import ImageEncoder, TextEncoder
+    """Run the two packaged encoders, uncached, over as many generated pictures and sentences."""
+    from mmtutor.encoders import ImageEncoder, TextEncoder  # here: memory is measured per part
 
     image, text = (
         ImageEncoder("efficientnet-lite0", cache=False),
@@ -111,20 +103,22 @@ def main(arguments: list[str]) -> None:
     """Measure one part here, or all parts in processes of their own."""
     torch.set_num_threads(2)
     if arguments:
+        if arguments[0] not in PARTS:
+            sys.exit(f"unknown part {arguments[0]!r}, expected one of {list(PARTS)}")
         row = PARTS[arguments[0]]()
         row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(json.dumps(row))
         return
     rows = {}
     for part in PARTS:
-        command = [sys.executable, "-m", "benchmarks.original_recipe", part]
+        command = [sys.executable, __file__, part]
         rows[part] = json.loads(
             subprocess.run(command, check=True, capture_output=True, text=True).stdout
         )
         print(part, rows[part])
     save_results(
         RESULTS,
-        command="make results",
+        command="python book/01_first_fusion/study.py",
         machine=(
             f"{platform.machine()}, {os.cpu_count()} cores, 2 threads, torch"
             f" {torch.__version__.split('+')[0]}"

@@ -1,7 +1,7 @@
-"""What chapter 10 cites and is too long for a notebook; writes its results files.
+"""Photographs with captions against tweets: what either modality, both, and fine-tuning reach.
 
-python -m benchmarks.sentiment_study                      everything (about 20 minutes on two idle cores)
-python -m benchmarks.sentiment_study methods              one file: looks, methods, curve, weights or finetune
+python book/10_sentiment/study.py          everything (about 20 minutes on two idle cores)
+python book/10_sentiment/study.py PART     one file: looks, methods, curve, weights or finetune
 
 Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
 """
@@ -42,7 +42,7 @@ from mmtutor.report import save_results
 from mmtutor.training import fit, predict
 from mmtutor.types import Features, Masks, Present, Samples
 
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "10_sentiment" / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 SETS = {"photographs": "oasis", "tweets": "mvsa"}
 """Name in the results → data set."""
 REPEATS = 5
@@ -232,6 +232,7 @@ class LastBlock(nn.Module):
     """
 
     def __init__(self, modality: str, network: nn.Module, head: nn.Module) -> None:
+        """Copy the last block of `network`, and the chosen head."""
         super().__init__()
         self.modality = modality
         parts = (
@@ -250,6 +251,7 @@ class LastBlock(nn.Module):
     def forward(
         self, features: Features, present: Present | None = None, masks: Masks | None = None
     ) -> Tensor:
+        """Return logits (B, C) of what enters the last block."""
         x = features[self.modality]
         if self.modality == "image":
             for layer in self.block:
@@ -375,8 +377,9 @@ PLANS = {
 
 def main(names: list[str]) -> None:
     """Measure the named files (default: all) and write each when it is whole."""
-    if unknown := [n for n in names if n not in PLANS]:
-        sys.exit(f"unknown results {unknown}, expected some of {list(PLANS)}")
+    for name in names:
+        if name not in PLANS:
+            sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
     for name in names or PLANS:
         measure, wanted = PLANS[name]
         torch.set_num_threads(1)
@@ -389,7 +392,7 @@ def main(names: list[str]) -> None:
         )
         save_results(
             RESULTS / f"{name}.json",
-            command=f"python -m benchmarks.sentiment_study {name}",
+            command=f"python book/10_sentiment/study.py {name}",
             machine=machine,
             rows=rows,
         )

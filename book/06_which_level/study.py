@@ -1,7 +1,7 @@
-"""All levels of fusion on generated worlds and on real data; writes the results files of chapter 6.
+"""All levels of fusion on generated worlds and on real data.
 
-python -m benchmarks.which_level                  everything, two processes (about 40 minutes on two idle cores)
-python -m benchmarks.which_level worlds           one file: worlds, corruption, digits or real
+python book/06_which_level/study.py           everything, in two processes (40 minutes on two cores)
+python book/06_which_level/study.py PART      one file: worlds, corruption, digits or real
 
 `real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa
 is stored.
@@ -36,7 +36,7 @@ from mmtutor.report import save_results
 from mmtutor.training import predict
 from mmtutor.types import Samples
 
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "06_which_level" / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
 KINDS = ("redundant", "unique", "complement", "synergy")
 NOISES = (0, 1, 2, 4, 8)
@@ -295,8 +295,9 @@ def _task(job: tuple[str, str]) -> tuple[str, dict]:
 
 def main(names: list[str]) -> None:
     """Measure the named files (default: all) and write each when it is whole."""
-    if unknown := [n for n in names if n not in PLANS]:
-        sys.exit(f"unknown results {unknown}, expected some of {list(PLANS)}")
+    for name in names:
+        if name not in PLANS:
+            sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
     for name in names or PLANS:
         wanted = list(PLANS[name][1])
         found = {}
@@ -312,7 +313,7 @@ def main(names: list[str]) -> None:
         )
         save_results(
             RESULTS / f"{name}.json",
-            command=f"python -m benchmarks.which_level {name}",
+            command=f"python book/06_which_level/study.py {name}",
             machine=machine,
             rows={key: found[key] for key in wanted},
         )
