@@ -73,13 +73,8 @@ test: $(VENV)/.all check  ## every test, then every notebook is run again and co
 notebooks: $(VENV)/.all  ## run every notebook (or NB=path) from a fresh kernel and store its outputs
 	$(BIN)/python -m mmbook.notebooks run $(NB)
 
-results: $(VENV)/.all  ## measure again what is too long for a notebook (the files under book/*/results)
-	$(BIN)/python -m benchmarks.original_recipe
-	$(BIN)/python -m benchmarks.which_level
-	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.captions
-	$(BIN)/python -m benchmarks.mi_estimators
-	$(BIN)/python -m benchmarks.sentiment_study
+results: $(VENV)/.all  ## measure again what is too long for a notebook (each chapter's study.py writes its results)
+	for study in book/*/study.py; do $(BIN)/python $$study || exit 1; done
 
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
