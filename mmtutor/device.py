@@ -20,14 +20,8 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     does not have.
     """
     if device is None:
-        best = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-        return torch.device(best)
+        available = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        return torch.device(next((k for k, v in available.items() if v.is_available()), "cpu"))
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -55,17 +49,15 @@ def make_accelerator(device: str | None, mixed: bool = True) -> Accelerator:
     Raises as `pick_device`, and ValueError for one of several GPUs: which it is is for `torchrun`
     to say.
     """
-    from accelerate import (
-        Accelerator,  # encoders ask for a device only, and start faster without it
-    )
+    # not at the top: encoders ask for a device only, and start faster without it
+    from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     if device not in (None, "cpu", "cuda", "mps"):  # which of several GPUs is for `torchrun` to say
         raise ValueError(f"device is {device!r}, expected None, 'cpu', 'cuda' or 'mps'")
     kind = pick_device(device).type
-    # Accelerate keeps one state per process and refuses a second precision; each fit chooses its
-    # own
-    AcceleratorState._reset_state()
+    # Accelerate keeps one state per process, device and precision included; each fit chooses anew
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=kind == "cpu", mixed_precision="bf16" if mixed and kind == "cuda" else "no"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -83,8 +84,11 @@ def fit(
     """
     check_arguments(train, validation, epochs, batch_size, patience)
     accelerator = make_accelerator(device)
+    # Accelerate passes over a model that it has prepared before, so a second fit moves it itself
+    wrapped = accelerator.prepare(model.to(accelerator.device))
+    # The plain optimizer: Accelerate's wrapper looks for an optional package at each of its steps,
+    # and has nothing to add where gradients are neither scaled nor accumulated
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
     train = train.to(accelerator.device)
     validation = None if validation is None else validation.to(accelerator.device)
     loss = loss or _default_loss(model, train, validation, class_weights, accelerator)
@@ -166,24 +170,24 @@ def _epoch(
     accelerator: Accelerator,
     train: Samples,
     loss: Loss,
-    shares: Iterator[tuple[Tensor, int, int]],
+    shares: Iterator[tuple[Tensor, float]],
     change: Callable[[Samples], Samples],
 ) -> float:
     """Train one epoch; return the mean loss over the training samples, as it was while they
     passed."""
     model.train()
+    precision = accelerator.autocast if accelerator.native_amp else nullcontext
     total = torch.zeros((), device=accelerator.device)
-    for rows, counts, size in shares:
-        batch = change(train[rows.to(accelerator.device)])
-        with accelerator.autocast():
+    for rows, weight in shares:
+        batch = change(train.take(rows.to(accelerator.device)))
+        with precision():
             outputs = model(*batch.inputs)
-        mine = loss(outputs.float(), batch.labels).sum() * counts
+        mine = loss(outputs.float(), batch.labels).sum()
         optimizer.zero_grad()
-        # several processes: gradients are averaged over them, so the sum is scaled to end as the
-        # mean over the batch
-        accelerator.backward(mine * accelerator.num_processes / size)
+        (mine * weight).backward()
         optimizer.step()
-        total += mine.detach()
+        if weight:
+            total += mine.detach()
     mean = accelerator.reduce(total, "sum").item() / len(train)
     if not math.isfinite(mean):
         raise FloatingPointError(
@@ -213,14 +217,18 @@ def _changer(
 
 def _shares(
     samples: int, batch_size: int, order: torch.Generator, accelerator: Accelerator
-) -> Iterator:
-    """Yield (rows, counts, size): this process's rows of each shuffled batch, 1 or 0, and the whole
-    batch's size."""
+) -> Iterator[tuple[Tensor, float]]:
+    """Yield (rows, weight): this process's rows of each shuffled batch, and what the sum of their
+    losses is multiplied by to become the mean over the whole batch.
+
+    Gradients are averaged over P processes, so the weight is P / batch size.
+    """
     for batch in torch.randperm(samples, generator=order).split(batch_size):
         mine = batch[accelerator.process_index :: accelerator.num_processes]
         # a process left without rows must still take part in the averaging: it runs one row that
         # counts for nothing
-        yield (mine, 1, len(batch)) if len(mine) else (batch[:1], 0, len(batch))
+        weight = accelerator.num_processes / len(batch)
+        yield (mine, weight) if len(mine) else (batch[:1], 0.0)
 
 
 def _validation_loss(

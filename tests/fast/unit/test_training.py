@@ -74,6 +74,143 @@ def test_same_seed_same_result_other_seed_other_result_and_global_state_untouche
     assert not torch.allclose(weights(1), weights(2))
 
 
+class Watched(nn.Module):
+    """A linear model behind a dropout layer that notes, at each call, its mode and how many rows it
+    was given."""
+
+    def __init__(self, dropout: float = 0.5) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.drop, self.head = nn.Dropout(dropout), nn.Linear(10, 2)
+        self.calls: list[tuple[bool, int]] = []
+
+    def forward(self, features, present=None):
+        self.calls.append((self.training, len(features["a"])))
+        assert self.drop.training == self.training
+        return self.head(self.drop(torch.cat([features["a"], features["b"]], 1)))
+
+
+def test_dropout_acts_in_every_training_batch_and_nowhere_else():
+    data, model = two_modalities(50), Watched()
+    fit(model, data[:30], data[30:], epochs=3, lr=0.01, batch_size=20)
+    one_epoch = [(True, 20), (True, 10), (False, 20)]
+    assert model.calls == [(False, 1), *3 * one_epoch]  # the first call asks for the shape only
+    assert not model.training
+    fit(model.train(), data, epochs=1, lr=0.01)
+    assert not model.training and not model.drop.training, "eval mode without validation, too"
+    model.train()
+    assert torch.equal(predict(model, data), predict(model.train(), data))
+    assert model.calls[-1] == (False, 50)
+
+
+def weights_after(model: nn.Module, data: Samples, **options) -> torch.Tensor:
+    fit(model, data, **{"epochs": 2, "lr": 0.05, "batch_size": 32} | options)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_the_seed_alone_sets_the_order_of_samples():
+    data, learnt = two_modalities(100), []
+    for seed, surroundings in ((0, 5), (0, 6), (1, 5)):
+        model = linear()
+        torch.manual_seed(surroundings)
+        learnt.append(weights_after(model, data, seed=seed))
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.allclose(learnt[0], learnt[2])
+    model, order = linear(), []
+    rows = Samples({m: x.clone() for m, x in data.features.items()}, data.labels)
+    rows.features["a"][:, 0] = torch.arange(100)
+
+    def note(batch: Samples, generator: torch.Generator) -> Samples:
+        order.append(batch.features["a"][:, 0].long())
+        return batch
+
+    fit(model, rows, epochs=2, lr=1e-6, batch_size=100, augment=note)
+    assert not torch.equal(*order), "another order in each epoch"
+    assert torch.equal(*(epoch.sort().values for epoch in order))
+
+
+def test_the_seed_alone_sets_dropout():
+    """All samples are one and the same, so that their order cannot matter."""
+    row = two_modalities(1)
+    data = row[torch.zeros(64, dtype=torch.long)]
+    learnt = []
+    for seed, surroundings in ((0, 5), (0, 6), (1, 5)):
+        model = linear(dropout=0.5)
+        torch.manual_seed(surroundings)
+        learnt.append(weights_after(model, data, seed=seed))
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.allclose(learnt[0], learnt[2])
+
+
+@pytest.mark.parametrize("n", [1, 1024, 1025, 2500])
+def test_losses_are_means_over_all_samples_the_last_part_included(n):
+    """With lr = 0 nothing moves, so both losses can be computed by hand; the last samples are the
+    hardest."""
+    data, model = two_modalities(n), linear()
+    data.features["a"][-7:] *= 20
+    history = fit(model, data, data, epochs=1, lr=0.0, batch_size=300)
+    expected = F.cross_entropy(model(data.features), data.labels).item()
+    assert history.train_loss == [pytest.approx(expected, rel=1e-5)]
+    assert history.validation_loss == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_predict_returns_one_row_per_sample_in_their_order():
+    data, model = two_modalities(1030), linear()
+    expected = model(data.features).detach()
+    for batch_size in (1, 7, 1024, 5000):
+        outputs = predict(model, data, batch_size)
+        torch.testing.assert_close(outputs, expected)
+        assert not outputs.requires_grad
+
+
+def test_a_plateau_is_no_better_epoch():
+    """With lr = 0 every epoch has the loss of the first, which stays the best."""
+    data = two_modalities(40)
+    history = fit(linear(), data[:20], data[20:], epochs=50, lr=0.0, patience=4)
+    assert len(set(history.validation_loss)) == 1
+    assert history.best_epoch == 1 and history.stopped_early
+    assert len(history.train_loss) == len(history.validation_loss) == 5
+    without = fit(linear(), data[:20], data[20:], epochs=3, lr=0.0)
+    assert (without.best_epoch, without.stopped_early) == (1, False)
+    assert fit(linear(), data, epochs=3, lr=0.0).best_epoch == 3, "nothing to choose by: the last"
+
+
+def test_class_weights_multiply_each_samples_loss():
+    data, model = two_modalities(90), linear()
+    weights = torch.tensor([0.5, 3.0])
+    history = fit(model, data, epochs=1, lr=0.0, batch_size=40, class_weights=weights)
+    losses = F.cross_entropy(model(data.features), data.labels, reduction="none")
+    expected = (losses * weights[data.labels]).mean().item()
+    assert history.train_loss == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_the_step_is_that_of_the_mean_over_the_batch():
+    """Three batches of unequal size, by hand, in the order that `augment` sees."""
+    data, model, by_hand = two_modalities(25), linear(), linear()
+    batches = []
+
+    def note(batch: Samples, generator: torch.Generator) -> Samples:
+        batches.append(batch)
+        return batch
+
+    fit(model, data, epochs=1, lr=0.1, weight_decay=0.3, batch_size=10, augment=note)
+    assert [len(batch) for batch in batches] == [10, 10, 5]
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=0.1, weight_decay=0.3)
+    for batch in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(by_hand(batch.features), batch.labels).backward()
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_model_can_be_trained_again():
+    data, model = two_modalities(200), linear()
+    first = fit(model, data, epochs=5, lr=0.05)
+    second = fit(model, data, epochs=5, lr=0.05)
+    assert second.train_loss[0] < first.train_loss[0]
+
+
 def test_balanced_weights_by_hand_and_their_effect():
     labels = torch.tensor([0] * 9 + [1])
     torch.testing.assert_close(balanced_class_weights(labels), torch.tensor([10 / 18, 10 / 2]))
@@ -239,9 +376,26 @@ def test_cuda_asked_for_and_absent_is_an_error(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_trains_in_bf16_to_the_same_accuracy():
-    data, model = two_modalities(600), linear()
-    fit(model, data[:400], data[400:], epochs=40, lr=0.05, batch_size=64, device="cuda")
+def test_cuda_trains_in_bf16_to_the_same_accuracy_and_a_second_time():
+    data, model, seen = two_modalities(600), linear(), set()
+
+    def loss(outputs, labels):
+        seen.add(outputs.device.type)
+        return F.cross_entropy(outputs, labels, reduction="none")
+
+    fit(linear(), data, epochs=1, lr=0.05, device="cpu")  # leaves nothing behind
+    for _ in range(2):
+        fit(
+            model,
+            data[:400],
+            data[400:],
+            epochs=40,
+            lr=0.05,
+            batch_size=64,
+            device="cuda",
+            loss=loss,
+        )
+    assert seen == {"cuda"}
     assert (predict(model, data).argmax(1) == data.labels).float().mean() > 0.93
 
 
