@@ -214,7 +214,7 @@ def _ratio(
     """Return n_test / n_train from whichever way the caller said it."""
     if n_train is None and n_test is None:
         share = FOLD_SHARE if test_fraction is None else test_fraction
-        proper_proper_fraction("test_fraction", share, zero=True)
+        proper_fraction("test_fraction", share, zero=True)
         return share / (1 - share)
     if n_train is None or n_test is None or test_fraction is not None:
         raise ValueError("give n_train and n_test together, or test_fraction alone")
