@@ -69,7 +69,7 @@ def obtain(names: Iterable[str]) -> dict[str, Path]:
     folders = {}
     for name in names:
         try:
-            folders[name] = Path(store.fetch(name))
+            folders[name] = Path(store.fetch(store.manifest(name)))
         except store.DatasetUnavailable as error:
             raise SetMissing(f"data set {name!r} cannot be had: {error.reason}") from error
         except (store.DatasetCorrupt, store.UnknownDataset) as error:

@@ -43,7 +43,9 @@ def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
 
     if CARDS_PLACE not in source[0]:
         raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
-    cards = "\n\n".join(store.card_markdown(name).strip() for name in store.names())
+    cards = "\n\n".join(
+        store.card_markdown(data).strip() for data in map(store.manifest, store.names())
+    )
     source[0] = source[0].replace(CARDS_PLACE, cards)
 
 

@@ -78,7 +78,7 @@ def needs_declared(nb: NotebookNode, name: str) -> list[str]:
 def raw_texts(name: str) -> tuple[str, ...]:
     """Return the lines, white space normalised, of a set's text files on this machine; () where the
     set is absent."""
-    folder = store.locate(name)
+    folder = store.locate(store.manifest(name))
     if folder is None:
         return ()
     lines: set[str] = set()
@@ -116,7 +116,7 @@ def nothing_forbidden_shown(nb: NotebookNode, name: str) -> list[str]:
     set is on this machine, none of its texts in any output.
     """
     used = set(named_sets(nb)) | set(nb.metadata.get("mmtutor", {}).get("needs", []))
-    forbidden = sorted(s for s in used if s in store.names() and store.facts(s)["do_not_display"])
+    forbidden = sorted(s for s in used if s in store.names() and store.manifest(s).do_not_display)
     if not forbidden:
         return []
     problems = []

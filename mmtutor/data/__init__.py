@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mmtutor.files.catalogue import UnknownDataset
+from mmtutor.files.manifest import UnknownDataset
 
 if TYPE_CHECKING:
     from mmtutor.data.dataset import Dataset

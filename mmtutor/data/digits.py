@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files import store
+from mmtutor.files.manifest import manifest
+from mmtutor.files.store import fetch
 from mmtutor.speech import SAMPLE_RATE, Request, add_noise, speak_all
 from mmtutor.speech.logmel import LogMel
 
@@ -156,7 +157,8 @@ def _espeak() -> _Recordings:
 def _fsdd() -> _Recordings:
     """Read the Free Spoken Digit Dataset: files <digit>_<speaker>_<index>.wav, 16 bits, mono, 8000
     Hz."""
-    folder = store.fetch("fsdd") / "recordings"
+    data = manifest("fsdd")
+    folder = fetch(data) / "recordings"
     paths = sorted(folder.glob("*.wav"))
     digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
     waveforms = []
@@ -164,7 +166,6 @@ def _fsdd() -> _Recordings:
         with wave.open(str(path)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         waveforms.append(torch.from_numpy(samples.astype(np.float32)).div_(32768))
-    facts = store.facts("fsdd")
     who = np.array([SPEAKERS.index(speaker) for speaker in speakers], np.int64)
     return _Recordings(
         waveforms,
@@ -174,8 +175,8 @@ def _fsdd() -> _Recordings:
         SPEAKERS,
         8000,
         {
-            "licence": f"pictures CC BY 4.0; speech {facts['licence']}",
-            "citation": f"{_CARD['citation']}; {facts['citation']}",
+            "licence": f"pictures CC BY 4.0; speech {data.licence}",
+            "citation": f"{_CARD['citation']}; {data.citation}",
         },
     )
 

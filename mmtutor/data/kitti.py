@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from mmtutor.data.scene import Box, CameraCalibration
-from mmtutor.files import store
+from mmtutor.files.manifest import manifest
+from mmtutor.files.store import fetch
 
 FRAMES = ("000000", "000001", "000002")
 
@@ -62,7 +63,8 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
     """
     if frame not in FRAMES:
         raise ValueError(f"unknown frame {frame!r}; known: {', '.join(FRAMES)}")
-    folder = store.fetch("kitti", accept_licence)
+    data = manifest("kitti")
+    folder = fetch(data, accept_licence)
     scan = np.fromfile(folder / "velodyne" / f"{frame}.bin", "<f4").reshape(-1, 4)
     image = folder / "image_2" / f"{frame}.png"
     with Image.open(image) as picture:
@@ -78,7 +80,7 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
         objects=[
             _labelled(line) for line in lines if line.strip() and not line.startswith("DontCare")
         ],
-        card=store.facts("kitti"),
+        card=data.facts(),
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files import store
+from mmtutor.files.manifest import manifest
+from mmtutor.files.store import fetch
 
 CLASSES = ("negative", "neutral", "positive")
 
@@ -24,8 +25,9 @@ def load(accept_licence: bool = False) -> Dataset:
     are one group, too.) card["encodings"] counts how the texts were decoded. Raises what
     `store.fetch` raises. Niu, Zhu, Pang & El Saddik, MultiMedia Modeling 2016.
     """
-    folder = store.fetch("mvsa", accept_licence)
-    listed = {entry["path"] for entry in store.manifest("mvsa")["files"]}
+    data = manifest("mvsa")
+    folder = fetch(data, accept_licence)
+    listed = {file.path for file in data.files}
     with open(folder / "label" / "train.txt", encoding="ascii", newline="") as handle:
         tags = {row["guid"]: row["tag"] for row in csv.DictReader(handle)}
     # The table names 4000 posts; those without files are not in this half of the set.
@@ -41,7 +43,7 @@ def load(accept_licence: bool = False) -> Dataset:
         classes=CLASSES,
         groups=groups.astype(np.int64),
         card={
-            **store.facts("mvsa"),
+            **data.facts(),
             "encodings": {name: encodings.count(name) for name in sorted(set(encodings))},
         },
     )

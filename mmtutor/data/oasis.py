@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files import store
+from mmtutor.files.manifest import Manifest, manifest
+from mmtutor.files.store import fetch
 
 CAPTIONS = {"human": "captions.csv", "machine": "auto_generated_captions.csv"}
 CLASSES = ("negative", "neutral", "positive")
@@ -48,8 +49,9 @@ def load(
         raise ValueError(f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}")
     if captions not in CAPTIONS:
         raise ValueError(f"unknown captions {captions!r}; known: {', '.join(CAPTIONS)}")
-    folder = store.fetch("oasis", accept_licence)
-    table = _table(folder, captions)
+    data = manifest("oasis")
+    folder = fetch(data, accept_licence)
+    table = _table(data, folder, captions)
     valence = torch.tensor(table["Valence_mean"].to_numpy())
     kinds, kind = np.unique(table["Category"].str.strip(), return_inverse=True)
     themes = [theme_of(name, merge_themes) for name in table.index]
@@ -64,7 +66,7 @@ def load(
         classes=CLASSES,
         groups=groups.astype(np.int64),
         group_names=tuple(str(name) for name in group_names),
-        card={**store.facts("oasis"), "categories": tuple(str(name) for name in kinds)},
+        card={**data.facts(), "categories": tuple(str(name) for name in kinds)},
         targets={
             "valence": valence.float(),
             "valence_sd": torch.tensor(table["Valence_SD"].to_numpy()).float(),
@@ -84,13 +86,13 @@ def theme_of(name: str, merge: bool = False) -> str:
     return theme
 
 
-def _table(folder: Path, captions: str) -> pd.DataFrame:
+def _table(data: Manifest, folder: Path, captions: str) -> pd.DataFrame:
     """Return ratings and captions of the pictures that the manifest lists, one row each, by name,
     in the table's order.
 
     The tables hold 310 more rows, some of them explicit: they are dropped here and go nowhere.
     """
-    paths = (Path(entry["path"]) for entry in store.manifest("oasis")["files"])
+    paths = (Path(file.path) for file in data.files)
     pictures = {path.stem for path in paths if path.suffix == ".jpg"}
     ratings = pd.read_csv(folder / "OASIS.csv").set_index(
         "Theme"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmtutor.files import store
+from mmtutor.files.manifest import manifest
+from mmtutor.files.store import fetch
 
 START = "2018-04-08 10:31:37"
 """Local time (UTC-5) that counts as 0 s on both clocks."""
@@ -82,7 +83,8 @@ def load(accept_licence: bool = False) -> Drive:
     the receiver's own stamp when it is logged. Places are left out: nothing here needs to know
     where somebody drove. Raises what `store.fetch` raises.
     """
-    folder = store.fetch("phone_drive", accept_licence)
+    data = manifest("phone_drive")
+    folder = fetch(data, accept_licence)
     phone = pd.read_csv(folder / "dataset1_phone.csv", encoding="utf-8")
     car = pd.read_csv(folder / "dataset1_car.csv", encoding="utf-8")
     fix = phone["locationTimestamp_since1970(s)"]
@@ -93,7 +95,7 @@ def load(accept_licence: bool = False) -> Drive:
         phone, "loggingTime(txt)", {name: c for name, c in _PHONE.items() if name not in _GPS}
     )
     streams |= _streams(car, "Time", _CAR)
-    return Drive(streams, store.facts("phone_drive"))
+    return Drive(streams, data.facts())
 
 
 def _streams(

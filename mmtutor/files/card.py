@@ -1,12 +1,12 @@
 """A data card in MyST Markdown, rendered from a packaged manifest: what the page `data_cards` of
-the book shows."""
+the book shows. Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from mmtutor.files import catalogue
+from mmtutor.files.manifest import Manifest, Source
 
 # What no manifest says in one place: what a sample consists of, and what is predicted from it.
 _SAMPLE = {
@@ -25,53 +25,45 @@ _SAMPLE = {
 }
 
 
-def card_markdown(name: str) -> str:
+def card_markdown(data: Manifest) -> str:
     """Return the data card of a set: a heading with the target `card-<name>`, a table of facts and
-    one of fields.
-
-    Raises UnknownDataset.
-    """
-    data = catalogue.facts(name)
+    one of fields."""
     rows = "\n".join(f"| {key} | {value} |" for key, value in _facts(data))
-    fields = "\n".join(f"| `{field}` | {_cell(text)} |" for field, text in data["fields"].items())
+    fields = "\n".join(f"| `{field}` | {_cell(text)} |" for field, text in data.fields.items())
     parts = [
-        f"(card-{name})=\n## {_text(data['title'])}",
+        f"(card-{data.name})=\n## {_text(data.title)}",
         f"| fact | value |\n| --- | --- |\n{rows}",
         f"| field | meaning |\n| --- | --- |\n{fields}",
-        f"**Notes.** {_text(data['notes'])}",
+        f"**Notes.** {_text(data.notes)}",
     ]
-    if "subset_rule" in data:
-        parts.append(f"**How the subset was drawn.** {_text(data['subset_rule'])}")
+    if data.subset_rule:
+        parts.append(f"**How the subset was drawn.** {_text(data.subset_rule)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(data: Manifest) -> list[tuple[str, str]]:
     """Return the rows of the first table, each value ready for a Markdown cell."""
-    modalities, label = _SAMPLE.get(data["name"], ("see the fields", "see the fields"))
-    shown = (
-        "**no: measure on it, never show a sample**"
-        if data["do_not_display"]
-        else "single samples, source named"
-    )
+    modalities, target = _SAMPLE.get(data.name, ("see the fields", "see the fields"))
+    forbidden = "**no: measure on it, never show a sample**"
     return [
-        ("name in `mmtutor`", f"`{data['name']}`"),
-        ("samples", str(data["n"])),
+        ("name in `mmtutor`", f"`{data.name}`"),
+        ("samples", str(data.n)),
         ("modalities", modalities),
-        ("label", label),
-        ("licence", _cell(data["licence"])),
-        ("commercial use", catalogue.commercial(data)),
-        ("may be shown", shown),
-        ("size", f"{data['bytes'] / 1e6:.1f} MB in {data['n_files']} files"),
-        ("version", _cell(data["version"])),
-        ("source", "<br>".join(_source(source) for source in data["sources"])),
-        ("citation", _cell(data["citation"])),
+        ("label", target),
+        ("licence", _cell(data.licence)),
+        ("commercial use", data.commercial),
+        ("may be shown", forbidden if data.do_not_display else "single samples, source named"),
+        ("size", data.size),
+        ("version", _cell(data.version)),
+        ("source", "<br>".join(map(_source, data.sources))),
+        ("citation", _cell(data.citation)),
     ]
 
 
-def _source(source: dict[str, str]) -> str:
+def _source(source: Source) -> str:
     """Return a link to a repository at its pinned commit."""
-    repo, commit = source["repo"], source["commit"]
-    return f"[{repo}](https://github.com/{repo}/tree/{commit}) at commit `{commit[:12]}`"
+    address = f"https://github.com/{source.repo}/tree/{source.commit}"
+    return f"[{source.repo}]({address}) at commit `{source.commit[:12]}`"
 
 
 def _cell(text: str) -> str:

@@ -1,8 +1,8 @@
 """Where real data sets come from: $MMTUTOR_DATA, then the user's cache, then their source; every
 file verified.
 
-Importing this module needs the standard library only. `cache_root` is the one place that reads
-MMTUTOR_CACHE.
+`manifest(name)` looks a set up; the functions here take what it returns. Importing this module
+needs the standard library only. Taught in chapter 1.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import os
 import sys
 from pathlib import Path
 
-from mmtutor.files import catalogue, checking
+from mmtutor.files import checking
 from mmtutor.files.card import card_markdown
-from mmtutor.files.catalogue import (
+from mmtutor.files.manifest import (
     DatasetCorrupt,
     DatasetUnavailable,
+    Manifest,
     UnknownDataset,
-    facts,
     manifest,
     names,
-    unavailable,
 )
 from mmtutor.files.roots import cache_root, mirror_root
 
 __all__ = [
     "DatasetCorrupt",
     "DatasetUnavailable",
+    "Manifest",
     "UnknownDataset",
     "cache_root",
     "card_markdown",
-    "facts",
     "fetch",
     "find",
+    "in_mirror",
     "locate",
     "manifest",
     "mirror_root",
@@ -41,40 +41,43 @@ __all__ = [
 ]
 
 
-def locate(name: str) -> Path | None:
+def locate(data: Manifest) -> Path | None:
     """Return the folder <root>/<name>/files of a set that is on this machine, unverified, or None.
 
-    The mirror comes first, then the cache. Raises UnknownDataset, DatasetUnavailable where one may
-    not be looked into.
+    The mirror comes first, then the cache. Raises DatasetUnavailable where one may not be looked
+    into.
     """
-    manifest(name)
     for variable, root in (("MMTUTOR_DATA", mirror_root()), ("MMTUTOR_CACHE", cache_root())):
         try:
-            if root is not None and (root / name / "files").is_dir():
-                return root / name / "files"
+            if root is not None and (root / data.name / "files").is_dir():
+                return root / data.name / "files"
         except OSError as error:
             advice = f"check its permissions, or set {variable} to another folder"
-            raise unavailable(
-                name, f"cannot look into {root} ({error.strerror}): {advice}"
+            raise data.unavailable(
+                f"cannot look into {root} ({error.strerror}): {advice}"
             ) from error
     return None
 
 
-def find(name: str) -> Path:
+def in_mirror(folder: Path) -> bool:
+    """Return whether a set's folder lies in MMTUTOR_DATA, which is not ours to mend."""
+    root = mirror_root()
+    return root is not None and folder.is_relative_to(root)
+
+
+def find(data: Manifest) -> Path:
     """Return the folder of a set that is on this machine, each file verified; never touches the
     network.
 
-    Raises UnknownDataset, DatasetUnavailable (not here), DatasetCorrupt (naming the file that is
-    missing or differs).
+    Raises DatasetUnavailable (not here), DatasetCorrupt (naming the file that is missing or
+    differs).
     """
-    folder = locate(name)
-    if folder is None:
-        raise _absent(name)
-    checking.check(manifest(name), folder, cache_root() / "verified", _advice(name, folder))
+    folder = _here(data)
+    checking.check(data, folder, _advice(data, folder))
     return folder
 
 
-def fetch(name: str, accept_licence: bool = False, repair: bool = False) -> Path:
+def fetch(data: Manifest, accept_licence: bool = False, repair: bool = False) -> Path:
     """Return the folder of a set, each file verified; download it into the cache where this machine
     lacks it.
 
@@ -82,87 +85,69 @@ def fetch(name: str, accept_licence: bool = False, repair: bool = False) -> Path
     `accept_licence=True`, its name in MMTUTOR_ACCEPT_LICENCE (comma-separated), or a "y" at the
     terminal. With `repair`, files of the cached copy that are missing or differ are fetched again;
     without, they raise.
-    Raises UnknownDataset, DatasetUnavailable (its `.reason` says why), DatasetCorrupt (naming the
-    file).
+    Raises DatasetUnavailable (its `.reason` says why), DatasetCorrupt (naming the file).
     """
-    if locate(name) is not None:
+    folder = locate(data)
+    if folder is not None:
         try:
-            return find(name)
+            return find(data)
         except DatasetCorrupt:
-            if not repair or _in_mirror(name):
+            if not repair or in_mirror(folder):
                 raise
-    _require_consent(name, accept_licence)
+    _require_consent(data, accept_licence)
     from mmtutor.files.download import download  # pooch and requests only where they are needed
 
-    download(name, cache_root() / name / "files")
-    return find(name)
+    download(data, cache_root() / data.name / "files")
+    return find(data)
 
 
-def verify(name: str, progress: bool = False) -> Path:
+def verify(data: Manifest, progress: bool = False) -> Path:
     """Hash every file of a set that is on this machine, whatever was verified before, and return
     its folder.
 
     Raises DatasetUnavailable, or DatasetCorrupt with one line for each file that is missing or
     differs.
     """
-    folder = locate(name)
-    if folder is None:
-        raise _absent(name)
-    checking.assert_inside(manifest(name), folder)
-    wrong = list(checking.problems(manifest(name), folder, progress))
-    if wrong:
-        raise DatasetCorrupt(
-            f"data set {name!r} in {folder} is refused:\n  "
-            + "\n  ".join([*wrong, _advice(name, folder)])
-        )
+    folder = _here(data)
+    checking.assert_inside(data, folder)
+    if wrong := list(checking.problems(data, folder, progress)):
+        lines = "\n  ".join([*wrong, _advice(data, folder)])
+        raise DatasetCorrupt(f"data set {data.name!r} is refused:\n  {lines}")
     return folder
 
 
-def _absent(name: str) -> DatasetUnavailable:
-    """Return the error for a set that was looked for on this machine only, saying where."""
-    reason = "it is not on this machine"
-    looked = ", ".join(
-        str(root / name / "files") for root in (mirror_root(), cache_root()) if root is not None
-    )
-    return DatasetUnavailable(f"{unavailable(name, reason)}\n  looked in: {looked}", reason)
+def _here(data: Manifest) -> Path:
+    """Return `locate(data)`; raise DatasetUnavailable, saying where was looked, if it is None."""
+    folder = locate(data)
+    if folder is None:
+        error = data.unavailable("it is not on this machine")
+        roots = [root for root in (mirror_root(), cache_root()) if root is not None]
+        looked = ", ".join(str(root / data.name / "files") for root in roots)
+        raise DatasetUnavailable(f"{error}\n  looked in: {looked}", error.reason)
+    return folder
 
 
-def _in_mirror(name: str) -> bool:
-    """Return whether `find` takes the set from MMTUTOR_DATA, which is not ours to mend."""
-    root = mirror_root()
-    return root is not None and locate(name) == root / name / "files"
-
-
-def _advice(name: str, folder: Path) -> str:
+def _advice(data: Manifest, folder: Path) -> str:
     """Say what to do about a copy that differs from the manifest."""
-    if _in_mirror(name):
+    if in_mirror(folder):
         return "Renew this copy, or unset MMTUTOR_DATA to use a downloaded one."
-    option = "" if manifest(name)["commercial_use"] is True else " --accept-licence"
-    return f"Run `mmtutor data get {name}{option}` to fetch that file again, or delete {folder}."
+    return f"Run `{data.get_command}` to fetch that file again, or delete {folder}."
 
 
-def _require_consent(name: str, accept_licence: bool) -> None:
+def _require_consent(data: Manifest, accept_licence: bool) -> None:
     """Return when the licence of a set is free or accepted; ask at a terminal; else raise
     DatasetUnavailable."""
     accepted = {part.strip() for part in os.environ.get("MMTUTOR_ACCEPT_LICENCE", "").split(",")}
-    data = manifest(name)
-    if data["commercial_use"] is True or accept_licence or name in accepted:
+    if data.commercial_use is True or accept_licence or data.name in accepted:
         return
     if not _interactive():
-        raise unavailable(
-            name,
+        raise data.unavailable(
             "its licence asks for your consent before it is downloaded (or set"
-            f" MMTUTOR_ACCEPT_LICENCE={name})",
+            f" MMTUTOR_ACCEPT_LICENCE={data.name})"
         )
-    print(
-        f"{data['title']}\n  licence:  {data['licence']} (commercial use:"
-        f" {catalogue.commercial(data)})\n  size:     {catalogue.total_bytes(data) / 1e6:.1f} MB in"
-        f" {len(data['files'])} files\n  source:  "
-        f" {', '.join(source['raw_url_base'] for source in data['sources'])}\n  citation:"
-        f" {data['citation']}\n  note:     {data['notes']}"
-    )
+    print(f"{data.terms}\n  note:     {data.notes}")
     if input("Download it under these terms? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise unavailable(name, "its licence was not accepted")
+        raise data.unavailable("its licence was not accepted")
 
 
 def _interactive() -> bool:

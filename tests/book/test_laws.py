@@ -599,7 +599,7 @@ def test_texts_of_a_set_that_may_not_be_shown(tmp_path, monkeypatch):
 
 
 def test_texts_of_the_real_set_are_known():
-    if store.locate("mvsa") is None:
+    if store.locate(store.manifest("mvsa")) is None:
         pytest.skip(
             "data set 'mvsa' is not on this machine (neither in MMTUTOR_DATA nor in the cache)"
         )

@@ -142,7 +142,7 @@ def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(
     before = path.read_bytes()
     assert notebooks.main(["run", str(path)]) == 0
     printed = capsys.readouterr().out
-    host = urlsplit(store.manifest("mvsa")["sources"][0]["raw_url_base"]).netloc
+    host = urlsplit(store.manifest("mvsa").sources[0].raw_url_base).netloc
     assert (
         f"skipped, stored outputs kept: data set 'mvsa' cannot be had: no connection to {host}"
         in printed
@@ -152,7 +152,7 @@ def test_a_source_out_of_reach_skips_with_the_set_and_the_network_as_reason(
 
 
 def test_a_damaged_set_is_no_reason_to_skip(tmp_path, no_data, monkeypatch, capsys):
-    damaged = tmp_path / "mirror" / "mvsa" / "files" / store.manifest("mvsa")["files"][0]["path"]
+    damaged = tmp_path / "mirror" / "mvsa" / "files" / store.manifest("mvsa").files[0].path
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"damaged")
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
@@ -180,7 +180,7 @@ def test_sets_in_the_users_cache_stay_reachable_with_a_cold_one(tmp_path, monkey
     (tmp_path / "cold").mkdir()
     execution.share_sets({"fsdd": files}, tmp_path / "cold")
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "cold"))
-    assert store.locate("fsdd").resolve() == files.resolve()
+    assert store.locate(store.manifest("fsdd")).resolve() == files.resolve()
 
 
 def test_check_prints_problems_and_fails(tmp_path, capsys):

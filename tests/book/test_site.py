@@ -364,9 +364,9 @@ def test_data_cards_are_made_from_the_packaged_manifests(built_site):
             .get_text(" ")
         )
         manifest = store.manifest(name)
-        assert manifest["title"] in card
-        assert str(manifest["n"]) in card
-        assert all(source["repo"] in card for source in manifest["sources"])
+        assert manifest.title in card
+        assert str(manifest.n) in card
+        assert all(source.repo in card for source in manifest.sources)
 
 
 def test_map_shows_lessons_as_links_and_the_rest_as_planned(built_site):

@@ -74,7 +74,7 @@ def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
 
 def test_inputs_cover_all_that_the_data_cards_are_made_from():
     script = (
-        "import sys; from mmtutor.files import store; [store.card_markdown(name) for name in"
+        "import sys; from mmtutor.files import store; [store.card_markdown(store.manifest(name)) for name in"
         " store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
         " name.startswith('mmtutor.data')], sep='\\n')"
     )
@@ -82,7 +82,7 @@ def test_inputs_cover_all_that_the_data_cards_are_made_from():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     used = [Path(line).resolve() for line in done.stdout.splitlines()]
-    assert {"card.py", "catalogue.py", "store.py"} <= {path.name for path in used}
+    assert {"card.py", "manifest.py", "store.py"} <= {path.name for path in used}
     tops = [ROOT / top for top in site.INPUTS]
     for path in [
         *used,

@@ -220,7 +220,7 @@ def test_real_pictures_are_read_as_they_are(image_encoder):
     from mmtutor.files import store
 
     try:
-        folder = Path(store.find("oasis"))
+        folder = Path(store.find(store.manifest("oasis")))
     except store.DatasetUnavailable as reason:
         pytest.skip(f"oasis: {reason}")
     paths = sorted(folder.rglob("*.jpg"))[::50]

@@ -18,7 +18,8 @@ import torch
 
 from mmtutor.apps.table import Table
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.files import catalogue, checking, store
+from mmtutor.files import manifest as packaged
+from mmtutor.files import store
 
 CONTENT = {
     "table.csv": b"id,tag\n1,yes\n",
@@ -120,8 +121,7 @@ def make_set(
     fields."""
     folder = tmp_path / "manifests"
     folder.mkdir()
-    monkeypatch.setattr(catalogue, "FOLDER", folder)
-    monkeypatch.setattr(checking, "_verified", set())
+    monkeypatch.setattr(packaged, "FOLDER", folder)
 
     def write(base: str = "http://127.0.0.1:9/", **fields: Any) -> dict[str, Any]:
         files = [
@@ -156,7 +156,7 @@ def make_set(
         }
         data.update(fields)
         (folder / "tiny.json").write_text(json.dumps(data), encoding="utf-8")
-        catalogue._read.cache_clear()
+        packaged._read.cache_clear()
         return data
 
     return write
@@ -184,7 +184,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
 
     def find(name: str) -> Path:
         try:
-            return store.find(name)
+            return store.find(store.manifest(name))
         except store.DatasetUnavailable as error:
             pytest.skip(f"data set {name}: {error.reason}")
 

@@ -65,7 +65,7 @@ def test_ranges_are_those_of_the_card(frame):
 
 def test_calibration_is_read_row_by_row(frame):
     """A second reading of the file: its numbers, in their order."""
-    text = (store.find("kitti") / "calib" / f"{frame.name}.txt").read_text()
+    text = (store.find(store.manifest("kitti")) / "calib" / f"{frame.name}.txt").read_text()
     for key, ours in (
         ("P2: ", frame.calibration.projection),
         ("R0_rect: ", frame.calibration.rectification),
@@ -79,7 +79,11 @@ def test_calibration_is_read_row_by_row(frame):
 
 def test_labels_are_read_column_by_column(frame):
     """A second reading, in the order that the card names."""
-    lines = (store.find("kitti") / "label_2" / f"{frame.name}.txt").read_text().split("\n")
+    lines = (
+        (store.find(store.manifest("kitti")) / "label_2" / f"{frame.name}.txt")
+        .read_text()
+        .split("\n")
+    )
     for thing, line in zip(frame.objects, lines, strict=False):  # DontCare rows come last
         ours = [thing.truncated, thing.occluded, thing.alpha, *thing.rectangle]
         ours += [*thing.box.size, *thing.box.bottom, thing.box.rotation_y]

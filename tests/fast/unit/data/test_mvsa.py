@@ -32,7 +32,7 @@ def test_encodings_are_those_of_the_card(data):
 
 def test_each_post_has_its_own_picture_text_and_label(data):
     """Read a second time, from the label file on."""
-    folder = store.find("mvsa")
+    folder = store.find(store.manifest("mvsa"))
     tags = dict(re.findall(r"(\d+),(\w+)", (folder / "label" / "train.txt").read_text()))
     for path, text, label in zip(
         data.modalities["image"], data.modalities["text"], data.labels.tolist(), strict=True

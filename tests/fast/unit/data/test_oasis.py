@@ -107,8 +107,8 @@ def test_no_row_without_a_picture(folder):
     names = [path.stem for path in data.modalities["image"]]
     listed = {path.stem for path in (folder / "images").iterdir()}
     assert set(names) == listed and len(names) == len(set(names))
-    assert not set(names) & {*store.manifest("oasis")["dropped_by_theme"]}
-    assert not set(names) & {*store.manifest("oasis")["dropped_on_inspection"]}
+    assert not set(names) & {*store.manifest("oasis").extra["dropped_by_theme"]}
+    assert not set(names) & {*store.manifest("oasis").extra["dropped_on_inspection"]}
 
 
 def test_captions_differ_by_writer(folder):

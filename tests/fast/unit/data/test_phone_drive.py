@@ -28,7 +28,9 @@ def on_grid(drive):
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    with open(store.find("phone_drive") / name, encoding="utf-8", newline="") as handle:
+    with open(
+        store.find(store.manifest("phone_drive")) / name, encoding="utf-8", newline=""
+    ) as handle:
         return list(csv.DictReader(handle))
 
 

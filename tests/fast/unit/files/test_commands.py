@@ -27,17 +27,17 @@ def test_list_tells_size_licence_and_that_nothing_is_here(home):
 def test_list_tells_where_a_set_is(make_set, lay_out, home, tmp_path, monkeypatch):
     make_set()
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
-    assert commands.presence("tiny") == "no"
+    assert commands.presence(store.manifest("tiny")) == "no"
     (home / "tiny" / "partial").mkdir(parents=True)
-    assert commands.presence("tiny") == "no"  # a try that got nothing
+    assert commands.presence(store.manifest("tiny")) == "no"  # a try that got nothing
     (home / "tiny" / "partial" / "table.csv").write_bytes(b"id")
-    assert commands.presence("tiny") == "no (download begun)"
+    assert commands.presence(store.manifest("tiny")) == "no (download begun)"
     lay_out(home)
-    assert commands.presence("tiny") == "cache"
+    assert commands.presence(store.manifest("tiny")) == "cache"
     folder = lay_out(tmp_path / "mirror")
-    assert commands.presence("tiny") == "MMTUTOR_DATA"
+    assert commands.presence(store.manifest("tiny")) == "MMTUTOR_DATA"
     (folder / "table.csv").write_bytes(b"")
-    assert commands.presence("tiny") == "MMTUTOR_DATA, incomplete"
+    assert commands.presence(store.manifest("tiny")) == "MMTUTOR_DATA, incomplete"
     assert "MMTUTOR_DATA, incomplete" in row(commands.list_sets(), "tiny")
 
 
@@ -87,7 +87,7 @@ def test_verify_of_an_absent_set_fails_and_hides_nothing_of_the_others(
     assert commands.verify() == 1 and "no data set is on this machine" in capsys.readouterr().err
     assert commands.verify(["tiny"]) == 1 and "it is not on this machine" in capsys.readouterr().err
     folder = lay_out(home)
-    monkeypatch.setattr(store, "locate", lambda name: next(looks))
+    monkeypatch.setattr(store, "locate", lambda data: next(looks))
     looks = iter([None, folder, folder])
     assert commands.verify(["tiny", "tiny"]) == 1
     printed = capsys.readouterr()

@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mmtutor.files import catalogue, checking, commands, store
+from mmtutor.files import checking, commands, store
+from mmtutor.files import manifest as packaged
 
 # Published beside the data: the sha256 of each manifest, as its authors wrote it (indent 1).
 PUBLISHED = {
@@ -33,6 +34,10 @@ PUBLISHED = {
     "phone_drive": "370bc3bc29d2fb17ca320b52e7b759c5e591bbf7bdcc49f4369ab8c1f84facdb",
 }
 DOG = "images/Dog 1.jpg"
+
+
+def tiny() -> store.Manifest:
+    return store.manifest("tiny")
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -47,9 +52,37 @@ def tree(folder: Path) -> dict[str, bytes]:
 # -------------------------------------------------------------------------------------
 
 
+def packaged_json(name: str) -> dict:
+    return json.loads((packaged.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_manifest_object_holds_what_the_file_states(name):
+    data, stated = store.manifest(name), packaged_json(name)
+    card = data.facts()
+    assert card.keys() == stated.keys() - {"files"} | {
+        "bytes",
+        "n_files",
+        "do_not_display",
+        "subset_rule",
+    }
+    for key in stated.keys() - {"files", "sources"}:
+        assert card[key] == stated[key]
+    assert [vars(source) for source in data.sources] == stated["sources"]
+    for file, entry in zip(data.files, stated["files"], strict=True):
+        base = stated["sources"][entry["source_index"]]["raw_url_base"]
+        assert (file.path, file.sha256, file.bytes) == (
+            entry["path"],
+            entry["sha256"],
+            entry["bytes"],
+        )
+        assert file.url == base + quote(entry["source_path"])
+    assert (card["bytes"], card["n_files"]) == (data.total_bytes, len(data.files))
+
+
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_packaged_manifest_has_the_published_sha256(name):
-    text = json.dumps(store.manifest(name), indent=1, ensure_ascii=False)
+    text = json.dumps(packaged_json(name), indent=1, ensure_ascii=False)
     digests = {hashlib.sha256((text + end).encode()).hexdigest() for end in ("", "\n")}
     assert PUBLISHED[name] in digests
 
@@ -63,7 +96,7 @@ def test_packaged_manifest_equals_the_mirrors(name):
     root = store.mirror_root()
     if root is None or not (root / name / "manifest.json").is_file():
         pytest.skip(f"data set {name}: MMTUTOR_DATA has no manifest of it to compare with")
-    assert store.manifest(name) == json.loads(
+    assert packaged_json(name) == json.loads(
         (root / name / "manifest.json").read_text(encoding="utf-8")
     )
 
@@ -72,7 +105,7 @@ def test_store_needs_the_standard_library_only():
     script = (
         "import sys\nfor name in ('torch', 'numpy', 'pandas', 'pooch', 'requests', 'tqdm',"
         " 'platformdirs', 'filelock'):\n    sys.modules[name] = None\nfrom mmtutor.files import"
-        " store\nprint(len([store.card_markdown(name) for name in store.names()]))\n"
+        " store\nprint(len([store.card_markdown(store.manifest(n)) for n in store.names()]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -101,7 +134,7 @@ def test_manifest_path_that_leaves_the_folder_is_refused(make_set, source, home,
         ],
     )
     with pytest.raises(store.DatasetCorrupt, match="is refused: expected a plain path"):
-        store.fetch("tiny")
+        store.fetch(tiny())
     assert not source.asked and not home.exists()
 
 
@@ -119,25 +152,17 @@ def test_malformed_manifest_is_refused(make_set, change):
         first["source_index"] = 1
     else:
         del data["licence"]
-    (catalogue.FOLDER / "tiny.json").write_text(json.dumps(data), encoding="utf-8")
-    catalogue._read.cache_clear()
+    (packaged.FOLDER / "tiny.json").write_text(json.dumps(data), encoding="utf-8")
+    packaged._read.cache_clear()
     with pytest.raises(store.DatasetCorrupt, match=r"tiny\.json"):
-        store.manifest("tiny")
+        tiny()
 
 
 def test_unknown_set_lists_the_known_ones():
-    for function in (
-        store.manifest,
-        store.find,
-        store.fetch,
-        store.verify,
-        store.locate,
-        store.card_markdown,
+    with pytest.raises(
+        ValueError, match="unknown data set 'oases'; known: fsdd, ham10000, kitti, mvsa, oasis"
     ):
-        with pytest.raises(
-            ValueError, match="unknown data set 'oases'; known: fsdd, ham10000, kitti, mvsa, oasis"
-        ):
-            function("oases")
+        store.manifest("oases")
 
 
 # --- where a set is looked for
@@ -148,19 +173,19 @@ def test_mirror_comes_before_cache_before_download(
     make_set, source, home, lay_out, tmp_path, monkeypatch, content
 ):
     make_set(source.base)
-    downloaded = store.fetch("tiny")
+    downloaded = store.fetch(tiny())
     assert downloaded == home / "tiny" / "files" and sum(source.asked.values()) == len(content)
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
-    assert store.fetch("tiny") == downloaded  # a mirror without the set does not stand in the way
+    assert store.fetch(tiny()) == downloaded
     in_mirror = lay_out(tmp_path / "mirror")
-    assert store.fetch("tiny") == store.find("tiny") == in_mirror
+    assert store.fetch(tiny()) == store.find(tiny()) == in_mirror
     assert sum(source.asked.values()) == len(content)
 
 
 def test_find_never_downloads(make_set, source, home):
     make_set(source.base)
     with pytest.raises(store.DatasetUnavailable, match=r"it is not on this machine"):
-        store.find("tiny")
+        store.find(tiny())
     assert not source.asked and not home.exists()
 
 
@@ -175,7 +200,7 @@ def test_differing_mirror_is_refused_and_never_written(
     with pytest.raises(
         store.DatasetCorrupt, match=r"Dog 1\.jpg has 3 bytes, expected 52000.*unset MMTUTOR_DATA"
     ):
-        store.fetch("tiny", accept_licence=True, repair=True)
+        store.fetch(tiny(), accept_licence=True, repair=True)
     assert tree(tmp_path / "mirror") == before and not source.asked
 
 
@@ -184,7 +209,7 @@ def test_relative_mirror_gives_absolute_paths(make_set, lay_out, tmp_path, monke
     lay_out(tmp_path / "mirror")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMTUTOR_DATA", "mirror")
-    assert store.find("tiny") == tmp_path / "mirror" / "tiny" / "files"
+    assert store.find(tiny()) == tmp_path / "mirror" / "tiny" / "files"
 
 
 def test_cache_root_follows_the_variable_else_the_users_cache(monkeypatch, tmp_path):
@@ -220,7 +245,7 @@ def test_differing_file_is_named_with_what_to_do(make_set, lay_out, home, how):
     message = spoil(lay_out(home), how)
     for look in (store.find, store.fetch, store.verify):
         with pytest.raises(store.DatasetCorrupt, match=f"(?s){message}.*mmtutor data get tiny"):
-            look("tiny")
+            look(tiny())
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "altered", "link"])
@@ -230,7 +255,7 @@ def test_get_mends_a_cached_set_by_the_bad_file_alone(
     make_set(source.base)
     folder = lay_out(home)
     spoil(folder, how)
-    assert store.fetch("tiny", repair=True) == folder
+    assert store.fetch(tiny(), repair=True) == folder
     assert tree(folder) == content and source.asked == {quote(DOG): 1}
 
 
@@ -240,7 +265,7 @@ def test_verify_names_every_differing_file(make_set, lay_out, home):
     spoil(folder, "altered")
     (folder / "table.csv").unlink()
     with pytest.raises(store.DatasetCorrupt) as error:
-        store.verify("tiny")
+        store.verify(tiny())
     assert "Dog 1.jpg has sha256" in str(error.value) and "table.csv is missing" in str(error.value)
 
 
@@ -252,10 +277,10 @@ def test_folder_that_leads_elsewhere_is_refused(make_set, source, lay_out, home,
     (folder / "images").symlink_to(outside)
     for look in (store.find, store.verify):
         with pytest.raises(store.DatasetCorrupt, match=r"images leads out of"):
-            look("tiny")
+            look(tiny())
     (outside / "Dog 1.jpg").write_bytes(b"mine")
     assert (
-        tree(store.fetch("tiny", repair=True)) == content
+        tree(store.fetch(tiny(), repair=True)) == content
     )  # the link is replaced, what it led to is left alone
     assert (outside / "Dog 1.jpg").read_bytes() == b"mine"
 
@@ -266,7 +291,7 @@ def test_download_does_not_write_through_a_link(make_set, source, home, tmp_path
     (home / "tiny").mkdir(parents=True)
     (home / "tiny" / "partial").symlink_to(tmp_path / "outside")
     with pytest.raises(store.DatasetCorrupt, match="is a link"):
-        store.fetch("tiny")
+        store.fetch(tiny())
     assert not tree(tmp_path / "outside") and not source.asked
 
 
@@ -278,7 +303,7 @@ def hashed(monkeypatch):
     monkeypatch.setattr(
         checking,
         "_content",
-        lambda entry, folder: (read.append(entry["path"]), content(entry, folder))[1],
+        lambda entry, folder: (read.append(entry.path), content(entry, folder))[1],
     )
     monkeypatch.setattr(checking, "_SETTLED_NS", 0)
     return read
@@ -288,16 +313,13 @@ def test_unchanged_files_are_hashed_once_across_processes(make_set, lay_out, hom
     make_set()
     folder = lay_out(home)
     time.sleep(0.05)
-    store.find("tiny")
+    store.find(tiny())
     assert len(hashed) == 3
-    store.find("tiny")
-    checking._verified.clear()  # as in a new process: only the stamp is left
-    store.find("tiny")
-    assert len(hashed) == 3
-    store.verify("tiny")  # asked for by name: hashes whatever is known
+    store.find(tiny())
+    store.verify(tiny())  # asked for by name: hashes whatever is known
     assert len(hashed) == 6
     os.utime(folder / DOG, ns=(1, 1))
-    store.find("tiny")
+    store.find(tiny())
     assert len(hashed) == 9
 
 
@@ -305,21 +327,21 @@ def test_same_size_and_restored_time_do_not_deceive_the_stamp(make_set, lay_out,
     make_set()
     path = lay_out(home) / DOG
     time.sleep(0.05)
-    store.find("tiny")
+    store.find(tiny())
     before = path.stat()
     path.write_bytes(b"F" + path.read_bytes()[1:])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(store.DatasetCorrupt, match=r"Dog 1\.jpg"):
-        store.find("tiny")
+        store.find(tiny())
 
 
 def test_new_manifest_voids_the_stamp(make_set, lay_out, home, hashed):
     make_set()
     lay_out(home)
     time.sleep(0.05)
-    store.find("tiny")
+    store.find(tiny())
     make_set(version="2")
-    store.find("tiny")
+    store.find(tiny())
     assert len(hashed) == 6
 
 
@@ -329,8 +351,8 @@ def test_files_changed_a_moment_ago_are_not_taken_on_trust(
     monkeypatch.setattr(checking, "_SETTLED_NS", 3_000_000_000)
     make_set()
     lay_out(home)
-    store.find("tiny")
-    store.find("tiny")
+    store.find(tiny())
+    store.find(tiny())
     assert len(hashed) == 6
 
 
@@ -343,17 +365,16 @@ def test_set_is_found_where_no_stamp_can_be_written(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "file" / "cache"))
     time.sleep(0.05)
-    assert store.find("tiny") == folder
+    assert store.find(tiny()) == folder
 
 
 # --- consent
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_restricted_set_asks_for_consent(make_set, source, home):
     make_set(source.base, commercial_use="unknown", licence="not stated")
     with pytest.raises(store.DatasetUnavailable) as error:
-        store.fetch("tiny")
+        store.fetch(tiny())
     text = str(error.value)
     for part in (
         "not stated",
@@ -376,7 +397,7 @@ def test_consent_lets_the_download_begin(make_set, source, monkeypatch, capsys, 
     monkeypatch.setenv("MMTUTOR_ACCEPT_LICENCE", "oasis, tiny" if way == "variable" else "oasis")
     monkeypatch.setattr(store, "_interactive", lambda: way == "terminal")
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    assert tree(store.fetch("tiny", accept_licence=way == "argument")) == content
+    assert tree(store.fetch(tiny(), accept_licence=way == "argument")) == content
     shown = capsys.readouterr().out
     expected = ["CC BY-NC 4.0", "commercial use: no", "0.1 MB", source.base, "Nobody (2024)"]
     assert all((part in shown) == (way == "terminal") for part in expected)
@@ -388,18 +409,17 @@ def test_anything_but_yes_is_no(make_set, source, monkeypatch, answer):
     monkeypatch.setattr(store, "_interactive", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: answer)
     with pytest.raises(store.DatasetUnavailable, match="its licence was not accepted"):
-        store.fetch("tiny")
+        store.fetch(tiny())
     assert not source.asked
 
 
 def test_set_on_this_machine_needs_no_consent(make_set, lay_out, home):
     make_set(commercial_use=False)
     folder = lay_out(home)
-    assert store.fetch("tiny") == folder
+    assert store.fetch(tiny()) == folder
 
 
 # --- download
-# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -411,7 +431,7 @@ def no_waiting(monkeypatch):
 def test_full_download_takes_exactly_the_listed_files(make_set, source, home, capfd, content):
     source.content["images/Excluded%201.jpg"] = b"never to be fetched"
     make_set(source.base)
-    folder = store.fetch("tiny")
+    folder = store.fetch(tiny())
     assert tree(folder) == content and source.asked == {quote(path): 1 for path in content}
     assert sorted(path.name for path in (home / "tiny").iterdir()) in (
         ["files"],
@@ -424,7 +444,7 @@ def test_full_download_takes_exactly_the_listed_files(make_set, source, home, ca
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
 def test_downloaded_files_can_be_shared_by_a_class(make_set, source, content):
     make_set(source.base)
-    assert {stat.S_IMODE((store.fetch("tiny") / path).stat().st_mode) for path in content} == {
+    assert {stat.S_IMODE((store.fetch(tiny()) / path).stat().st_mode) for path in content} == {
         0o644
     }
 
@@ -452,14 +472,14 @@ def test_bad_source_leaves_nothing_half_written_and_resumes(
     make_set(source.base)
     source.faults[quote(DOG)] = fault
     with pytest.raises(error, match=message):
-        store.fetch("tiny")
+        store.fetch(tiny())
     assert not (home / "tiny" / "files").exists()
     kept = tree(home / "tiny" / "partial")
     assert "table.csv" in kept and DOG not in kept and kept.items() <= content.items()
     with pytest.raises(store.DatasetUnavailable):
-        store.find("tiny")  # what is there so far does not pass for the set
+        store.find(tiny())  # what is there so far does not pass for the set
     source.faults.clear()
-    assert tree(store.fetch("tiny")) == content
+    assert tree(store.fetch(tiny())) == content
     assert source.asked["table.csv"] == 1 and source.asked[quote(DOG)] == 2
 
 
@@ -490,13 +510,13 @@ def test_retry_gets_over_a_passing_fault(make_set, source, monkeypatch, content)
     make_set(source.base)
     source.faults[quote(DOG)] = "truncate"
     monkeypatch.setattr("pooch.core.time.sleep", lambda _: source.faults.clear())
-    assert tree(store.fetch("tiny")) == content
+    assert tree(store.fetch(tiny())) == content
 
 
 def test_no_network_says_what_the_set_is_and_how_to_get_it(make_set, home):
     make_set("http://127.0.0.1:9/", commercial_use=False, licence="CC BY-NC 4.0")
     with pytest.raises(store.DatasetUnavailable) as error:
-        store.fetch("tiny", accept_licence=True)
+        store.fetch(tiny(), accept_licence=True)
     assert error.value.reason.startswith("no connection to 127.0.0.1:9 (is there a network?)")
     for part in (
         "'tiny'",
@@ -516,7 +536,7 @@ def test_cache_that_cannot_be_written_is_named(make_set, source, tmp_path, monke
     with pytest.raises(
         store.DatasetUnavailable, match=r"(?s)cannot write to the cache folder.*set MMTUTOR_CACHE"
     ):
-        store.fetch("tiny")
+        store.fetch(tiny())
     assert not source.asked
 
 
@@ -529,9 +549,9 @@ def test_cache_that_cannot_be_written_is_named(make_set, source, tmp_path, monke
 )
 def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, message):
     make_set(source.base)
-    store.manifest("tiny")
+    tiny()
     monkeypatch.setattr(
-        catalogue, "names", lambda: ("tiny",)
+        packaged, "names", lambda: ("tiny",)
     )  # without rights the test's manifests cannot be listed
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, mode)
@@ -541,8 +561,8 @@ def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, mes
             with pytest.raises(
                 store.DatasetUnavailable, match=rf"(?s){message}.*Permission denied.*MMTUTOR_CACHE"
             ):
-                store.fetch("tiny")
-            assert commands.presence("tiny") == ("no" if mode == 0o755 else "unreadable")
+                store.fetch(tiny())
+            assert commands.presence(tiny()) == ("no" if mode == 0o755 else "unreadable")
         finally:
             os.seteuid(0)
     assert not source.asked
@@ -550,11 +570,11 @@ def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, mes
 
 def fetch_in_another_process() -> subprocess.Popen[str]:
     script = (
-        "import sys; from pathlib import Path; from mmtutor.files import catalogue, store\n"
+        "import sys; from pathlib import Path; from mmtutor.files import manifest, store\n"
         "import mmtutor.files.download; print('begin', flush=True)\n"
-        "catalogue.FOLDER = Path(sys.argv[1]); print(store.fetch('tiny'))\n"
+        "manifest.FOLDER = Path(sys.argv[1]); print(store.fetch(store.manifest('tiny')))\n"
     )
-    command = [sys.executable, "-W", "error", "-c", script, str(catalogue.FOLDER)]
+    command = [sys.executable, "-W", "error", "-c", script, str(packaged.FOLDER)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -586,7 +606,7 @@ def test_killed_download_is_taken_up_again(make_set, source, home, content):
     assert list(partial.glob("images/tmp*"))  # half a file, under no final name
     assert not (partial / DOG).exists() and not (home / "tiny" / "files").exists()
     source.faults.clear()
-    assert tree(store.fetch("tiny")) == content and source.asked["table.csv"] == 1
+    assert tree(store.fetch(tiny())) == content and source.asked["table.csv"] == 1
 
 
 def test_both_an_old_copy_and_a_begun_download(make_set, source, lay_out, home, content):
@@ -595,7 +615,7 @@ def test_both_an_old_copy_and_a_begun_download(make_set, source, lay_out, home, 
     shutil.copytree(folder, home / "tiny" / "partial")
     (folder / DOG).write_bytes(b"")
     assert (
-        tree(store.fetch("tiny", repair=True)) == content
+        tree(store.fetch(tiny(), repair=True)) == content
         and not (home / "tiny" / "partial").exists()
     )
 
@@ -605,7 +625,7 @@ def test_both_an_old_copy_and_a_begun_download(make_set, source, lay_out, home, 
 
 
 def test_unavailable_survives_the_way_to_another_process():
-    error = pickle.loads(pickle.dumps(catalogue.unavailable("oasis", "no network")))
+    error = pickle.loads(pickle.dumps(store.manifest("oasis").unavailable("no network")))
     assert error.reason == "no network" and "Open Affective" in str(error)
 
 
@@ -615,7 +635,7 @@ def test_card_tells_what_a_reader_must_know(make_set):
         do_not_display=True,
         notes="See <guid> and a_b at https://example.org/a_b.",
     )
-    card = store.card_markdown("tiny")
+    card = store.card_markdown(tiny())
     lines = card.splitlines()
     assert lines[:2] == ["(card-tiny)=", "## A tiny set"]
     assert (
@@ -632,7 +652,7 @@ def test_card_tells_what_a_reader_must_know(make_set):
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_card_of_each_set_states_its_manifest(name):
-    card, data = store.card_markdown(name), store.manifest(name)
+    card, data = store.card_markdown(store.manifest(name)), packaged_json(name)
     assert f"| samples | {data['n']} |" in card and "see the fields" not in card
     assert ("never show a sample" in card) == (name == "mvsa")
     assert all(source["commit"] in card for source in data["sources"])
