@@ -24,9 +24,9 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 from mmtutor import data
-from mmtutor.apps.table import Table
+from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.choosing.heads import STRENGTHS, calibrate, fit_head
-from mmtutor.choosing.nested import METHODS, answers_about
+from mmtutor.choosing.nested import answers_about
 from mmtutor.data.mvsa import normalise
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.text import mean_pool
@@ -45,6 +45,7 @@ from mmtutor.types import Features, Masks, Present, Samples
 RESULTS = Path(__file__).resolve().parent / "results"
 SETS = {"photographs": "oasis", "tweets": "mvsa"}
 """Name in the results → data set."""
+METHODS = ("text", "image", "early", "late")
 REPEATS = 5
 SIZES = {"photographs": (60, 120, 240, 470), "tweets": (100, 200, 400, 800, 1600)}
 RATES = (1e-5, 5e-5, 2e-4)
@@ -52,17 +53,14 @@ RATES = (1e-5, 5e-5, 2e-4)
 
 
 @lru_cache(maxsize=2)
-def table_of(name: str) -> Table:
+def table_of(name: str) -> GroupedSamples:
     """Return frozen features, labels and groups of a set."""
     loaded = data.load(SETS[name])
     features = {
         "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
         "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
     }
-    rows = torch.arange(len(loaded.labels))
-    return Table(
-        features, dict.fromkeys(features, rows), loaded.labels, loaded.groups, loaded.classes
-    )
+    return GroupedSamples(features, loaded.labels, loaded.groups, loaded.classes)
 
 
 def form(text: str) -> list[float]:

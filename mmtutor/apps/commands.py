@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from mmtutor.apps import folder
+from mmtutor.apps.classifier import Answer, SentimentModel, train_final
 from mmtutor.apps.faults import Faults, PostsUnusable, Problem
 from mmtutor.apps.features import MODALITIES, Chunk, PostEncoder
-from mmtutor.apps.model import Answer, SentimentModel, train_final
-from mmtutor.apps.page import page
 from mmtutor.apps.posts import Columns, Post, PostTable
-from mmtutor.apps.report import training_report
+from mmtutor.apps.report_page import page
 from mmtutor.apps.scores import figures
 from mmtutor.apps.table import Grouping, read_table
+from mmtutor.apps.training_report import training_report
+from mmtutor.choosing.grouped import TooFewSamples
 from mmtutor.choosing.nested import choose
 from mmtutor.device import make_accelerator, one_thread
 
@@ -82,15 +83,21 @@ def train(
     out = folder.check_free(out, overwrite)
     data = read_table(table, encoder, faults, options.progress)
     with one_thread():
-        choice = choose(
-            data,
-            splits=splits,
-            repeats=repeats,
-            seed=seed,
-            decision=decision,
-            device=options.device,
-            progress=options.progress,
-        )
+        try:
+            choice = choose(
+                data,
+                splits=splits,
+                repeats=repeats,
+                seed=seed,
+                decision=decision,
+                device=options.device,
+                progress=options.progress,
+            )
+        except TooFewSamples as problem:
+            raise PostsUnusable(
+                f"the posts cannot be compared: {problem}. A group is a post with its reposts."
+                " Label more, or say fewer --folds or another --seed"
+            ) from problem
         model = train_final(data, choice, decision, options.device)
     report = training_report(
         data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed

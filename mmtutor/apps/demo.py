@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from mmtutor.apps import folder
+from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.commands import answer_chunk, record
 from mmtutor.apps.demo_server import ADDRESS, MAX_LETTERS, MAX_PICTURE, Refused, Server
 from mmtutor.apps.faults import Problem
 from mmtutor.apps.features import PostEncoder
-from mmtutor.apps.model import SentimentModel
 from mmtutor.apps.posts import Post
 
 NAME = "the picture"

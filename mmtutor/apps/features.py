@@ -128,9 +128,11 @@ class PostEncoder:
         }
         return Chunk(outcome, [outcome[i] for i in kept], features, where, keys)
 
-    def recall(self, modality: str, keys: np.ndarray) -> Tensor:
-        """Return cached features (N, D) of `keys` (N,), in this order; large tables as the map of a
-        file that goes."""
+    def recall(self, modality: str, keys: np.ndarray, rows: np.ndarray, n: int) -> Tensor:
+        """Return a table (n, D) with the cached features of `keys` in `rows`, zeros elsewhere.
+
+        A large one is the map of a file that goes with its last reader.
+        """
         cache = self.encoders[modality].cache
 
         def gone(rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -138,15 +140,14 @@ class PostEncoder:
             yield
 
         if len(keys) * cache.dim * 4 <= SPILL_BYTES:
-            return cache.fill(keys, gone)
-        with TemporaryFile(
-            dir=cache.folder
-        ) as file:  # without a name: it is gone with the last who maps it
-            table = np.memmap(file, np.float32, "w+", shape=(len(keys), cache.dim))
+            table = np.zeros((n, cache.dim), np.float32)
+        else:
+            # a file without a name: it is gone with the last who maps it
+            with TemporaryFile(dir=cache.folder) as file:
+                table = np.memmap(file, np.float32, "w+", shape=(n, cache.dim))
         for start in range(0, len(keys), SPILL_ROWS):
-            table[start : start + SPILL_ROWS] = cache.fill(
-                keys[start : start + SPILL_ROWS], gone
-            ).numpy()
+            part = slice(start, start + SPILL_ROWS)
+            table[rows[part]] = cache.fill(keys[part], gone).numpy()
         return torch.from_numpy(table)
 
     def _file(self, post: Post, column: str) -> tuple[str, bytes] | Problem:

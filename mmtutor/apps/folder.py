@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.features import PostEncoder
-from mmtutor.apps.model import SentimentModel
-from mmtutor.choosing.heads import HEADS, Calibration, new_head
+from mmtutor.choosing.heads import OpinionCalibration, new_head
 from mmtutor.files.weights import WEIGHTS
 
 FORMAT = 1
@@ -122,7 +122,7 @@ def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
         "decision": model.decision,
         "shares": list(model.shares),
         "calibrations": {m: asdict(c) for m, c in sorted(model.calibrations.items())},
-        "heads": {m: {k: encoder.dims[k] for k in HEADS[m]} for m in sorted(model.heads)},
+        "heads": {m: {k: encoder.dims[k] for k in h.encoders} for m, h in model.heads.items()},
         "encoders": {
             "text": {
                 "name": text.name,
@@ -169,7 +169,7 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
             heads[name].load_state_dict(mine)
             heads[name].eval()
         calibrations = {
-            m: Calibration(c["temperature"], tuple(c["offsets"]))
+            m: OpinionCalibration(c["temperature"], tuple(c["offsets"]))
             for m, c in config["calibrations"].items()
         }
         model = SentimentModel(

@@ -1,65 +1,23 @@
-"""The training table: features of all posts as memory maps, labels, and groups that a split must
-not cut."""
+"""From posts to the table that choosing reads: features on disk, labels, and groups of reposts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from mmtutor.apps.faults import Faults, PostsUnusable, Problem
 from mmtutor.apps.features import MODALITIES, PostEncoder
 from mmtutor.apps.posts import Post, PostTable
+from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.data.mvsa import normalise
 from mmtutor.encoders.cache import content_key
 from mmtutor.encoders.shards import KEY_BYTES
-from mmtutor.types import Features, Samples
 
 MOST_CLASSES = 100
-
-
-@dataclass(frozen=True)
-class Table:
-    """N posts. features[m]: (N_m, D) of those that have m, memory-mapped; position[m]: (N,) their
-    row there, -1: none.
-
-    labels: (N,) int64 into classes; groups: (N,) int64.
-    """
-
-    features: Features
-    position: dict[str, Tensor]
-    labels: Tensor
-    groups: np.ndarray
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        """Return the number of posts N."""
-        return len(self.labels)
-
-    def having(self, modalities: Iterable[str]) -> Tensor:
-        """Return which posts have all these modalities: (N,) bool."""
-        return torch.stack([self.position[m] >= 0 for m in modalities]).all(0)
-
-    def samples(self, rows: Tensor, modalities: Iterable[str]) -> Samples:
-        """Return the posts `rows` (positions), all of which have `modalities`. A stretch of a map
-        is not copied."""
-        return Samples(
-            {m: _rows(self.features[m], self.position[m][rows]) for m in modalities},
-            self.labels[rows],
-        )
-
-
-def _rows(features: Tensor, wanted: Tensor) -> Tensor:
-    if len(wanted) and torch.equal(
-        wanted, torch.arange(int(wanted[0]), int(wanted[0]) + len(wanted))
-    ):
-        return features[int(wanted[0]) : int(wanted[0]) + len(wanted)]
-    return features[wanted]
 
 
 class _Numbers(dict):
@@ -97,7 +55,7 @@ class Grouping:
 
 def read_table(
     posts: PostTable, encoder: PostEncoder, faults: Faults, progress: bool = True
-) -> Table:
+) -> GroupedSamples:
     """Encode all posts and return them as a table; what is faulty is added to `faults` and left
     out.
 
@@ -132,19 +90,23 @@ def read_table(
             keys[m] += b"".join(key.ljust(KEY_BYTES, b"\0") for key in chunk.keys[m])
     classes = _classes(labels, len(y), faults, posts)
     number = np.array([classes.index(name) for name in labels])
-    there = {m: np.array(has[m]) for m in MODALITIES}
-    # posts with both first, then those with a text only: each head then learns from one stretch of
-    # a map, uncopied
+    present = {m: np.array(has[m]) for m in MODALITIES}
+    # complete posts first, then those with a text: each head then reads few stretches of a map
     order = np.argsort(
-        np.where(there["text"] & there["image"], 0, 2 - there["text"]), kind="stable"
+        np.where(present["text"] & present["image"], 0, 2 - present["text"]), kind="stable"
     )
-    features, position = {}, {}
+    features = {}
     for m in MODALITIES:
-        old, here = np.cumsum(there[m])[order] - 1, there[m][order]
-        features[m] = encoder.recall(m, np.frombuffer(keys[m], f"S{KEY_BYTES}")[old[here]])
-        position[m] = torch.from_numpy(np.where(here, np.cumsum(here) - 1, -1))
-    return Table(
-        features, position, torch.from_numpy(number[y][order]), grouping.numbers()[order], classes
+        number_of_key, present[m] = np.cumsum(present[m])[order] - 1, present[m][order]
+        rows = present[m].nonzero()[0]
+        known = np.frombuffer(keys[m], f"S{KEY_BYTES}")[number_of_key[rows]]
+        features[m] = encoder.recall(m, known, rows, len(order))
+    return GroupedSamples(
+        features,
+        torch.from_numpy(number[y][order]),
+        grouping.numbers()[order],
+        classes,
+        {m: torch.from_numpy(mask) for m, mask in present.items()},
     )
 
 

@@ -3,12 +3,15 @@ results hold.
 
 `opinions_of` trains the single modalities, the joint models and the decision rules over the
 singles, and returns what each says about the test samples. Nothing here looks at the test labels.
+
+Taught in chapter 6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.ensemble import RandomForestClassifier
@@ -57,21 +60,21 @@ class Split:
 
         Raises ValueError, naming the modality, where fewer than two training samples have it.
         """
-        there = self.train.present or {}
-        known = {m: x[there[m]] if m in there else x for m, x in self.train.features.items()}
-        if few := [m for m, x in known.items() if len(x) < 2]:
+        present = self.train.present or {}
+        observed = {m: x[present[m]] if m in present else x for m, x in self.train.features.items()}
+        if few := [m for m, x in observed.items() if len(x) < 2]:
             raise ValueError(
                 f"fewer than two training samples have {few}: no mean and deviation to standardise"
                 " with"
             )
-        shift = {m: x.mean(0) for m, x in known.items()}
-        scale = {m: x.std(0).clamp(min=1e-6) for m, x in known.items()}
+        mean = {m: x.mean(0) for m, x in observed.items()}
+        deviation = {m: x.std(0).clamp(min=1e-6) for m, x in observed.items()}
 
-        def mend(part: Samples) -> Samples:
-            features = {m: (x - shift[m]) / scale[m] for m, x in part.features.items()}
+        def scaled(part: Samples) -> Samples:
+            features = {m: (x - mean[m]) / deviation[m] for m, x in part.features.items()}
             return Samples(features, part.labels, part.present, part.masks)
 
-        return Split(mend(self.train), mend(self.validation), mend(self.test))
+        return Split(scaled(self.train), scaled(self.validation), scaled(self.test))
 
 
 def joint_models() -> dict[str, Builder]:
@@ -131,7 +134,7 @@ def tuned(
     """
     dims = {m: x.shape[-1] for m, x in split.train.features.items()}
     epochs = max(1, round(steps * 128 / max(len(split.train), 128)))
-    best, lowest = None, float("inf")
+    candidates: list[tuple[float, nn.Module]] = []
     for build in builders.values():
         for decay in decays:
             torch.manual_seed(seed)
@@ -150,13 +153,12 @@ def tuned(
                 device="cpu",
                 patience=max(10, epochs // 4),
             )
-            if min(history.validation_loss) < lowest:
-                best, lowest = model, min(history.validation_loss)
-    return best
+            candidates.append((min(history.validation_loss), model))
+    return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def calibrated_single(
-    split: Split, modality: str, classes: int, **training: object
+    split: Split, modality: str, classes: int, **training: Any
 ) -> Callable[[Samples], Tensor]:
     """Return what answers for one modality alone: samples → probabilities (N, classes).
 
@@ -170,7 +172,12 @@ def calibrated_single(
     )
     model = tuned(single_models(), Split(train, validation, part.test), classes, **training)
     temperature = temperature_scale(predict(model, validation), validation.labels)
-    return lambda samples: apply_temperature(predict(model, samples.only([modality])), temperature)
+
+    def probabilities(samples: Samples) -> Tensor:
+        logits = predict(model, samples.only([modality]))
+        return torch.as_tensor(apply_temperature(logits, temperature))
+
+    return probabilities
 
 
 def opinions_of(
@@ -180,24 +187,24 @@ def opinions_of(
     seed: int = 0,
     methods: list[str] | None = None,
     class_weights: str | None = None,
-    **training: float,
+    **training: Any,
 ) -> dict[str, Tensor]:
     """Return method → probabilities (n_test, classes) for singles, joint models and decision rules.
 
     methods: which joint models, None for all. Singles are tuned over a linear and a hidden-layer
     model; "best single" is the one with the lowest validation loss. Rules combine the singles'
     opinions, calibrated by a temperature on the validation part, where weights, reliabilities and
-    stacking are learnt too.
+    stacking are learnt too. class_weights, training: as `tuned`, for every contestant alike.
     """
-    said, held_out = {}, {}
+    held_out, tested = {}, {}
     for modality in split.train.features:
-        speak = calibrated_single(
+        single = calibrated_single(
             split, modality, classes, seed=seed, class_weights=class_weights, **training
         )
-        held_out[modality], said[f"{modality} alone"] = speak(split.validation), speak(split.test)
+        held_out[modality], tested[modality] = single(split.validation), single(split.test)
     y = split.validation.labels
     best = min(held_out, key=lambda m: log_loss(held_out[m], y))
-    answers = {BEST_SINGLE: said[f"{best} alone"], **said}
+    answers = {BEST_SINGLE: tested[best]} | {f"{m} alone": p for m, p in tested.items()}
     for name in joint_models() if methods is None else methods:
         model = tuned(
             {name: joint_models()[name]},
@@ -208,9 +215,7 @@ def opinions_of(
             **training,
         )
         answers[name] = predict(model, split.test).softmax(1)
-    return answers | decisions(
-        {m: said[f"{m} alone"] for m in held_out}, held_out, y, class_weights
-    )
+    return answers | decisions(tested, held_out, y, class_weights)
 
 
 def decisions(
@@ -231,9 +236,8 @@ def decisions(
     trust = {
         m: (accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes) for m, p in held_out.items()
     }
-    trust = {
-        m: min(max(t, 0.01), 0.99) for m, t in trust.items()
-    }  # all at chance: alike, not undefined
+    # where all are at chance they are trusted alike, which leaves no rule undefined
+    trust = {m: min(max(t, 0.01), 0.99) for m, t in trust.items()}
     measure = decision.lambda_measure(trust)
     linear = LogisticRegression(max_iter=1000, class_weight=class_weights)
     forest = RandomForestClassifier(
@@ -268,7 +272,7 @@ def _tokens(
 ) -> EncoderFusion:
     """Cut each modality's projection into `count` steps of width 16, so that attention has
     something to choose from."""
-    encoders = {
+    encoders: dict[str, nn.Module] = {
         m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16)))
         for m, d in dims.items()
     }

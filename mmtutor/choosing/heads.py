@@ -1,24 +1,42 @@
-"""The small models behind the encoders: one linear head per way of reading a post, and opinions
-made comparable."""
+"""The small models behind the encoders: one linear head per way of reading a sample, and opinions
+made comparable.
+
+Taught in chapter 10.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from mmtutor.choosing.optimum import ROWS, fit_optimum
-from mmtutor.fusion import EncoderFusion, SumFusion
+from mmtutor.choosing.optimum import fit_optimum, pieces
+from mmtutor.fusion import EncoderFusion, SumFusion, decision
 from mmtutor.types import Samples
 
-HEADS = {"text": ("text",), "image": ("image",), "early": ("text", "image")}
-"""Head → the modalities that it reads. Late fusion needs none of its own: it averages the first
-two."""
 STRENGTHS = (0.5, 1.5, 5.0, 15.0)
 """Regularisation to choose from, as the inverse of scikit-learn's C: l2 = strength / N."""
+
+
+def heads_of(modalities: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return head → the modalities that it reads: one each, and "early", which reads all of two or
+    more.
+
+    Late fusion needs no head of its own: it averages the singles' opinions.
+    """
+    names = tuple(modalities)
+    heads: dict[str, tuple[str, ...]] = {m: (m,) for m in names}
+    return heads | {"early": names} if len(names) > 1 else heads
+
+
+def late(opinions: dict[str, Tensor]) -> Tensor:
+    """Return the late fusion of the singles' balanced opinions, each (N, C): their average."""
+    return decision.average(opinions)
 
 
 class Centred(nn.Module):
@@ -36,18 +54,21 @@ class Centred(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
 
-    def measure(self, x: Tensor) -> None:
-        """Set mean and scale from training features (N, D), in pieces: x may be a memory map."""
+    def measure(self, x: Tensor, rows: Tensor | None = None) -> None:
+        """Set mean and scale from training features x (N, D), or from some of their rows.
+
+        They are read in pieces: x may be a memory map.
+        """
+        rows = torch.arange(len(x)) if rows is None else rows
         total, squares = torch.zeros(x.shape[1], dtype=torch.float64), 0.0
-        for start in range(0, len(x), ROWS):
-            part = x[start : start + ROWS].double()
+        for piece in pieces(rows):
+            part = x[piece].double()
             total += part.sum(0)
             squares += float(part.square().sum())
-        mean = total / len(x)
+        mean = total / len(rows)
+        variance = max(squares / len(rows) - float(mean.square().sum()), 1e-12)
         self.mean = mean.float()
-        self.scale = (
-            torch.tensor(max(squares / len(x) - float(mean.square().sum()), 1e-12)).sqrt().float()
-        )
+        self.scale = torch.tensor(variance).sqrt().float()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled features."""
@@ -57,12 +78,11 @@ class Centred(nn.Module):
 def new_head(dims: dict[str, int], classes: int) -> EncoderFusion:
     """Return an untrained head, all zeros: logits = b + Σ_m W_m (x_m - mean_m) / scale_m.
 
-    For two modalities that is early fusion: a linear layer behind the concatenation.
+    For several modalities that is early fusion: a linear layer behind the concatenation.
     """
     fusion = SumFusion(dims, classes)
-    nn.init.zeros_(fusion.bias)
-    for layer in fusion.project.values():
-        nn.init.zeros_(layer.weight)
+    for parameter in fusion.parameters():
+        nn.init.zeros_(parameter)
     return EncoderFusion({m: Centred(d) for m, d in dims.items()}, fusion)
 
 
@@ -73,22 +93,24 @@ def fit_head(
     device: str | None = None,
     start: EncoderFusion | None = None,
     class_weights: str | None = "balanced",
+    rows: Tensor | None = None,
 ) -> EncoderFusion:
     """Train one head to the optimum of its loss: l2 = strength / N, class weights as
     `training.fit`.
 
-    start: a head to begin near, which saves time and changes nothing else.
+    rows: positions of the N samples to learn from, None for all; features may be memory maps, which
+    are never copied whole. start: a head to begin near, which saves time and changes nothing else.
     """
-    dims = {m: x.shape[1] for m, x in train.features.items()}
-    head = new_head(dims, classes)
+    head = new_head({m: x.shape[1] for m, x in train.features.items()}, classes)
     if start is not None:
         head.fusion.load_state_dict(start.fusion.state_dict())
     for m, x in train.features.items():
-        head.encoders[m].measure(x)
+        cast(Centred, head.encoders[m]).measure(x, rows)
     fit_optimum(
         head,
         train,
-        l2=strength / len(train),
+        l2=strength / (len(train) if rows is None else len(rows)),
+        rows=rows,
         class_weights=class_weights,
         device=device,
         tolerance=1e-4,
@@ -97,12 +119,12 @@ def fit_head(
 
 
 @dataclass(frozen=True)
-class Calibration:
+class OpinionCalibration:
     """Balanced opinions q → probabilities softmax(ln q / temperature + offsets), as frequent as the
     classes are.
 
     Heads are trained as if all classes were equally frequent, so their opinions say which class a
-    post speaks for beyond its frequency; offsets (C,) bring the frequencies back, the temperature
+    sample speaks for beyond its frequency; offsets (C,) bring the frequencies back, the temperature
     the right degree of confidence.
     """
 
@@ -115,12 +137,12 @@ class Calibration:
         return (logits + torch.tensor(self.offsets, dtype=torch.float64)).softmax(1)
 
 
-def calibrate(opinions: Tensor, y: Tensor) -> Calibration:
-    """Fit temperature and offsets on opinions (N, C) of posts that the heads were not trained on.
+def calibrate(opinions: Tensor, y: Tensor) -> OpinionCalibration:
+    """Fit temperature and offsets on opinions (N, C) of samples that the heads were not trained on.
 
     Bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, ICML 2020, arXiv
     1901.06852): minimises Σ -ln p(y) + ½ (ln T)² + ½ ‖offsets - ln frequency‖². The last two terms
-    count as little as one post and keep few posts from saying anything extreme.
+    count as little as one sample and keep few samples from saying anything extreme.
     """
     z = opinions.double().clamp(min=1e-12).log().numpy()
     truth, classes = y.numpy(), z.shape[1]
@@ -136,11 +158,12 @@ def calibrate(opinions: Tensor, y: Tensor) -> Calibration:
         value = -(log_p * target).sum() + 0.5 * log_t**2 + 0.5 * (shift**2).sum()
         return value, np.r_[-(error * z).sum() * np.exp(-log_t) + log_t, error.sum(0) + shift]
 
-    found = minimize(
+    fitted = minimize(
         loss,
         np.r_[0.0, np.log(frequency)],
         jac=True,
         method="L-BFGS-B",
         bounds=[(-4, 4), *[(None, None)] * classes],
     )
-    return Calibration(float(np.exp(found.x[0])), tuple(float(o) for o in found.x[1:]))
+    log_t, *offsets = fitted.x.tolist()
+    return OpinionCalibration(float(np.exp(log_t)), tuple(offsets))

@@ -1,5 +1,8 @@
-"""Which way of reading posts is best, by how much, and is that real? Nested, grouped, repeated
-cross-validation."""
+"""Which way of reading samples is best, by how much, and is that real? Nested, grouped, repeated
+cross-validation among every single modality, early and late fusion.
+
+Taught in chapter 10.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmtutor.apps.faults import PostsUnusable
-from mmtutor.apps.table import Table
-from mmtutor.choosing.heads import HEADS, STRENGTHS, Calibration, calibrate, fit_head
+from mmtutor.choosing.grouped import FUSIONS, GroupedSamples, TooFewSamples
+from mmtutor.choosing.heads import (
+    STRENGTHS,
+    OpinionCalibration,
+    calibrate,
+    fit_head,
+    heads_of,
+    late,
+)
 from mmtutor.evaluation import (
     Comparison,
     Interval,
@@ -24,26 +33,27 @@ from mmtutor.evaluation import (
     macro_f1,
     paired_comparison,
 )
-from mmtutor.fusion import decision
+from mmtutor.fusion import EncoderFusion
 from mmtutor.training import predict
 
-METHODS = ("text", "image", "early", "late")
-SINGLES = ("text", "image")
 MOST = 5000
-"""Posts that choosing looks at: the interval of a difference is then about 0.01 wide, and memory
+"""Samples that choosing looks at: the interval of a difference is then about 0.01 wide, and memory
 and time stay flat."""
+
+Fold = tuple[np.ndarray, np.ndarray]
+"""Positions among the compared samples: (training part, test part)."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation found. methods: those that could be tried; scores[method]: (folds,)
-    macro-F1.
+    """What cross-validation found. methods: those that could be tried, simpler ones first;
+    scores[method]: (folds,) macro-F1.
 
     strengths[head]: regularisation for the final heads; calibrations[method]: fitted on answers
-    about posts not trained on. quality[method]: ECE and log loss of calibrated answers, each fold
+    about samples not trained on. quality[method]: ECE and log loss of calibrated answers, each fold
     calibrated on the others.
-    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared posts, whose positions
-    are `compared`;
+    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared samples, whose
+    positions are `compared`;
     guesses[method]: (repeats, N_c) the labels taken from them.
     """
 
@@ -52,7 +62,7 @@ class Choice:
     n_train: float
     n_test: float
     strengths: dict[str, float]
-    calibrations: dict[str, Calibration]
+    calibrations: dict[str, OpinionCalibration]
     quality: dict[str, dict[str, float]]
     answers: dict[str, Tensor]
     guesses: dict[str, Tensor]
@@ -64,9 +74,14 @@ class Choice:
         return max(self.methods, key=lambda m: self.scores[m].mean())
 
     @property
+    def singles(self) -> tuple[str, ...]:
+        """Return the methods that read one modality."""
+        return tuple(m for m in self.methods if m not in FUSIONS)
+
+    @property
     def best_single(self) -> str:
-        """Return the better of the single modalities that were tried."""
-        return max((m for m in self.methods if m in SINGLES), key=lambda m: self.scores[m].mean())
+        """Return the best of the single modalities that were tried."""
+        return max(self.singles, key=lambda m: self.scores[m].mean())
 
     def interval(self, method: str) -> Interval:
         """Return mean macro-F1 of a method, with the Nadeau–Bengio corrected interval."""
@@ -79,13 +94,8 @@ class Choice:
         )
 
 
-def late(opinions: dict[str, Tensor]) -> Tensor:
-    """Return the late fusion of balanced opinions (N, C): their average."""
-    return decision.average({m: opinions[m] for m in SINGLES})
-
-
 def choose(
-    table: Table,
+    table: GroupedSamples,
     *,
     splits: int = 5,
     repeats: int = 3,
@@ -95,60 +105,49 @@ def choose(
     device: str | None = None,
     progress: bool = True,
 ) -> Choice:
-    """Compare text, image, early and late fusion on the posts that have both; return scores,
-    strengths, calibrations.
+    """Compare each modality alone, early and late fusion on the samples that have all modalities;
+    return scores, strengths, calibrations.
 
     In each fold the strength of each head is chosen on a quarter of its training groups, then the
-    head is trained on all of them: no score comes from a post that anything was fitted or chosen
-    on. Singles learn from every post that has their modality. Where no post has both, the one
-    modality that there is (or the commoner) is scored alone.
-    decision: how the scored labels are taken, see `model.SentimentModel`.
-    Of more than `most` posts, whole groups drawn at random take part, which is enough to choose;
+    head is trained on all of them: no score comes from a sample that anything was fitted or chosen
+    on. Singles learn from every sample that has their modality. A modality that no sample has is
+    left out; where no sample has all others, the commonest one is scored alone.
+    decision: how the scored labels are taken: "balanced", the class that a sample speaks for most
+    beyond its frequency, or "likeliest", that of the highest calibrated probability.
+    Of more than `most` samples, whole groups drawn at random take part, which is enough to choose;
     more than `most` only where a rare class would else not fill the folds.
-    Raises PostsUnusable where a class has too few groups for the folds, naming it.
+    Raises TooFewSamples where a class has too few groups for the folds, naming it.
     """
-    kept = _sample(table, most, splits, seed)
-    methods, rows = _field(table, kept)
-    _check_enough(table, rows, splits)
-    try:
-        plan = list(
-            folds(table.labels[rows], table.groups[rows], splits=splits, repeats=repeats, seed=seed)
-        )
-    except ValueError as error:
-        raise PostsUnusable(
-            f"the {len(rows)} posts cannot be cut into {splits} folds: {error}"
-        ) from error
+    known = [m for m in table.modalities if table.having([m]).any()]
+    table = table.only(known or table.modalities)
+    drawn = _drawn(table, most, splits, seed)
+    methods, rows = _comparable(table, drawn)
+    plan = _plan(table, rows, splits, repeats, seed)
     answers = {m: torch.full((repeats, len(rows), len(table.classes)), torch.nan) for m in methods}
-    chosen: list[dict[str, float]] = []
-    for number, (_, test) in enumerate(
-        tqdm(plan, "choosing", unit="fold", disable=None if progress else True)
-    ):
-        elsewhere = kept & ~torch.from_numpy(np.isin(table.groups, table.groups[rows[test]]))
-        said, strengths = answers_about(
-            table, elsewhere, rows[test], methods, seed + number, device
+    strengths: list[dict[str, float]] = []
+    bar = tqdm(plan, "choosing", unit="fold", disable=None if progress else True)
+    for number, (_, test) in enumerate(bar):
+        tested = torch.from_numpy(np.isin(table.groups, table.groups[rows[test]]))
+        opinions, chosen = answers_about(
+            table, drawn & ~tested, rows[test], methods, seed + number, device
         )
-        chosen.append(strengths)
+        strengths.append(chosen)
         for m in methods:
-            answers[m][number // splits, test] = said[m]
+            answers[m][number // splits, test] = opinions[m]
     y = table.labels[rows]
     tests = [test for _, test in plan]
-    calibrated = {
-        m: torch.stack([_calibrated(a[r], y, tests[r * splits :][:splits]) for r in range(repeats)])
-        for m, a in answers.items()
-    }
-    guesses = {
-        m: a.argmax(2) for m, a in (answers if decision == "balanced" else calibrated).items()
-    }
-    scores = {
-        m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)])
-        for m, g in guesses.items()
-    }
+    calibrated = {m: _calibrated(a, y, tests) for m, a in answers.items()}
+    ranked = answers if decision == "balanced" else calibrated
+    guesses = {m: a.argmax(2) for m, a in ranked.items()}
     return Choice(
         methods,
-        scores,
-        float(np.mean([len(a) for a, _ in plan])),
-        float(np.mean([len(b) for _, b in plan])),
-        {h: float(np.exp(np.median(np.log([c[h] for c in chosen])))) for h in chosen[0]},
+        {
+            m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)])
+            for m, g in guesses.items()
+        },
+        float(np.mean([len(train) for train, _ in plan])),
+        float(np.mean([len(test) for test in tests])),
+        _typical(strengths),
         {m: calibrate(a.flatten(0, 1), y.repeat(repeats)) for m, a in answers.items()},
         {
             m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)}
@@ -161,116 +160,127 @@ def choose(
 
 
 def answers_about(
-    table: Table,
+    table: GroupedSamples,
     learnt: Tensor,
     test: Tensor,
     methods: tuple[str, ...],
     seed: int = 0,
     device: str | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return method → balanced opinions (n_test, C) about the posts `test`, and head → the strength
-    that it chose.
+    """Return method → balanced opinions (n_test, C) about the samples `test`, and head → the
+    strength that it chose.
 
-    learnt: (N,) bool, the posts to learn and to choose from; test: positions of posts that have
+    learnt: (N,) bool, the samples to learn and to choose from; test: positions of samples that have
     what methods read.
+    Raises TooFewSamples where a class is not among the learnt ones.
     """
-    said, strengths = {}, {}
-    for head in (h for h in HEADS if h in methods or ("late" in methods and h in SINGLES)):
-        rows = (learnt & table.having(HEADS[head])).nonzero().flatten()
-        if lost := [
-            name for c, name in enumerate(table.classes) if not (table.labels[rows] == c).any()
-        ]:
-            raise PostsUnusable(
-                f"a fold holds all posts of {lost}: label more of them, or say another --seed"
-            )
-        strengths[head], start = _strength(table, rows, head, seed, device)
-        model = fit_head(
-            table.samples(rows, HEADS[head]), len(table.classes), strengths[head], device, start
-        )
-        said[head] = predict(model, table.samples(test, HEADS[head])).softmax(1)
+    opinions, strengths = {}, {}
+    for head, modalities in heads_of(table.modalities).items():
+        if head not in methods and not ("late" in methods and head in table.features):
+            continue
+        rows = (learnt & table.having(modalities)).nonzero().flatten()
+        counts = torch.bincount(table.labels[rows], minlength=len(table.classes))
+        if lost := [name for name, n in zip(table.classes, counts, strict=True) if not n]:
+            raise TooFewSamples(f"a fold holds all samples of {lost}")
+        strengths[head], start = _strength(table, rows, modalities, seed, device)
+        samples = table.samples(rows, modalities)
+        model = fit_head(samples, len(table.classes), strengths[head], device, start)
+        opinions[head] = predict(model, table.samples(test, modalities)).softmax(1)
     if "late" in methods:
-        said["late"] = late(said)
-    return {m: said[m] for m in methods}, strengths
+        opinions["late"] = late({m: opinions[m] for m in table.modalities})
+    return {m: opinions[m] for m in methods}, strengths
 
 
-def _sample(table: Table, most: int, splits: int, seed: int) -> Tensor:
-    """Return which posts take part in choosing, (N,) bool: all, or whole groups at random until
+def _drawn(table: GroupedSamples, most: int, splits: int, seed: int) -> Tensor:
+    """Return which samples take part in choosing, (N,) bool: all, or whole groups at random until
     there are `most`.
 
     The drawing goes on until each class that has as many groups to be compared stands in `splits`
     of them.
     """
+    everyone = torch.ones(len(table), dtype=torch.bool)
     if len(table) <= most:
-        return torch.ones(len(table), dtype=torch.bool)
+        return everyone
     _, group = np.unique(table.groups, return_inverse=True)
     order = np.random.default_rng(seed).permutation(group.max() + 1)
-    turn = np.argsort(order)[group]  # (N,) when each post's group is drawn
+    turn = np.argsort(order)[group]  # (N,) when each sample's group is drawn
     last = int(np.searchsorted(np.cumsum(np.bincount(group)[order]), most))
-    _, rows = _field(table, torch.ones(len(table), dtype=torch.bool))
+    _, rows = _comparable(table, everyone)
     for c in range(len(table.classes)):
         turns = np.unique(turn[rows[table.labels[rows] == c].numpy()])
         last = max(last, int(turns[:splits].max(initial=0)))
     return torch.from_numpy(turn <= last)
 
 
-def _field(table: Table, kept: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return which methods can be compared, and on which of the posts `kept`."""
-    both = (kept & table.having(SINGLES)).nonzero().flatten()
-    if len(both):
-        return METHODS, both
-    most = max(SINGLES, key=lambda m: int((table.position[m] >= 0).sum()))
-    return (most,), (kept & table.having((most,))).nonzero().flatten()
+def _comparable(table: GroupedSamples, drawn: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Return which methods can be compared, and the positions of those `drawn` to do it on."""
+    complete = (drawn & table.having(table.modalities)).nonzero().flatten()
+    if len(complete):
+        fusions = FUSIONS if len(table.modalities) > 1 else ()
+        return (*table.modalities, *fusions), complete
+    commonest = max(table.modalities, key=lambda m: int(table.having([m]).sum()))
+    return (commonest,), (drawn & table.having([commonest])).nonzero().flatten()
 
 
-def _check_enough(table: Table, rows: Tensor, splits: int) -> None:
-    """Raise PostsUnusable unless each class stands in as many groups as there are folds."""
-    y, groups = table.labels[rows].numpy(), table.groups[rows]
-    found = {name: len(np.unique(groups[y == c])) for c, name in enumerate(table.classes)}
-    if few := {name: n for name, n in found.items() if n < splits}:
-        raise PostsUnusable(
-            f"{len(rows)} posts are too few to choose and to judge on: of {few} (class: groups of"
-            f" posts that are not reposts of each other) at least {splits} are needed, one for each"
-            " fold. Label more, or say fewer --folds"
+def _plan(table: GroupedSamples, rows: Tensor, splits: int, repeats: int, seed: int) -> list[Fold]:
+    """Return the folds of the samples `rows`; TooFewSamples unless each class stands in as many
+    groups as there are folds."""
+    y, groups = table.labels[rows], table.groups[rows]
+    counts = {name: len(np.unique(groups[y == c])) for c, name in enumerate(table.classes)}
+    if few := {name: n for name, n in counts.items() if n < splits}:
+        raise TooFewSamples(
+            f"{len(rows)} samples are too few to choose and to judge on: of {few} (class: groups)"
+            f" at least {splits} are needed, one for each fold"
         )
+    try:
+        return list(folds(y, groups, splits=splits, repeats=repeats, seed=seed))
+    except ValueError as error:
+        raise TooFewSamples(
+            f"the {len(rows)} samples cannot be cut into {splits} folds: {error}"
+        ) from error
 
 
 def _strength(
-    table: Table, learnt: Tensor, head: str, seed: int, device: str | None
-) -> tuple[float, object]:
-    """Return the strength with the lowest balanced loss on a held-out quarter of the groups, and
-    the head it gave."""
-    y, groups = table.labels[learnt].numpy(), table.groups[learnt.numpy()]
+    table: GroupedSamples,
+    learnt: Tensor,
+    modalities: tuple[str, ...],
+    seed: int,
+    device: str | None,
+) -> tuple[float, EncoderFusion | None]:
+    """Return the strength with the lowest balanced loss on a held-out quarter of the groups of the
+    samples `learnt`, and the head it gave."""
+    y, groups, classes = table.labels[learnt], table.groups[learnt], len(table.classes)
     try:
         rest, part = grouped_split(y, groups, fraction=0.25, seed=seed)
-    except ValueError:  # so few posts that a class would be lost: the strongest is the safest
+    except ValueError:  # so few samples that a class would be lost: the strongest is the safest
         return STRENGTHS[-1], None
-    classes = len(table.classes)
-    if len(np.unique(y[rest])) < classes:
+    if len(y[rest].unique()) < classes:
         return STRENGTHS[-1], None
-    inner, outer = (table.samples(learnt[torch.from_numpy(k)], HEADS[head]) for k in (rest, part))
-    weight = (
-        torch.bincount(outer.labels, minlength=classes)
-        .clamp(min=1)
-        .float()
-        .reciprocal()[outer.labels]
-    )
-    best, lowest, model, kept = STRENGTHS[-1], np.inf, None, None
-    for strength in sorted(
-        STRENGTHS, reverse=True
-    ):  # from strong to weak: each a good start for the next
-        model = fit_head(inner, classes, strength, device, model)
-        loss = -(
-            predict(model, outer).log_softmax(1)[range(len(outer)), outer.labels] * weight
-        ).sum()
-        if float(loss) < lowest:
-            best, lowest, kept = strength, float(loss), model
+    inner, outer = (table.samples(learnt[torch.from_numpy(k)], modalities) for k in (rest, part))
+    counts = torch.bincount(outer.labels, minlength=classes).clamp(min=1)
+    weight = counts.float().reciprocal()[outer.labels]
+    best, lowest, kept, head = STRENGTHS[-1], np.inf, None, None
+    for strength in sorted(STRENGTHS, reverse=True):  # each is a good start for the next weaker
+        head = fit_head(inner, classes, strength, device, head)
+        log_p = predict(head, outer).log_softmax(1)[range(len(outer)), outer.labels]
+        if float(loss := -(log_p * weight).sum()) < lowest:
+            best, lowest, kept = strength, float(loss), head
     return best, kept
 
 
-def _calibrated(answers: Tensor, y: Tensor, tests: list[np.ndarray]) -> Tensor:
-    """Return probabilities (N, C) of one repeat's opinions, each fold calibrated on the others."""
-    probs = torch.empty(answers.shape, dtype=torch.float64)
-    for test in tests:
+def _calibrated(opinions: Tensor, y: Tensor, tests: list[np.ndarray]) -> Tensor:
+    """Return probabilities for opinions (repeats, N, C), each fold's calibrated on the other folds
+    of its repeat."""
+    probs = torch.empty(opinions.shape, dtype=torch.float64)
+    for number, test in enumerate(tests):
+        repeat = number // (len(tests) // len(opinions))
         others = np.setdiff1d(np.arange(len(y)), test)
-        probs[test] = calibrate(answers[others], y[others])(answers[test])
+        fitted = calibrate(opinions[repeat, others], y[others])
+        probs[repeat, test] = fitted(opinions[repeat, test])
     return probs
+
+
+def _typical(strengths: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median over the folds of each head's strength, on the scale of its logarithm."""
+    table = {head: [chosen[head] for chosen in strengths] for head in strengths[0]}
+    return {head: float(np.exp(np.median(np.log(tried)))) for head, tried in table.items()}

@@ -3,11 +3,15 @@ and random starts.
 
 For linear heads on frozen features. The same on CPU, GPU and several processes, through Accelerate
 as `training.fit`.
+
+Taught in chapter 10.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +26,25 @@ ROWS = 8192
 """Rows per pass through the model: what is in memory at once, however many samples there are."""
 
 
+def stretch(rows: Tensor) -> Tensor | slice:
+    """Return positions as a slice where each follows the one before: what it cuts is not copied."""
+    if len(rows) and torch.equal(rows, torch.arange(len(rows)) + rows[0]):
+        return slice(int(rows[0]), int(rows[0]) + len(rows))
+    return rows
+
+
+def pieces(rows: Tensor) -> Iterator[Tensor | slice]:
+    """Yield positions ROWS at a time, so that a memory map is never copied whole."""
+    for start in range(0, len(rows), ROWS):
+        yield stretch(rows[start : start + ROWS])
+
+
 def fit_optimum(
     model: nn.Module,
     train: Samples,
     *,
     l2: float,
+    rows: Tensor | None = None,
     class_weights: Tensor | str | None = None,
     device: str | None = None,
     iterations: int = 200,
@@ -39,9 +57,10 @@ def fit_optimum(
     start matters; it is trained from the parameters it has, in place, by full-batch L-BFGS, in eval
     mode. Biases (one-dimensional parameters) are not penalised. With one linear layer this is
     scikit-learn's LogisticRegression with C = 1/(N · l2).
-    train: int64 labels; memory-mapped features are read in pieces of ROWS and never copied. l2 > 0:
-    without it separable classes have no optimum. class_weights: as `training.fit`. tolerance:
-    largest gradient entry at the end.
+    train: int64 labels; memory-mapped features are read in pieces of ROWS and never copied whole.
+    rows: positions of the N samples to learn from, None for all. l2 > 0: without it separable
+    classes have no optimum. class_weights: as `training.fit`. tolerance: largest gradient entry at
+    the end.
     Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output;
     FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical Optimization,
     2006, ch. 7.
@@ -50,13 +69,14 @@ def fit_optimum(
         raise ValueError(
             f"l2 is {l2!r}, expected a number above 0: without it separable classes have no optimum"
         )
-    if len(train) == 0:
+    rows = torch.arange(len(train)) if rows is None else rows
+    if len(rows) == 0:
         raise ValueError("training data hold no samples")
-    for start in range(0, len(train), ROWS):
-        check_finite("training data", train[start : start + ROWS])
+    for piece in pieces(rows):
+        check_finite("training data", train[piece])
     accelerator = make_accelerator(device, mixed=False)
     model.to(accelerator.device).eval()
-    weight = _weights(model, train, class_weights, accelerator.device)
+    weight = _weights(model, train, rows, class_weights, accelerator.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(
         parameters,
@@ -69,15 +89,14 @@ def fit_optimum(
     def loss() -> Tensor:
         optimizer.zero_grad()
         total = torch.zeros((), device=accelerator.device)
-        starts = range(
-            accelerator.process_index * ROWS, len(train), ROWS * accelerator.num_processes
-        )
-        for start in starts:
-            batch = train[start : start + ROWS].to(accelerator.device)
+        for piece in islice(
+            pieces(rows), accelerator.process_index, None, accelerator.num_processes
+        ):
+            batch = train[piece].to(accelerator.device)
             losses = F.cross_entropy(
                 model(*batch.inputs), batch.labels, weight=weight, reduction="none"
             )
-            share = losses.sum() / len(train)
+            share = losses.sum() / len(rows)
             share.backward()
             total += share.detach()
         for p in parameters:
@@ -85,9 +104,8 @@ def fit_optimum(
             p.grad = accelerator.reduce(gradient, "sum") + (l2 * p.detach() if p.dim() > 1 else 0)
         penalty = sum(p.detach().square().sum() for p in parameters if p.dim() > 1) * l2 / 2
         value = accelerator.reduce(total, "sum") + penalty
-        if not bool(
-            value.isfinite()
-        ):  # here, since the optimiser would stumble over it with another error
+        # here, since the optimiser would stumble over it with another error
+        if not bool(value.isfinite()):
             raise FloatingPointError(
                 f"the loss became {float(value)}: check the scale of the features"
             )
@@ -101,16 +119,21 @@ def fit_optimum(
 
 
 def _weights(
-    model: nn.Module, train: Samples, class_weights: Tensor | str | None, device: torch.device
+    model: nn.Module,
+    train: Samples,
+    rows: Tensor,
+    class_weights: Tensor | str | None,
+    device: torch.device,
 ) -> Tensor | None:
     """Return class weights (C,) on the device, None for none; check labels against the model's
     outputs."""
+    learnt = Samples({}, train.labels[rows])
     with torch.no_grad():
-        classes = check_labels(model(*train[:1].to(device).inputs), train, None)
+        classes = check_labels(model(*train[rows[:1]].to(device).inputs), learnt, None)
     if isinstance(class_weights, str):
         if class_weights != "balanced":
             raise ValueError(
                 f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None"
             )
-        class_weights = balanced_class_weights(train.labels, classes)
+        class_weights = balanced_class_weights(learnt.labels, classes)
     return None if class_weights is None else check_class_weights(class_weights, classes).to(device)

@@ -29,9 +29,9 @@ import torch
 from PIL import Image
 
 from mmtutor.apps import cli, commands, demo, folder
+from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.features import PostEncoder
-from mmtutor.apps.model import SentimentModel
-from mmtutor.choosing.heads import HEADS, Calibration, new_head
+from mmtutor.choosing.heads import OpinionCalibration, heads_of, new_head
 
 CLASSES = ("negative", "neutral & <b>plain</b>", "positive")
 DIMS = {"text": 384, "image": 1280}
@@ -45,14 +45,14 @@ def small_model(
     differ."""
     g = torch.Generator().manual_seed(0)
     heads = {}
-    for name, reads in HEADS.items():
-        if set(reads) <= set(modalities) and (len(reads) == 1 or name == method):
+    for name, reads in heads_of(modalities).items():
+        if name in modalities or name == method:
             heads[name] = new_head({m: DIMS[m] for m in reads}, len(CLASSES))
             for m, layer in heads[name].fusion.project.items():
                 layer.weight.data = (
                     torch.randn(layer.weight.shape, generator=g) * {"text": 1.5, "image": 0.05}[m]
                 )
-    calibrations = {name: Calibration(1.0, (0.0, 0.0, 0.0)) for name in {*heads, method}}
+    calibrations = {name: OpinionCalibration(1.0, (0.0, 0.0, 0.0)) for name in {*heads, method}}
     model = SentimentModel(CLASSES, method, heads, calibrations, (0.5, 0.3, 0.2))
     return folder.save(
         model, PostEncoder(None, "cpu", cache=path.parent / "unused"), {}, "<p></p>", path

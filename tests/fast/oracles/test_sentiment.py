@@ -10,11 +10,12 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from mmtutor.apps.model import train_final
+from mmtutor.apps.classifier import train_final
 from mmtutor.apps.scores import bootstrap_scores, figures
-from mmtutor.apps.table import Table, _joined
-from mmtutor.choosing.heads import calibrate, fit_head
-from mmtutor.choosing.nested import choose, late
+from mmtutor.apps.table import _joined
+from mmtutor.choosing.grouped import GroupedSamples
+from mmtutor.choosing.heads import calibrate, fit_head, late
+from mmtutor.choosing.nested import choose
 from mmtutor.choosing.optimum import fit_optimum
 from mmtutor.device import one_thread
 from mmtutor.evaluation import bootstrap_interval, expected_calibration_error, log_loss, macro_f1
@@ -118,7 +119,7 @@ def test_with_many_posts_calibration_finds_the_temperature_and_the_shift_that_we
 def test_late_fusion_is_the_average_of_opinions():
     a, b = opinions(20, 3)[0], opinions(20, 3, 1)[0]
     assert torch.allclose(
-        late({"image": b, "text": a, "early": a}), decision.average({"text": a, "image": b})
+        late({"image": b, "text": a}), decision.average({"text": a, "image": b})
     )
     assert torch.allclose(late({"text": a, "image": b}), (a + b) / 2)
 
@@ -152,7 +153,7 @@ def test_joined_groups_are_those_of_union_and_find(seed):
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Table, dict]:
+def trained() -> tuple[GroupedSamples, dict]:
     """Return a table of three classes, of which one is rare, and a final model for each method."""
     rng = np.random.default_rng(3)
     y = torch.from_numpy(np.repeat([0, 1, 2], (60, 40, 15)))
@@ -160,8 +161,7 @@ def trained() -> tuple[Table, dict]:
         m: torch.tensor(rng.standard_normal((115, 4)) + np.eye(3, 4)[y]).float()
         for m in ("text", "image")
     }
-    position = {m: torch.arange(115) for m in features}
-    table = Table(features, position, y, np.arange(115), ("a", "b", "c"))
+    table = GroupedSamples(features, y, np.arange(115), ("a", "b", "c"))
     with one_thread():
         choice = choose(table, splits=3, repeats=1, device="cpu", progress=False)
         models = {}

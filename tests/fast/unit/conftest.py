@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtutor.apps.table import Table
+from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.files import manifest as packaged
 from mmtutor.files import store
@@ -209,17 +209,18 @@ def text_encoder():
 
 @pytest.fixture(scope="session")
 def synthetic():
-    """Return a function that makes a Table without encoders.
+    """Return a function that makes GroupedSamples without encoders.
 
-    classes: per class, where its text and its picture stand on the first axis of their features;
-    lacking: which posts lack a modality, as (modality, position); groups: (N,), by default each
-    post alone.
+    where: per class, where each of its modalities stands on the first axis of its features;
+    lacking: which samples lack a modality, as (modality, position): features there are NaN;
+    groups: (N,), by default each sample alone.
     """
 
     def synthetic(
         n=120,
         where=((-1, -1), (1, 1)),
         dims=(4, 3),
+        names=("text", "image"),
         noise=1.0,
         groups=None,
         lacking=(),
@@ -228,15 +229,15 @@ def synthetic():
     ):
         rng = np.random.default_rng(seed)
         y = np.arange(n) % len(where)
-        features, position = {}, {}
-        for k, (m, d) in enumerate(zip(("text", "image"), dims, strict=True)):
+        features, present = {}, {}
+        for k, (m, d) in enumerate(zip(names, dims, strict=True)):
             x = noise * rng.standard_normal((n, d))
             x[:, 0] += spread * np.array(where)[y, k]
-            there = np.array([(m, i) not in set(lacking) for i in range(n)])
-            features[m] = torch.tensor(x[there], dtype=torch.float32)
-            position[m] = torch.from_numpy(np.where(there, np.cumsum(there) - 1, -1))
+            features[m] = torch.tensor(x, dtype=torch.float32)
+            present[m] = torch.tensor([(m, i) not in set(lacking) for i in range(n)])
+            features[m][~present[m]] = torch.nan
         groups = np.arange(n) if groups is None else np.asarray(groups)
-        names = tuple("abcdefgh"[: len(where)])
-        return Table(features, position, torch.from_numpy(y), groups, names)
+        classes = tuple("abcdefgh"[: len(where)])
+        return GroupedSamples(features, torch.from_numpy(y), groups, classes, present)
 
     return synthetic

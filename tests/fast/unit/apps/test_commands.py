@@ -262,7 +262,10 @@ def test_training_that_cannot_go_on_writes_nothing(options, rows, write, tmp_pat
 
 def test_ten_posts_and_one_class_are_refused_and_nothing_is_written(options, rows, write, tmp_path):
     for some, words in (
-        (rows[:8], r"8 posts are too few .* of \{'bad': 4, 'good': 4\}"),
+        (
+            rows[:8],
+            r"8 samples are too few .* of \{'bad': 4, 'good': 4\}.* say fewer --folds",
+        ),
         (rows[::2], "all 24 usable posts are 'good': nothing to tell apart"),
         ([{**rows[0], "label": "nan"}], r"holds no usable post\.\n1 × missing label"),
     ):

@@ -72,7 +72,8 @@ def test_features_are_those_of_the_encoders_and_stand_where_they_belong(encoder,
     )
     assert encoder.dims == {"text": texts.shape[1], "image": images.shape[1]}
     assert chunk.keys["text"][0] == chunk.keys["text"][2] != chunk.keys["text"][1]
-    assert torch.equal(encoder.recall("image", chunk.keys["image"][::-1]), images.flip(0))
+    table = encoder.recall("image", chunk.keys["image"], np.array([4, 1, 2]), 5)
+    assert torch.equal(table[[4, 1, 2]], images) and not table[[0, 3]].any()
 
 
 def test_nothing_to_encode_is_defined(encoder):
@@ -86,7 +87,7 @@ def test_nothing_to_encode_is_defined(encoder):
 
 def test_features_that_vanished_are_named(encoder):
     with pytest.raises(RuntimeError, match="1 features vanished from"):
-        encoder.recall("text", [b"no such key 1234"])
+        encoder.recall("text", [b"no such key 1234"], np.array([0]), 1)
 
 
 def test_the_folder_of_pictures_must_be_one(tmp_path, folder):

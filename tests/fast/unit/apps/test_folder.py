@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 
 from mmtutor.apps import folder as module
+from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.folder import FILES, SUMS, ModelUnusable, check_free, load, save
-from mmtutor.apps.model import SentimentModel
-from mmtutor.choosing.heads import Calibration, new_head
+from mmtutor.choosing.heads import OpinionCalibration, new_head
 from mmtutor.files.weights import WEIGHTS
 
 
@@ -31,7 +31,8 @@ def model(encoder) -> SentimentModel:
         for p in head.parameters():
             torch.nn.init.normal_(p)
     calibrations = {
-        m: Calibration(t, (0.1, -0.2)) for m, t in (("text", 1.5), ("image", 2.5), ("late", 0.7))
+        m: OpinionCalibration(t, (0.1, -0.2))
+        for m, t in (("text", 1.5), ("image", 2.5), ("late", 0.7))
     }
     return SentimentModel(("schön", "好"), "late", heads, calibrations, (0.3, 0.7), "likeliest")
 

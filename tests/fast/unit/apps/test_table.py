@@ -41,11 +41,8 @@ def test_features_labels_and_positions_belong_together(tabled, cache, pictures):
     table, faults = tabled(rows)
     assert len(table) == 3 and faults.counts == {"missing picture": 1}
     assert table.classes == ("x", "y") and table.labels.tolist() == [0, 0, 1]
-    assert table.position["text"].tolist() == [0, 1, -1] and table.position["image"].tolist() == [
-        0,
-        -1,
-        1,
-    ]
+    assert table.present["text"].tolist() == [True, True, False]
+    assert table.present["image"].tolist() == [True, False, True]
     assert table.having(("text", "image")).tolist() == [True, False, False]
     encoder = PostEncoder(pictures, "cpu", cache)
     one = encoder.encode([Post(1, "word c", "bad-0.png")])
@@ -53,18 +50,6 @@ def test_features_labels_and_positions_belong_together(tabled, cache, pictures):
     assert list(samples.features) == ["image", "text"] and samples.labels.tolist() == [0]
     for m in ("text", "image"):
         assert torch.equal(samples.features[m], one.features[m])
-
-
-def test_a_stretch_of_rows_is_not_copied_and_any_other_choice_is_right(synthetic):
-    table = synthetic(n=10, lacking=[("image", 3)])
-    stretch = table.samples(torch.tensor([4, 5, 6]), ("image",)).features["image"]
-    assert stretch.data_ptr() == table.features["image"][3:].data_ptr() and len(stretch) == 3
-    for rows in ([6, 4], [4, 6], [4, 6, 5, 7], [5, 5], [9]):
-        wanted = table.features["image"][[r - 1 for r in rows]]
-        assert torch.equal(table.samples(torch.tensor(rows), ("image",)).features["image"], wanted)
-    assert table.samples(torch.tensor([], dtype=torch.long), ("image",)).features[
-        "image"
-    ].shape == (0, 3)
 
 
 def test_chunks_join_without_a_seam(tabled, monkeypatch):
@@ -80,8 +65,8 @@ def test_chunks_join_without_a_seam(tabled, monkeypatch):
     monkeypatch.setattr("mmtutor.apps.features.CHUNK", 3)
     parts, _ = tabled(rows)
     for m in ("text", "image"):
-        assert torch.equal(whole.position[m], parts.position[m])
-        assert torch.equal(whole.features[m], parts.features[m]) and len(whole.features[m]) > 3
+        assert torch.equal(whole.present[m], parts.present[m]) and whole.present[m].sum() > 3
+        assert torch.equal(whole.features[m], parts.features[m])
     assert torch.equal(whole.labels, parts.labels) and np.array_equal(whole.groups, parts.groups)
 
 
@@ -257,9 +242,8 @@ def pairs(n: int) -> list[dict[str, str]]:
     ]
 
 
-def test_posts_with_both_come_first_and_each_head_reads_one_stretch(tabled):
-    """Whatever the order of the rows: no copy of a large table is needed to train a head on all
-    that it can read."""
+def test_posts_with_both_come_first_then_those_with_a_text(tabled):
+    """Whatever the order of the rows: what a head reads lies together."""
     rows = pairs(6)
     for k, lacking in ((0, "text"), (1, "image"), (4, "text"), (7, "image")):
         rows[k] = rows[k] | {lacking: ""}
@@ -267,9 +251,10 @@ def test_posts_with_both_come_first_and_each_head_reads_one_stretch(tabled):
     assert not faults.total
     both, text = table.having(("text", "image")), table.having(("text",))
     assert both.tolist() == [True] * 8 + [False] * 4 and text.tolist() == [True] * 10 + [False] * 2
-    for m, expected in (("text", 10), ("image", 10)):
-        here = table.position[m][table.having((m,))]
-        assert torch.equal(here, torch.arange(expected)) and len(table.features[m]) == expected
+    for m in ("text", "image"):
+        assert not table.features[m][~table.present[m]].any(), (
+            "holes in a sparse file"
+        )
     names = [table.classes[c] for c in table.labels]
     written = [r["label"] for r in rows]
     kept = [2, 3, 5, 6, 8, 9, 10, 11, 1, 7, 0, 4]

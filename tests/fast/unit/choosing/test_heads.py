@@ -1,12 +1,19 @@
-"""Heads and calibration: what they start from, that they are centred, and what few posts can make
+"""Heads and calibration: what they start from, that they are centred, and what few samples can make
 them say."""
 
 import numpy as np
 import pytest
 import torch
 
-from mmtutor.choosing import heads
-from mmtutor.choosing.heads import Calibration, Centred, calibrate, fit_head, new_head
+from mmtutor.choosing import optimum
+from mmtutor.choosing.heads import (
+    Centred,
+    OpinionCalibration,
+    calibrate,
+    fit_head,
+    heads_of,
+    new_head,
+)
 from mmtutor.types import Samples
 
 
@@ -17,7 +24,7 @@ def some(n=60, seed=0) -> Samples:
 
 
 def test_centred_features_have_mean_zero_and_mean_square_one_in_one_scale(monkeypatch):
-    monkeypatch.setattr(heads, "ROWS", 7)  # in pieces
+    monkeypatch.setattr(optimum, "ROWS", 7)  # in pieces
     x = 5 + torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [1.0, 10.0, 0.1]
     )
@@ -65,7 +72,7 @@ def test_a_head_does_not_depend_on_where_it_starts():
 
 def test_calibration_by_hand():
     """q = (.8, .2) at temperature 2 with offsets (0, ln 3): odds 2 : 1 · 3, so 2/5 and 3/5."""
-    p = Calibration(2.0, (0.0, float(np.log(3))))(torch.tensor([[0.8, 0.2]]))
+    p = OpinionCalibration(2.0, (0.0, float(np.log(3))))(torch.tensor([[0.8, 0.2]]))
     assert p.dtype == torch.float64 and p[0].tolist() == pytest.approx([2 / 5, 3 / 5])
 
 
@@ -77,7 +84,32 @@ def test_calibration_bears_certainty_about_the_wrong_class():
     assert p.sum(1).tolist() == pytest.approx([1, 1, 1]) and p[0, 1] > 0.1
 
 
-def test_few_posts_say_nothing_extreme_about_a_class_that_none_of_them_has():
+def test_few_samples_say_nothing_extreme_about_a_class_that_none_of_them_has():
     q = torch.tensor([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1]])
     p = calibrate(q, torch.tensor([0, 1]))(q)
     assert (p[:, 2] > 0.01).all() and (p[:, 2] < 1 / 3).all()
+
+
+def test_each_modality_has_a_head_and_several_have_one_together():
+    assert heads_of(["audio"]) == {"audio": ("audio",)}
+    assert heads_of(("a", "b", "c")) == {
+        "a": ("a",),
+        "b": ("b",),
+        "c": ("c",),
+        "early": ("a", "b", "c"),
+    }
+
+
+def test_a_head_that_learns_from_some_rows_never_looks_at_the_others(monkeypatch):
+    """In pieces, some of which are stretches: as if the rows had been cut out before."""
+    monkeypatch.setattr(optimum, "ROWS", 7)
+    data, rows = some(), torch.tensor([*range(3, 20), 25, 31, *range(40, 58)])
+    alone = fit_head(data[rows], 2, 5.0, "cpu")
+    others = torch.ones(60, dtype=torch.bool)
+    others[rows] = False
+    for x in data.features.values():
+        x[others] = torch.nan
+    data.labels[others] = 7
+    head = fit_head(data, 2, 5.0, "cpu", rows=rows)
+    kept = data[rows].features
+    assert torch.equal(head(kept), alone(kept))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmtutor.apps.faults import PostsUnusable
-from mmtutor.apps.table import Table
 from mmtutor.choosing import nested as choosing
+from mmtutor.choosing.grouped import GroupedSamples, TooFewSamples
 from mmtutor.choosing.heads import calibrate, fit_head
-from mmtutor.choosing.nested import METHODS, choose
+from mmtutor.choosing.nested import choose
 from mmtutor.evaluation import expected_calibration_error, folds, grouped_split, log_loss, macro_f1
 
+METHODS = ("text", "image", "early", "late")
 COMPLEMENTARY = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 """Four classes: the text tells the first bit, the picture the second."""
 
@@ -48,8 +48,6 @@ def test_the_one_modality_that_knows_wins(synthetic):
 
 
 def test_of_equal_methods_the_simpler_wins(both_needed):
-    from dataclasses import replace
-
     equal = replace(both_needed, scores=dict.fromkeys(METHODS, np.array([0.5, 0.6])))
     assert equal.winner == "text" and equal.best_single == "text"
     better = replace(equal, scores={**equal.scores, "late": np.array([0.6, 0.6])})
@@ -125,15 +123,14 @@ def test_same_seed_same_choice(synthetic):
     assert not torch.equal(one.answers["text"], other.answers["text"])
 
 
-def watched(table: Table, monkeypatch) -> list[tuple[str, set[int]]]:
-    """Record which posts each fit and each prediction sees, as ("fit" or "predict", positions)."""
-    known = {}
-    for m, position in table.position.items():
-        known |= {
-            (m, table.features[m][p].numpy().tobytes()): i
-            for i, p in enumerate(position.tolist())
-            if p >= 0
-        }
+def watched(table: GroupedSamples, monkeypatch) -> list[tuple[str, set[int]]]:
+    """Record what each fit and each prediction sees, as ("fit" or "predict", positions)."""
+    known = {
+        (m, x.numpy().tobytes()): i
+        for m, table_of_m in table.features.items()
+        for i, x in enumerate(table_of_m)
+        if table.present[m][i]
+    }
     seen = []
 
     def rows(samples) -> set[int]:
@@ -206,13 +203,13 @@ def test_without_posts_that_have_both_the_commoner_modality_is_scored_alone(synt
 
 def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
     with pytest.raises(
-        PostsUnusable,
-        match=r"8 posts are too few .*of \{'a': 4, 'b': 4\}.* at least 5 .*fewer --folds",
+        TooFewSamples,
+        match=r"8 samples are too few .*of \{'a': 4, 'b': 4\}.* at least 5 ",
     ):
         quick(synthetic(n=8), splits=5)
     groups = np.arange(60)
     groups[1::2] = 1  # all of class b are reposts of each other
-    with pytest.raises(PostsUnusable, match=r"of \{'b': 1\}"):
+    with pytest.raises(TooFewSamples, match=r"of \{'b': 1\}"):
         quick(synthetic(n=60, groups=groups))
     assert quick(synthetic(n=20), splits=2).scores["text"].shape == (2,)
 
@@ -223,7 +220,7 @@ def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
 )
 def test_impossible_plans_are_told(synthetic, options, words):
     with pytest.raises(
-        PostsUnusable, match=f"cannot be cut into {options.get('splits', 3)} folds: .*{words}"
+        TooFewSamples, match=f"cannot be cut into {options.get('splits', 3)} folds: .*{words}"
     ):
         quick(synthetic(n=20), **options)
 
@@ -232,7 +229,7 @@ def test_a_fold_that_takes_a_whole_class_away_is_told(synthetic, monkeypatch):
     """Stratified grouped folds can do that where groups are few and mixed."""
     test = np.arange(1, 20, 2)
     monkeypatch.setattr(choosing, "folds", lambda *a, **k: [(np.arange(0, 20, 2), test)])
-    with pytest.raises(PostsUnusable, match=r"a fold holds all posts of \['b'\].*--seed"):
+    with pytest.raises(TooFewSamples, match=r"a fold holds all samples of \['b'\]"):
         quick(synthetic(n=20))
 
 
@@ -252,7 +249,7 @@ def test_a_rare_class_still_fills_the_folds_of_a_sample(synthetic):
     table = synthetic(n=300)
     labels = table.labels.clone()
     labels[::50] = 2
-    rare = Table(table.features, table.position, labels, table.groups, ("a", "b", "c"))
+    rare = replace(table, labels=labels, classes=("a", "b", "c"))
     for seed in range(3):
         choice = quick(rare, most=40, seed=seed)
         assert (labels[choice.compared] == 2).sum() >= 3 and len(choice.compared) < 300
@@ -265,8 +262,8 @@ def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_gro
     """By brute force, each head trained afresh. Class b is three times as frequent and must not
     count more."""
     table = synthetic(n=120, where=((-1, -1), (1, 1), (1, 1), (1, 1)), dims=(20, 3), noise=noise)
-    table = Table(
-        table.features, table.position, table.labels.clamp(max=1), table.groups // 2, ("a", "b")
+    table = replace(
+        table, labels=table.labels.clamp(max=1), groups=table.groups // 2, classes=("a", "b")
     )
     rest, part = grouped_split(table.labels, table.groups, fraction=0.25, seed=3)
     train, held = (table.samples(torch.from_numpy(rows), ("text",)) for rows in (rest, part))
@@ -274,7 +271,7 @@ def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_gro
     for strength in choosing.STRENGTHS:
         p = fit_head(train, 2, strength, "cpu")(held.features).log_softmax(1).detach()
         losses[strength] = -np.mean([p[held.labels == c, c].mean() for c in range(2)])
-    chosen, head = choosing._strength(table, torch.arange(120), "text", 3, "cpu")
+    chosen, head = choosing._strength(table, torch.arange(120), ("text",), 3, "cpu")
     assert losses[chosen] == pytest.approx(min(losses.values()), abs=1e-3)
     assert chosen == (min if noise < 1 else max)(choosing.STRENGTHS), (
         "clear classes want little of it, noise much"
@@ -292,9 +289,7 @@ def test_a_rare_class_counts_in_full_when_strength_is_chosen(synthetic):
         table = synthetic(
             n=120, where=((1, 1), *[(-1, -1)] * 5), dims=(40, 3), noise=0.7, seed=seed
         )
-        table = Table(
-            table.features, table.position, table.labels.clamp(max=1), table.groups, ("a", "b")
-        )
+        table = replace(table, labels=table.labels.clamp(max=1), classes=("a", "b"))
         rest, part = grouped_split(table.labels, table.groups, fraction=0.25, seed=seed)
         train, held = (table.samples(torch.from_numpy(rows), ("text",)) for rows in (rest, part))
         alike, plain = {}, {}
@@ -303,7 +298,7 @@ def test_a_rare_class_counts_in_full_when_strength_is_chosen(synthetic):
             right = right[torch.arange(len(held)), held.labels]
             alike[strength] = -np.mean([right[held.labels == c].mean() for c in range(2)])
             plain[strength] = -float(right.mean())
-        chosen, _ = choosing._strength(table, torch.arange(120), "text", seed, "cpu")
+        chosen, _ = choosing._strength(table, torch.arange(120), ("text",), seed, "cpu")
         assert alike[chosen] == pytest.approx(min(alike.values()), abs=1e-3)
         other = min(plain, key=plain.get)
         differ += alike[other] > alike[chosen] + 5e-3
@@ -314,5 +309,6 @@ def test_too_few_to_choose_a_strength_means_the_strongest(synthetic):
     table = synthetic(n=4)
     for groups in (np.arange(4), np.zeros(4)):  # a class lost from one side; one group only
         learnt = torch.arange(1) if groups.any() else torch.arange(4)
-        few = Table(table.features, table.position, table.labels, groups, table.classes)
-        assert choosing._strength(few, learnt, "text", 0, "cpu") == (max(choosing.STRENGTHS), None)
+        few = replace(table, groups=groups)
+        strongest = (max(choosing.STRENGTHS), None)
+        assert choosing._strength(few, learnt, ("text",), 0, "cpu") == strongest

@@ -29,7 +29,8 @@ model = SumFusion({"a": 4}, 3)
 data = Samples(x, (x["a"].argmax(1) % 3).long())
 value = optimum.fit_optimum(model, data, l2=0.05, class_weights="balanced", device="cpu")
 if int(os.environ.get("RANK", 0)) == 0:
-    print(os.environ.get("WORLD_SIZE", 1), value, *(v for p in model.parameters() for v in p.flatten().tolist()))
+    learnt = torch.cat([p.flatten() for p in model.parameters()]).tolist()
+    print(os.environ.get("WORLD_SIZE", 1), value, *learnt)
 """
 
 

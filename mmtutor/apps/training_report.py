@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.faults import Faults
-from mmtutor.apps.model import SentimentModel
 from mmtutor.apps.posts import PostTable
-from mmtutor.apps.table import Table
-from mmtutor.choosing.nested import SINGLES, Choice
+from mmtutor.choosing.grouped import GroupedSamples
+from mmtutor.choosing.nested import Choice
 from mmtutor.evaluation import macro_f1
 
 NAMES = {
@@ -23,7 +23,7 @@ FEW = 10
 
 
 def training_report(
-    table: Table,
+    table: GroupedSamples,
     choice: Choice,
     model: SentimentModel,
     faults: Faults,
@@ -47,7 +47,7 @@ def training_report(
             **choice.quality[m],
         }
     comparison = None
-    if choice.winner not in SINGLES:
+    if choice.winner not in choice.singles:
         c = choice.against(choice.winner, choice.best_single)
         comparison = {
             "against": choice.best_single,
@@ -63,8 +63,8 @@ def training_report(
             "table": posts.path.name,
             "posts": len(table),
             "compared_on": len(choice.compared),
-            "with_text": int((table.position["text"] >= 0).sum()),
-            "with_image": int((table.position["image"] >= 0).sum()),
+            "with_text": int(table.having(["text"]).sum()),
+            "with_image": int(table.having(["image"]).sum()),
             "groups": len(np.unique(table.groups)),
             "classes": {name: int((y == c).sum()) for c, name in enumerate(table.classes)},
             "encodings": dict(sorted(posts.encodings.items())),
@@ -82,7 +82,7 @@ def training_report(
     }
 
 
-def _per_class(table: Table, choice: Choice) -> dict:
+def _per_class(table: GroupedSamples, choice: Choice) -> dict:
     """Return precision, recall and the confusion counts of the winner's answers in the first
     repeat."""
     y = table.labels[choice.compared].numpy()
@@ -99,7 +99,7 @@ def _per_class(table: Table, choice: Choice) -> dict:
     return {"classes": found, "confusion": counts.tolist(), "macro_f1": macro_f1(guess, y)}
 
 
-def _words(table: Table, choice: Choice, comparison: dict | None) -> list[str]:
+def _words(table: GroupedSamples, choice: Choice, comparison: dict | None) -> list[str]:
     """Return the findings as sentences, with what they do not say."""
     winner, words = choice.winner, []
     i = choice.interval(winner)
@@ -113,7 +113,7 @@ def _words(table: Table, choice: Choice, comparison: dict | None) -> list[str]:
             " to read them."
         )
     elif comparison is None:
-        rivals = [m for m in choice.methods if m not in SINGLES]
+        rivals = [m for m in choice.methods if m not in choice.singles]
         best = max(rivals, key=lambda m: choice.scores[m].mean())
         words.append(
             f"Fusion did not help: {NAMES[best]} minus {NAMES[winner]} is"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmtutor.apps.classifier import train_final
 from mmtutor.apps.faults import Faults, Problem
-from mmtutor.apps.model import train_final
-from mmtutor.apps.page import page
-from mmtutor.apps.report import FEW, training_report
+from mmtutor.apps.report_page import page
+from mmtutor.apps.training_report import FEW, training_report
 from mmtutor.choosing.nested import choose
 
 STEADY = {"text": 0.50, "image": 0.60, "early": 0.80, "late": 0.70}
