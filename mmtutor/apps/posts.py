@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable, Problem
+from mmtutor.files.text import decode
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -274,18 +275,3 @@ class PostTable:
                 if name != "utf-8":
                     self.odd_lines.setdefault(name, number)
                 yield text.removeprefix("\ufeff") if number == 1 else text
-
-
-def decode(raw: bytes) -> tuple[str, str]:
-    """Return a line's text and the encoding that fitted first: utf-8, gb18030, else windows-1252,
-    with gaps if need be.
-
-    Bytes that fit GB18030 by chance are read as that: where a table is all of one other encoding,
-    say which.
-    """
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return raw.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("windows-1252", errors="replace"), "windows-1252"

@@ -12,6 +12,7 @@ import torch
 from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import manifest
 from mmtutor.files.store import fetch
+from mmtutor.files.text import decode
 
 CLASSES = ("negative", "neutral", "positive")
 
@@ -47,17 +48,6 @@ def load(accept_licence: bool = False) -> Dataset:
             "encodings": {name: encodings.count(name) for name in sorted(set(encodings))},
         },
     )
-
-
-def decode(raw: bytes) -> tuple[str, str]:
-    """Return a post's text and the encoding that fitted: utf-8, else gb18030, else "replaced"
-    (utf-8 with gaps)."""
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return raw.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("utf-8", errors="replace"), "replaced"
 
 
 def normalise(text: str) -> str:

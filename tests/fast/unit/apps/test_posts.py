@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mmtutor.apps.faults import KEPT, Faults, PostsUnusable, Problem
-from mmtutor.apps.posts import Columns, Post, PostTable, decode
+from mmtutor.apps.posts import Columns, Post, PostTable
 
 
 def table(folder, content, name="posts.csv", **options) -> PostTable:
@@ -91,13 +91,6 @@ def test_mixed_encodings_are_read_line_by_line_and_told(tmp_path, mark):
 
 def test_a_mark_is_no_part_of_the_first_column_even_where_the_encoding_is_named(tmp_path):
     assert read(tmp_path, "\ufefftext,label\na,x\n", encoding="utf-8") == [Post(2, "a", "", "x")]
-
-
-def test_decode_never_fails():
-    assert decode(b"plain") == ("plain", "utf-8")
-    assert decode("好".encode("gb18030")) == ("好", "gb18030")
-    text, name = decode(b"\x81\xff")
-    assert name == "windows-1252" and "\ufffd" in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from mmtutor.data import load, mvsa
 from mmtutor.data.dataset import DisplayForbidden
 from mmtutor.files import store
+from mmtutor.files.text import decode
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_each_post_has_its_own_picture_text_and_label(data):
         data.modalities["image"], data.modalities["text"], data.labels.tolist(), strict=True
     ):
         assert path.is_file() and tags[path.stem] == data.classes[label]
-        assert mvsa.decode(path.with_suffix(".txt").read_bytes())[0].strip() == text
+        assert decode(path.with_suffix(".txt").read_bytes())[0].strip() == text
     assert len(set(data.modalities["image"])) == 2000
 
 
@@ -60,19 +61,6 @@ def test_no_post_is_shown(data):
         str(data.subset([0, 1]).modalities),
     ):
         assert first not in shown and ".jpg" not in shown
-
-
-@pytest.mark.parametrize(
-    ("raw", "text", "encoding"),
-    [
-        ("joy ☺".encode(), "joy ☺", "utf-8"),
-        ("joy…".encode("gb18030"), "joy…", "gb18030"),
-        (b"joy \xff\xff", "joy \ufffd\ufffd", "replaced"),
-        (b"", "", "utf-8"),
-    ],
-)
-def test_decode(raw, text, encoding):
-    assert mvsa.decode(raw) == (text, encoding)
 
 
 @pytest.mark.parametrize(
