@@ -16,6 +16,7 @@ from mmtutor.evaluation.intervals import (
     Comparison,
     Interval,
     bootstrap_interval,
+    bootstrap_totals,
     corrected_interval,
     paired_comparison,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "accuracy",
     "apply_temperature",
     "bootstrap_interval",
+    "bootstrap_totals",
     "brier_score",
     "corrected_interval",
     "expected_calibration_error",

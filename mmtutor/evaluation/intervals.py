@@ -92,7 +92,8 @@ def bootstrap_interval(
     whole_number("resamples", resamples, 100, hint=": the ends of an interval need many")
     rng = np.random.default_rng(seed)
     if statistic is None:
-        estimate, drawn = float(rows.mean()), _resampled_means(rows, members, resamples, rng)
+        totals = _resampled_totals(np.stack([rows, np.ones(len(rows))], 1), members, resamples, rng)
+        estimate, drawn = float(rows.mean()), totals[:, 0] / totals[:, 1]
     else:
         estimate = float(statistic(rows))
         picks = (rng.integers(0, len(members), len(members)) for _ in range(resamples))
@@ -106,6 +107,35 @@ def bootstrap_interval(
         drawn = np.array([statistic(rows[pick]) for pick in redrawn])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
+
+
+def bootstrap_totals(
+    parts: Array,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    groups: Array | None = None,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+    resamples: int = 5000,
+) -> list[Interval]:
+    """Percentile bootstrap intervals for several statistics of the same redraws, each a function of
+    totals over the samples.
+
+    parts: (N, K), what each sample adds to K totals, such as a hit or a guess of a class;
+    statistic: totals (R, K) of R redraws → (R, S), one interval for each of the S columns. Quick
+    where there are many samples: only the totals of groups are drawn. The rest as in
+    `bootstrap_interval`.
+    """
+    rows = as_numpy(parts)
+    finite("parts", rows, 2)
+    members = _members(rows, groups)
+    proper_fraction("level", level)
+    drawn = statistic(_resampled_totals(rows, members, resamples, np.random.default_rng(seed)))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    estimate = statistic(rows.sum(axis=0, keepdims=True))[0]
+    return [
+        Interval(*map(float, bounds), level) for bounds in zip(estimate, low, high, strict=True)
+    ]
 
 
 def corrected_interval(
@@ -174,18 +204,18 @@ def paired_comparison(
     return Comparison(mean, mean - half, mean + half, p, wins, len(gain), ties, level)
 
 
-def _resampled_means(
-    values: np.ndarray, members: list[np.ndarray], resamples: int, rng: np.random.Generator
+def _resampled_totals(
+    parts: np.ndarray, members: list[np.ndarray], resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means of `resamples` draws of whole groups with replacement, in batches of bounded memory."""
-    sums = np.array([values[rows].sum() for rows in members])
-    sizes = np.array([len(rows) for rows in members])
-    batch = max(1, CELLS_AT_ONCE // len(members))
-    means = []
+    """Totals (resamples, K) of the parts (N, K) over draws of whole groups with replacement, in
+    batches of bounded memory."""
+    totals = np.array([parts[rows].sum(axis=0) for rows in members]).T.copy()  # (K, G)
+    count = len(members)
+    batch, drawn = max(1, CELLS_AT_ONCE // count), []
     for start in range(0, resamples, batch):
-        pick = rng.integers(0, len(members), (min(batch, resamples - start), len(members)))
-        means.append(sums[pick].sum(axis=1) / sizes[pick].sum(axis=1))
-    return np.concatenate(means)
+        pick = rng.integers(0, count, (min(batch, resamples - start), count))
+        drawn.append(np.stack([column[pick].sum(axis=1) for column in totals], 1))
+    return np.concatenate(drawn)
 
 
 def _members(rows: np.ndarray, groups: Array | None) -> list[np.ndarray]:

@@ -10,8 +10,9 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
+from mmtutor.apps import scores
 from mmtutor.apps.classifier import train_final
-from mmtutor.apps.scores import bootstrap_scores, figures
+from mmtutor.apps.scores import figures
 from mmtutor.apps.table import _joined
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.choosing.heads import calibrate, fit_head, late
@@ -118,9 +119,7 @@ def test_with_many_posts_calibration_finds_the_temperature_and_the_shift_that_we
 
 def test_late_fusion_is_the_average_of_opinions():
     a, b = opinions(20, 3)[0], opinions(20, 3, 1)[0]
-    assert torch.allclose(
-        late({"image": b, "text": a}), decision.average({"text": a, "image": b})
-    )
+    assert torch.allclose(late({"image": b, "text": a}), decision.average({"text": a, "image": b}))
     assert torch.allclose(late({"text": a, "image": b}), (a + b) / 2)
 
 
@@ -220,39 +219,33 @@ def guesses(n=240, groups=60, seed=0):
     return guess, y, group
 
 
-def test_bootstrap_scores_are_the_books_bootstrap_over_groups():
-    """The two draw other numbers, so their ends agree within the noise of some thousand draws."""
+def intervals(guess, y, group, classes=3):
+    scored = figures(guess, np.full((len(y), classes), 1 / classes), y, group, classes)
+    return {m: (scored[m]["value"], *scored[m]["interval"]) for m in ("macro_f1", "accuracy")}
+
+
+def test_intervals_of_scores_are_the_books_bootstrap_over_groups(monkeypatch):
+    """With other draws the ends agree within the noise of some thousand of them."""
+    monkeypatch.setattr(scores, "RESAMPLES", 6000)
     guess, y, group = guesses()
-    ours = bootstrap_scores(guess, y, group, 3, resamples=6000)
+    ours = intervals(guess, y, group)
     rows = np.stack([guess, y], 1)
     f1 = bootstrap_interval(
         rows, groups=group, statistic=lambda r: macro_f1(r[:, 0], r[:, 1]), resamples=2500, seed=1
     )
-    accuracy = bootstrap_interval((guess == y).astype(float), groups=group, resamples=6000, seed=1)
-    alone = bootstrap_interval((guess == y).astype(float), resamples=6000)
+    hits = (guess == y).astype(float)
+    accuracy = bootstrap_interval(hits, groups=group, resamples=6000, seed=1)
+    alone = bootstrap_interval(hits, resamples=6000)
     for name, theirs in (("macro_f1", f1), ("accuracy", accuracy)):
-        assert ours[name].estimate == pytest.approx(theirs.estimate)
-        assert ours[name].low == pytest.approx(theirs.low, abs=0.012)
-        assert ours[name].high == pytest.approx(theirs.high, abs=0.012)
-    assert ours["accuracy"].high - ours["accuracy"].low > 1.3 * (alone.high - alone.low), (
-        "groups widen it"
-    )
+        assert ours[name][0] == pytest.approx(theirs.estimate)
+        assert ours[name][1:] == pytest.approx((theirs.low, theirs.high), abs=0.012)
+    _, low, high = ours["accuracy"]
+    assert high - low > 1.3 * (alone.high - alone.low), "groups widen it"
 
 
-def test_bootstrap_scores_leave_out_a_class_that_nobody_saw():
+def test_scores_leave_out_a_class_that_nobody_saw():
     guess, y, group = guesses()
-    assert (
-        bootstrap_scores(guess, y, group, 3)["macro_f1"]
-        == bootstrap_scores(guess, y, group, 7)["macro_f1"]
-    )
-
-
-def test_bootstrap_batches_do_not_matter(monkeypatch):
-    guess, y, group = guesses()
-    whole = bootstrap_scores(guess, y, group, 3, resamples=500)
-    monkeypatch.setattr("mmtutor.apps.scores.CELLS_AT_ONCE", 60 * 7)
-    assert bootstrap_scores(guess, y, group, 3, resamples=500) == whole
-    assert bootstrap_scores(guess, y, group, 3, resamples=500, seed=1) != whole
+    assert intervals(guess, y, group, 3)["macro_f1"] == intervals(guess, y, group, 7)["macro_f1"]
 
 
 def test_figures_are_those_of_the_evaluation_functions():

@@ -198,6 +198,24 @@ def test_bootstrap_memory_stays_bounded_by_batches(monkeypatch):
     assert evaluation.bootstrap_interval(values, resamples=500) == whole
 
 
+def test_intervals_of_totals_share_their_redraws():
+    """Mean and share of the positive from one call are those of two calls with the same seed."""
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(size=60), rng.integers(0, 12, 60)
+    positive = (values > 0).astype(float)
+    parts = np.stack([values, positive, np.ones(60)], 1)
+    both = evaluation.bootstrap_totals(
+        parts, lambda totals: totals[:, :2] / totals[:, 2:], groups, seed=3, level=0.9
+    )
+    for ours, column in zip(both, (values, positive), strict=True):
+        alone = evaluation.bootstrap_interval(column, groups=groups, seed=3, level=0.9)
+        for end in ("estimate", "low", "high", "level"):
+            assert getattr(ours, end) == pytest.approx(getattr(alone, end), abs=1e-12)
+    assert both[1].low < both[1].estimate < both[1].high
+    with pytest.raises(ValueError, match="all samples belong to one group"):
+        evaluation.bootstrap_totals(parts, lambda t: t, np.zeros(60))
+
+
 GROUPED = np.repeat(np.arange(30), 4)  # 30 groups of 4, every class in many groups
 GROUPED_LABELS = (GROUPED * 7 + np.arange(120)) % 3
 
@@ -397,7 +415,10 @@ TWELVE = np.arange(12) % 2
         (lambda: evaluation.folds(np.ones(10, dtype=int)), "all 10 samples have class 1"),
         (lambda: evaluation.folds([0] * 9 + [1]), "class 1 has 1 samples, fewer than 5 splits"),
         (lambda: evaluation.folds(TWELVE, splits=1), "splits must be a whole number of 2 or more"),
-        (lambda: evaluation.folds(TWELVE, repeats=0), "repeats must be a whole number of 1 or more"),
+        (
+            lambda: evaluation.folds(TWELVE, repeats=0),
+            "repeats must be a whole number of 1 or more",
+        ),
         (lambda: evaluation.folds(TWELVE, np.arange(11)), "one group for each of the 12 samples"),
         (lambda: evaluation.folds(TWELVE, np.arange(12) // 4), "3 groups cannot fill 5 splits"),
         (lambda: evaluation.folds(TWELVE + 0.5), "whole numbers"),
@@ -411,7 +432,10 @@ TWELVE = np.arange(12) % 2
             ),
             "the test side of a fold holds class 0 only",
         ),
-        (lambda: evaluation.grouped_split(TWELVE, fraction=0), "fraction must be a number between 0 and 1"),
+        (
+            lambda: evaluation.grouped_split(TWELVE, fraction=0),
+            "fraction must be a number between 0 and 1",
+        ),
         (
             lambda: evaluation.grouped_split(TWELVE, np.zeros(12), 0.5),
             "1 groups cannot fill 2 splits",
