@@ -252,9 +252,7 @@ def test_posts_with_both_come_first_then_those_with_a_text(tabled):
     both, text = table.having(("text", "image")), table.having(("text",))
     assert both.tolist() == [True] * 8 + [False] * 4 and text.tolist() == [True] * 10 + [False] * 2
     for m in ("text", "image"):
-        assert not table.features[m][~table.present[m]].any(), (
-            "holes in a sparse file"
-        )
+        assert not table.features[m][~table.present[m]].any(), "holes in a sparse file"
     names = [table.classes[c] for c in table.labels]
     written = [r["label"] for r in rows]
     kept = [2, 3, 5, 6, 8, 9, 10, 11, 1, 7, 0, 4]
