@@ -1,6 +1,6 @@
 """Build what a class needs into _build/classroom: `python -m mmbook.classroom [CHAPTER ...]`.
 
-student/CHAPTER/        the notebook without solutions and hidden tests, and the small files it reads
+student/CHAPTER/        the notebook without solutions and hidden tests, and small files it reads
 instructor/CHAPTER/     the same with everything, outputs as stored
 release/CHAPTER.zip     the student's folder and how to start; the same bytes on every run
 course/                 a course folder in which `nbgrader autograde CHAPTER` grades as it is
@@ -23,8 +23,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from mmbook import exercises, sheets
-from mmbook.execution import ROOT, save
-from mmbook.laws.cells import tree
+from mmbook.execution import save
+from mmbook.reading import ROOT, book_sheets, tree
 
 OUT = ROOT / "_build" / "classroom"
 COURSE = Path(__file__).resolve().parent / "course"
@@ -37,12 +37,14 @@ This folder holds the exercises of one chapter of mmtutor, a book on multimodal 
 
 1. Python 3.11 or newer; then, in a copy of the book's repository:  pip install -e ".[lab]"
 2. In this folder:  jupyter lab {name}.ipynb
-3. Write your answer where `raise NotImplementedError()` stands. Run the check below it: an error tells what is wrong.
-4. Hand in {name}.ipynb under its name. Do not rename, copy or delete cells: checks that were changed are put back, and
-   a check that is missing earns nothing.
+3. Write your answer where `raise NotImplementedError()` stands. Run the check below it: an error
+   tells what is wrong.
+4. Hand in {name}.ipynb under its name. Do not rename, copy or delete cells: checks that were
+   changed are put back, and a check that is missing earns nothing.
 
-Your code may import numpy, torch, scipy, pandas, scikit-learn, matplotlib, mmtutor and Python's own modules for
-computing. It may not read files, start programs or change what the checks use: such a cell is not run.
+Your code may import numpy, torch, scipy, pandas, scikit-learn, matplotlib, mmtutor and Python's own
+modules for computing. It may not read files, start programs or change what the checks use: such a
+cell is not run.
 One cell may take a minute.
 """
 
@@ -56,29 +58,30 @@ def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
 
     Raises ClassroomError for a large one.
     """
-    found = set()
-    for cell in nb.cells:
-        if cell.cell_type != "code":
-            continue
-        for node in ast.walk(tree(cell)):
-            text = (
-                node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-            )
-            if (
-                text
-                and len(text) < 200
-                and "\n" not in text
-                and text.strip("./")
-                and (folder / text).is_file()
-            ):
-                found.add(Path(text))
-    for name in found:
+    nodes = (
+        node
+        for cell in nb.cells
+        if cell.cell_type == "code"
+        for node in ast.walk(tree(cell.source))
+    )
+    named = {
+        Path(node.value)
+        for node in nodes
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and may_name_a_file(node.value)
+        and (folder / node.value).is_file()
+    }
+    for name in named:
         if (folder / name).stat().st_size > LARGEST:
-            raise ClassroomError(
-                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a"
-                " notebook"
-            )
-    return sorted(found)
+            remedy = "too much to hand out with a notebook"
+            raise ClassroomError(f"{folder / name} is larger than {LARGEST} bytes: {remedy}")
+    return sorted(named)
+
+
+def may_name_a_file(text: str) -> bool:
+    """Return whether a text could be a file's name: one line, not too long, and not only dots."""
+    return 0 < len(text) < 200 and "\n" not in text and bool(text.strip("./"))
 
 
 def course_source(nb: NotebookNode) -> NotebookNode:
@@ -126,7 +129,7 @@ def nbgrader(
 def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
     """Build the classroom of the chapters (none: all of them) into `out`, which is emptied first;
     returns `out`."""
-    paths = {path.parent.name: path for path in sheets.book_sheets()}
+    paths = {path.parent.name: path for path in book_sheets()}
     unknown = sorted(set(chapters) - set(paths))
     if unknown:
         raise ClassroomError(f"no chapter {', '.join(unknown)}; there are {', '.join(paths)}")

@@ -11,7 +11,7 @@ from itertools import zip_longest
 # agree exactly.
 NUMBER = re.compile(
     r"""(?<![\w.])
-        (?:(?<![\w.)\]])[-+−])?                                     # a sign, unless it is the dash of a range (3-5)
+        (?:(?<![\w.)\]])[-+−])?           # a sign, unless it is the dash of a range (3-5)
         (?: (?: \d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)? | \d+\.?\d* | \.\d+ ) (?:[eE][-+]?\d+)?
           | (?:nan|NaN|inf|Inf|infinity)\b )""",
     re.VERBOSE,

@@ -18,10 +18,16 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbformat import NotebookNode
 
-from mmbook.kernel import Memory, environment, few_cores, kernel_manager, watch_memory
+from mmbook.kernel import (
+    Memory,
+    cell_timeout,
+    environment,
+    few_cores,
+    kernel_manager,
+    watch_memory,
+)
+from mmbook.reading import label, tags
 
-ROOT = Path(__file__).resolve().parents[1]
-CELL_TIMEOUT = 600  # seconds; the law allows a notebook 60, but a slow machine should still be able to store outputs
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KEPT_CELL_METADATA = ("tags", "mystnb", "mmtutor", "nbgrader", "editable", "deletable")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -44,13 +50,6 @@ class Cost:
     seconds: float
     memory_mb: int
     cores: int
-
-
-def label(path: Path) -> str:
-    """Return path as messages show it: relative to the repository where it lies inside, with
-    forward slashes."""
-    path = Path(path).resolve()
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
 
 
 def needs(nb: NotebookNode) -> list[str]:
@@ -99,15 +98,15 @@ def execute(
     """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns
     the memory record.
 
-    Raises NotebookFailed naming the cell when a cell raises, exceeds CELL_TIMEOUT or kills its
-    kernel, and KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
+    Raises NotebookFailed naming the cell when a cell raises, takes longer than cell_timeout() or
+    kills its kernel, and KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
     """
     current: dict[str, int] = {"cell": 0}
     manager = kernel_manager()
     client = NotebookClient(
         nb,
         km=manager,
-        timeout=CELL_TIMEOUT,
+        timeout=cell_timeout(),
         resources={"metadata": {"path": str(folder)}},
         allow_errors=allow_errors,
         record_timing=False,
@@ -171,9 +170,7 @@ def write_cost(nb: NotebookNode, cost: Cost) -> None:
     if there is none."""
     own = nb.metadata.setdefault("mmtutor", nbformat.from_dict({}))
     own.update(seconds=round(cost.seconds, 1), memory_mb=cost.memory_mb, cores=cost.cores)
-    cells = [
-        c for c in nb.cells if c.cell_type == "markdown" and "cost" in c.metadata.get("tags", [])
-    ]
+    cells = [c for c in nb.cells if c.cell_type == "markdown" and "cost" in tags(c)]
     if not cells:
         cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["cost"]}, id="cost")
         nb.cells.insert(min(1, len(nb.cells)), cell)

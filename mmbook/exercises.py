@@ -1,10 +1,11 @@
 """From one exercises.ipynb in nbgrader's source format: the laws it keeps, and the edition that
 students get.
 
-    python -m mmbook.exercises check [PATH ...]        run solution and stub: the one passes every check, the other none
-    python -m mmbook.exercises check --form [PATH ...] only the laws of form, without a kernel
-    (mmbook/sheets.py)
-    python -m mmbook.exercises student PATH OUT        write the student edition (no solutions, hidden tests or outputs)
+    python -m mmbook.exercises check [PATH ...]         run solution and stub: the one passes
+                                                        every check, the other none
+    python -m mmbook.exercises check --form [PATH ...]  only the laws of form, without a kernel
+    python -m mmbook.exercises student PATH OUT         write the student edition, without
+                                                        solutions, hidden tests and outputs
 
 A graded check is a cell with nbgrader metadata grade: true, solution: false.
 """
@@ -30,10 +31,12 @@ from nbgrader.preprocessors import (
 )
 
 from mmbook import sheets
-from mmbook.execution import NotebookFailed, SetMissing, execute, label, needs, obtain, save
+from mmbook.execution import NotebookFailed, SetMissing, execute, needs, obtain, save
 from mmbook.kernel import environment
-from mmbook.sheets import Sheet, graded
+from mmbook.notebooks import select
+from mmbook.reading import Finding, Notebook, book_sheets, graded, label
 
+LEFT = re.compile(r"(BEGIN|END) (HIDDEN|SOL)")
 SEED = re.compile(r"((?:\b(?:manual_seed|default_rng|RandomState)\(|\bseed=|\brandom_state=))(\d+)")
 SHIFT = 1000
 
@@ -63,16 +66,23 @@ def student_edition(nb: NotebookNode) -> NotebookNode:
     return edition
 
 
-def form_problems(sheet: Sheet) -> list[str]:
+def form_problems(sheet: Notebook) -> list[str]:
     """Return what is wrong with a sheet's form (mmbook/sheets.py), and what the student edition
     would give away."""
     problems = sheets.form_problems(sheet)
     if problems:  # nbgrader's own steps stop at a malformed notebook
         return problems
-    for n, cell in enumerate(student_edition(sheet.nb).cells):
-        if re.search(r"(BEGIN|END) (HIDDEN|SOL)", cell.source):
-            sheet.complain(n, "a solution or hidden test is left in the student edition")
-    return sheet.problems
+    text = "a solution or hidden test is left in the student edition"
+    cells = enumerate(student_edition(sheet.nb).cells)
+    return sheet.located(Finding(text, n) for n, cell in cells if LEFT.search(cell.source))
+
+
+def all_form_problems(path: Path) -> list[str]:
+    """Return what can be said of the sheet at path without running it; of a chapter's sheet also
+    what a chapter's sheet lacks."""
+    sheet = Notebook.read(path)
+    in_book = path.resolve() in book_sheets()
+    return form_problems(sheet) + (sheets.chapter_problems(sheet) if in_book else [])
 
 
 def reseeded(nb: NotebookNode) -> NotebookNode:
@@ -101,75 +111,73 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
     }
 
 
-def behaviour_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
-    """The laws that need a kernel: every graded check passes as the sheet stands, and with the
-    seeds of the checks changed; with solutions cleared every one fails.
-    """
-    checks = [place for place, _ in graded(nb)]
+def solution_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
+    """Every graded check passes as the sheet stands."""
     failed = failures(nb, folder, name)
-    unlucky = failures(reseeded(nb), folder, f"{name} (other seeds)")
-    stub = failures(without_solutions(nb), folder, f"{name} (solutions cleared)")
-    problems = [
+    return [
         f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed.items()
     ]
-    problems += [
+
+
+def seed_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
+    """Every graded check passes with the seeds of the checks changed; nothing is run where a sheet
+    has none."""
+    other = reseeded(nb)
+    failed = failures(other, folder, f"{name} (other seeds)") if other != nb else {}
+    return [
         f"{name}: cell {n}: with other seeds the solution fails this check ({error}): it tests the"
         " digits of one run"
-        for n, error in unlucky.items()
-        if n not in failed
+        for n, error in failed.items()
     ]
-    return problems + [
-        f"{name}: cell {place}: this check passes although the solution is cleared"
-        for place in checks
-        if place not in stub
+
+
+def stub_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
+    """With solutions cleared, every graded check fails."""
+    failed = failures(without_solutions(nb), folder, f"{name} (solutions cleared)")
+    return [
+        f"{name}: cell {n}: this check passes although the solution is cleared"
+        for n, _ in graded(nb)
+        if n not in failed
     ]
 
 
 def problems(path: Path) -> list[str]:
     """Return every problem of the exercise notebook at path. Raises SetMissing where its data
     cannot be had."""
-    sheet = sheets.read(path)
-    found = form_problems(sheet)
-    if path.resolve() in sheets.book_sheets():
-        found = found + sheets.chapter_problems(sheets.read(path))
-    if found:
-        return found
-    obtain(needs(sheet.nb))
-    return behaviour_problems(sheet.nb, path.parent, sheet.name)
+    wrong = all_form_problems(path)
+    if wrong:
+        return wrong
+    nb, home, name = nbformat.read(path, as_version=4), path.parent, label(path)
+    obtain(needs(nb))
+    failing = solution_problems(nb, home, name)  # other seeds would say the same of those
+    return (failing or seed_problems(nb, home, name)) + stub_problems(nb, home, name)
 
 
 def check_form(paths: Sequence[Path]) -> int:
     """Check the form of each notebook without a kernel, print what is wrong, and return the exit
     status."""
-    found = [text for path in paths for text in form_problems(sheets.read(path))]
-    in_book = [path for path in paths if path.resolve() in sheets.book_sheets()]
-    found += [text for path in in_book for text in sheets.chapter_problems(sheets.read(path))]
-    print("\n".join(found) if found else "every sheet keeps its form")
-    return 1 if found else 0
+    wrong = [text for path in paths for text in all_form_problems(path)]
+    print("\n".join(wrong) if wrong else "every sheet keeps its form")
+    return 1 if wrong else 0
 
 
 def check_all(paths: Sequence[Path]) -> int:
     """Check each notebook, print what is wrong, and return the exit status."""
-    found = []
+    wrong = []
     for path in paths:
         try:
-            found += problems(path)
+            wrong += problems(path)
         except SetMissing as reason:
             print(f"{label(path)}: skipped: {reason}")
         except NotebookFailed as error:
-            found.append(str(error))
-    print(
-        "\n".join(found)
-        if found
-        else "every solution passes, with other seeds too; every stub fails"
-    )
-    return 1 if found else 0
+            wrong.append(str(error))
+    good = "every solution passes, with other seeds too; every stub fails"
+    print("\n".join(wrong) if wrong else good)
+    return 1 if wrong else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    from mmbook.notebooks import select
-
     parser = argparse.ArgumentParser(
         prog="python -m mmbook.exercises", description="Check or derive the exercises."
     )
@@ -190,13 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not paths:
             parser.error("no exercises.ipynb there")
         return check_form(paths) if options.form else check_all(paths)
-    nb = nbformat.read(options.path, as_version=4)
-    wrong = form_problems(sheets.read(options.path))
-    if wrong:
+    sheet = Notebook.read(options.path)
+    if wrong := form_problems(sheet):
         print("\n".join(wrong))
         return 1
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    save(student_edition(nb), options.out)
+    save(student_edition(sheet.nb), options.out)
     return 0
 
 

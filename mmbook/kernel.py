@@ -18,9 +18,23 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 CORES = 2
+CELL_SECONDS = "MMTUTOR_CELL_SECONDS"  # environment variable: how long a cell may take
 # What the caller's shell may carry and a notebook must not inherit: the first hides warnings, the
 # second hides figures.
 UNWANTED = ("PYTHONWARNINGS", "MPLBACKEND")
+
+
+def cell_timeout() -> int:
+    """Return after how many seconds a cell is given up: 600, or what $MMTUTOR_CELL_SECONDS says.
+
+    That is for cells that never end. What a notebook may cost, a law reads off its stored
+    measurement, so that no cell fails because it took long on a slow machine.
+    Raises ValueError where the variable holds no whole number above 0.
+    """
+    stated = os.environ.get(CELL_SECONDS) or "600"
+    if not stated.isdecimal() or int(stated) == 0:
+        raise ValueError(f"{CELL_SECONDS} is {stated!r}, expected a number of seconds above 0")
+    return int(stated)
 
 
 class ThisInterpreter(KernelSpecManager):

@@ -1,6 +1,6 @@
 """The cell that makes a notebook run in Colab, which starts with an empty machine.
 
-    python -m mmbook.launch          put the cell into every notebook of the book, or bring it up to date
+    python -m mmbook.launch     put the cell into every notebook of the book, or bring it up to date
 
 The repository's address comes from `_config.yml`, as for the launch buttons of the site. Anywhere
 but in Colab the cell does nothing; on the site it is not shown. Binder needs none: it installs
@@ -10,13 +10,14 @@ but in Colab the cell does nothing; on the site it is not shown. Binder needs no
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import nbformat
 import yaml
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[1]
+from mmbook.reading import ROOT, Finding, Notebook, book_notebooks, label, tags
+
 CELL = "colab"  # the cell's id
 TAG = "remove-cell"  # jupyter-book's own tag for what a page does not show
 
@@ -27,7 +28,8 @@ def source(folder: str) -> str:
     repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     url, branch = repository["url"], repository["branch"]
     name = url.rstrip("/").rsplit("/", 1)[1]
-    return f"""# Colab starts empty: fetch the book and install its package. Elsewhere this does nothing.
+    return f"""\
+# Colab starts empty: fetch the book and install its package. Elsewhere this does nothing.
 if "google.colab" in str(get_ipython()):
     ![ -d ~/{name} ] || git clone -q --depth 1 --branch {branch} {url} ~/{name}
     %pip install -q ~/{name}[notebooks]
@@ -54,44 +56,36 @@ def put(nb: NotebookNode, folder: str) -> bool:
     first = next((n for n, cell in enumerate(nb.cells) if cell.cell_type == "code"), None)
     if first is None:
         return False
-    executed = any(cell.execution_count for cell in nb.cells if cell.cell_type == "code")
     cell = nbformat.v4.new_code_cell(source(folder), metadata={"tags": [TAG]}, id=CELL)
     nb.cells.insert(first, cell)
-    if executed:
-        for count, cell in enumerate((c for c in nb.cells if c.cell_type == "code"), start=1):
-            cell.execution_count = count
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = count
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(code if any(c.execution_count for c in code) else (), start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
     return True
 
 
-def runs_in_colab(nb: NotebookNode, name: str) -> list[str]:
+def runs_in_colab(page: Notebook) -> Iterator[Finding]:
     """A law: in a notebook of the book the first code cell prepares Colab, with today's address and
     its own folder."""
-    if not name.startswith("book/"):
-        return []
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    folder = name.rsplit("/", 1)[0]
-    good = not code or (code[0].get("id"), code[0].source) == (CELL, source(folder))
-    good &= all(TAG in cell.metadata.get("tags", []) for cell in code if cell.get("id") == CELL)
-    return (
-        []
-        if good
-        else [
-            f"{name}: the first code cell is not today's cell for Colab: run `python -m"
-            " mmbook.launch`"
-        ]
-    )
+    code = [cell for _, cell in page.cells("code")]
+    if not page.name.startswith("book/") or not code:
+        return
+    folder = page.name.rsplit("/", 1)[0]
+    today = (code[0].get("id"), code[0].source) == (CELL, source(folder))
+    hidden = all(TAG in tags(cell) for cell in code if cell.get("id") == CELL)
+    if not (today and hidden):
+        said = "the first code cell is not today's cell for Colab"
+        yield Finding(f"{said}: run `python -m mmbook.launch`", page.nb.cells.index(code[0]))
 
 
 def main() -> None:
     """Put the cell into every notebook of the book."""
-    from mmbook.execution import label, save
+    from mmbook.execution import save
 
-    for path in sorted((ROOT / "book").rglob("*.ipynb")):
-        if ".ipynb_checkpoints" in path.parts:
-            continue
+    for path in book_notebooks():
         nb = nbformat.read(path, as_version=4)
         if put(nb, path.parent.relative_to(ROOT).as_posix()):
             save(nb, path)

@@ -1,8 +1,8 @@
 """Execute the book's notebooks, measure them, and check the laws they keep.
 
-    python -m mmbook.notebooks run [PATH ...]     execute from a fresh kernel, store outputs and cost
-    python -m mmbook.notebooks check [PATH ...]   check the stored notebooks against the book's
-    laws, run nothing
+    python -m mmbook.notebooks run [PATH ...]    execute from a fresh kernel, store outputs and cost
+    python -m mmbook.notebooks check [PATH ...]  check the stored notebooks against the book's laws,
+                                                 run nothing
 
 PATH is a notebook or a folder; without one, every notebook of book/ in the order of _toc.yml.
 """
@@ -13,45 +13,10 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from mmbook.execution import ROOT, NotebookFailed, SetMissing, label, run_notebook
+from mmbook.execution import NotebookFailed, SetMissing, run_notebook
 from mmbook.kernel import build_font_cache
-
-
-def toc_entries(node: Any) -> Iterable[str]:
-    """Yield the documents named in a _toc.yml, in reading order and without suffix guessing."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("root", "file"):
-                yield value
-            else:
-                yield from toc_entries(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from toc_entries(item)
-
-
-def book_notebooks(root: Path = ROOT) -> list[Path]:
-    """Return all notebooks under root/book: those in _toc.yml in its order, then any others by
-    name."""
-    found = sorted(
-        p
-        for p in (root / "book").rglob("*.ipynb")
-        if not {".ipynb_checkpoints", "_build"} & set(p.parts)
-    )
-    ordered: list[Path] = []
-    for toc in (root / "_toc.yml", root / "book" / "_toc.yml"):
-        if toc.exists():
-            names = toc_entries(yaml.safe_load(toc.read_text(encoding="utf-8")))
-            paths = [toc.parent / name for name in names]
-            ordered += [
-                p if p.suffix == ".ipynb" else p.with_name(p.name + ".ipynb") for p in paths
-            ]
-    listed = [p for p in dict.fromkeys(ordered) if p in found]
-    return listed + [p for p in found if p not in listed]
+from mmbook.reading import book_notebooks, label
 
 
 def select(names: Sequence[str]) -> list[Path]:

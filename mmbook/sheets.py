@@ -1,13 +1,8 @@
-"""The form of an exercise sheet (exercises.ipynb): what it says about its exercises, and the laws
-that need no kernel.
+"""The laws of an exercise sheet (exercises.ipynb) that need no kernel: its form, and what it holds
+as that of a chapter.
 
-One line under each heading `## N. title` is the only place where an exercise states itself:
-
-    *Guided, easy, 10 minutes, 2 points.* Complete ...
-
-Kinds, from guided to open: see KINDS. nbgrader is not imported here, so that the site's build can
-check forms as well. A problem reads `file:line: cell n: what is wrong`; the line is the one in the
-.ipynb file.
+How a sheet is read stands in `mmbook.reading.exercises`. nbgrader is not imported here, so that the
+site's build can check forms as well. Kinds, from guided to open: see `Words.kinds`.
 """
 
 from __future__ import annotations
@@ -16,147 +11,56 @@ import io
 import itertools
 import re
 import tokenize
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
-from mmbook.laws.lines import line_of
+from mmbook.reading import (
+    ROOT,
+    Exercise,
+    Finding,
+    Notebook,
+    Part,
+    book_sheets,
+    graded,
+    read_exercise,
+    read_exercises,
+    read_parts,
+    row_with,
+    solutions,
+    tags,
+)
+from mmbook.words import Words
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = 3
-KINDS = ("Guided", "Predict", "Break", "Measure", "Extend", "Design", "Open")
 OPEN_KINDS = {"Extend", "Design", "Open"}
-LEVELS = ("easy", "medium", "hard")
 MINUTES = (5, 60)
 LEAST = 6  # exercises in a chapter
 MANY_DIGITS = 4
 GRADE_ID = re.compile(r"[\w-]+")
 FOLDED = {"hide-cell", "hide-input"}
-PROMPTS = {
-    "code_prompt_show": "Show the solution",
-    "code_prompt_hide": "Hide the solution",
-}  # in the cell's `mystnb`
 REGIONS = {"solution": "SOLUTION", "hidden test": "HIDDEN TESTS"}
-HEADING = re.compile(r"^## (\d+)\. (.+?)\s*$", re.MULTILINE)
-STATED = re.compile(
-    r"^\*([^*\n]*\b(?:minutes?|points?)\b[^*\n]*)\*|^\*(?:" + "|".join(KINDS) + r"), [^*\n]*\*",
-    re.MULTILINE,
-)
-WHOLE = re.compile(r"\*(\w+), (\w+), (\d+) minutes, (\d+) points?\.\*")
-SHAPE = "*Guided, easy, 10 minutes, 2 points.*"
 HIDDEN = re.compile(r"^\s*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS", re.MULTILINE | re.DOTALL)
 # A sentence inside an assertion: after its comma, in msg= or err_msg=, or in an error that the
 # check raises itself
-MESSAGE = re.compile(r"""(?:,|msg=|Error\()\s*f?["'][^"'\n]*\s[^"'\n]*["']""")
+MESSAGE = re.compile(r"""(?:,|msg=|Error\()\s*f?["'][^"'\n]*(?:\s|[^\x00-\x7f])[^"'\n]*["']""")
 LABEL = re.compile(r"^\(([\w:.-]+)\)=\s*$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """One exercise as its sheet states it; `cells` are the places of its cells, heading first."""
-
-    number: int
-    title: str
-    kind: str
-    difficulty: str
-    minutes: int
-    points: float
-    cells: range
-
-
-@dataclass
-class Sheet:
-    """A notebook with the name and the text of its file; collects problems with their lines."""
-
-    nb: NotebookNode
-    name: str
-    text: str = ""
-    problems: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Serialise what was made in code, so that it has lines too."""
-        self.text = self.text or nbformat.writes(self.nb)
-
-    def complain(self, cell: int, what: str, mark: str = "") -> None:
-        """Note a problem of a cell, at its first line that holds `mark`."""
-        rows = self.nb.cells[cell].source.splitlines()
-        row = next((n for n, line in enumerate(rows) if mark in line), 0)
-        self.problems.append(f"{self.name}:{line_of(self.text, cell, row)}: cell {cell}: {what}")
-
-
-def read(path: Path) -> Sheet:
-    """Read the sheet at path; its name is the path as messages show it."""
-    path = Path(path).resolve()
-    text = path.read_text(encoding="utf-8")
-    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
-    return Sheet(nbformat.reads(text, as_version=4), name, text)
-
-
-def book_sheets(root: Path = ROOT) -> list[Path]:
-    """Return the exercise sheets of the book, by chapter."""
-    return sorted((root / "book").glob("[0-9][0-9]_*/exercises.ipynb"))
-
-
-def graded(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
-    """Yield (place among all cells, cell) of each automatically graded check."""
-    for place, cell in enumerate(nb.cells):
-        own = cell.metadata.get("nbgrader", {})
-        if own.get("grade") and not own.get("solution"):
-            yield place, cell
-
-
-def solutions(nb: NotebookNode) -> list[int]:
-    """Return the places of the cells that students fill in."""
-    return [
-        n for n, cell in enumerate(nb.cells) if cell.metadata.get("nbgrader", {}).get("solution")
-    ]
-
-
-def sections(nb: NotebookNode) -> list[tuple[int, str, range]]:
-    """Return (number, title, places of its cells) of everything under a heading `## N. title`."""
-    found = [
-        (place, match)
-        for place, cell in enumerate(nb.cells)
-        if cell.cell_type == "markdown" and (match := HEADING.search(cell.source))
-    ]
-    ends = [*(place for place, _ in found[1:]), len(nb.cells)]
-    return [
-        (int(m[1]), m[2], range(place, end)) for (place, m), end in zip(found, ends, strict=False)
-    ]
-
-
-def exercises(nb: NotebookNode) -> list[Exercise]:
-    """Return the exercises that a sheet states; one without a whole line is left out (form_problems
-    names it)."""
-    found = []
-    for number, title, cells in sections(nb):
-        line = WHOLE.search(nb.cells[cells.start].source)
-        if line:
-            kind, difficulty, minutes, points = line.groups()
-            found.append(
-                Exercise(number, title, kind, difficulty, int(minutes), float(points), cells)
-            )
-    return found
-
-
-# One cell by itself
+# One cell by itself: (what is wrong, text of the line where)
 # -------------------------------------------------------------------------------------------------
 
 
-def _region_problems(cell: NotebookNode, what: str) -> list[tuple[str, str]]:
-    """Say whether the markers ### BEGIN … / ### END … of a kind alternate, opening first."""
-    marks = re.findall(rf"^\s*###\s*(BEGIN|END) {REGIONS[what]}\s*$", cell.source, re.MULTILINE)
-    if marks == ["BEGIN", "END"] * (len(marks) // 2):
-        return []
-    return [(f"BEGIN and END of a {what} do not match", REGIONS[what])]
+def region_faults(source: str, what: str) -> Iterator[tuple[str, str]]:
+    """The markers ### BEGIN … / ### END … of a kind alternate, opening first."""
+    marks = re.findall(rf"^\s*###\s*(BEGIN|END) {REGIONS[what]}\s*$", source, re.MULTILINE)
+    if marks != ["BEGIN", "END"] * (len(marks) // 2):
+        yield f"BEGIN and END of a {what} do not match", REGIONS[what]
 
 
-def _metadata_problems(own: NotebookNode) -> Iterator[str]:
-    """Say what is wrong with nbgrader's metadata of a cell."""
+def metadata_faults(own: NotebookNode) -> Iterator[str]:
+    """nbgrader's metadata of a cell are whole."""
     if own.get("schema_version") != SCHEMA:
         yield f"schema_version is {own.get('schema_version')!r}, expected {SCHEMA}"
     if not GRADE_ID.fullmatch(str(own.get("grade_id", ""))):
@@ -168,44 +72,38 @@ def _metadata_problems(own: NotebookNode) -> Iterator[str]:
         yield "a graded check that is not locked"
 
 
-def _cell_problems(cell: NotebookNode) -> Iterator[tuple[str, str]]:
-    """Yield (what is wrong with one cell, text of the line where)."""
+def solution_faults(cell: NotebookNode, words: Words) -> Iterator[str]:
+    """A solution cell has a solution region, and is folded on the book's page under its name."""
+    if "BEGIN SOLUTION" not in cell.source:
+        yield (
+            "a solution cell without ### BEGIN SOLUTION: put the solution between that and ### END"
+            " SOLUTION"
+        )
+    if not FOLDED & set(tags(cell)):
+        yield "a solution cell without the tag hide-cell, which folds it on the book's page"
+    fold = cell.metadata.get("mystnb", {})
+    if {name: fold.get(name) for name in words.prompts} != words.prompts:
+        yield (
+            "a solution cell whose fold does not say that it holds one: its metadata need"
+            f" 'mystnb': {words.prompts}"
+        )
+
+
+def cell_faults(cell: NotebookNode, words: Words) -> Iterator[tuple[str, str]]:
+    """Markers, nbgrader's metadata and folds of one cell agree."""
     own = cell.metadata.get("nbgrader")
-    has = {what: f"BEGIN {marker}" in cell.source for what, marker in REGIONS.items()}
-    for what in REGIONS:
-        yield from _region_problems(cell, what)
+    for what, marker in REGIONS.items():
+        yield from region_faults(cell.source, what)
+        if not own and f"BEGIN {marker}" in cell.source:
+            yield f"holds a {what}, but no nbgrader metadata", marker
     if not own:
-        yield from (
-            (f"holds a {what}, but no nbgrader metadata", REGIONS[what])
-            for what in REGIONS
-            if has[what]
-        )
         return
-    yield from ((text, "") for text in _metadata_problems(own))
-    if own.get("solution") and not has["solution"]:
-        yield (
-            (
-                "a solution cell without ### BEGIN SOLUTION: put the solution between that and ###"
-                " END SOLUTION"
-            ),
-            "",
-        )
-    if own.get("solution") and not FOLDED & set(cell.metadata.get("tags", [])):
-        yield "a solution cell without the tag hide-cell, which folds it on the book's page", ""
-    if (
-        own.get("solution")
-        and {name: cell.metadata.get("mystnb", {}).get(name) for name in PROMPTS} != PROMPTS
-    ):
-        yield (
-            (
-                "a solution cell whose fold does not say that it holds one: its metadata need"
-                f" 'mystnb': {PROMPTS}"
-            ),
-            "",
-        )
-    if has["solution"] and not own.get("solution"):
+    yield from ((text, "") for text in metadata_faults(own))
+    if own.get("solution"):
+        yield from ((text, "") for text in solution_faults(cell, words))
+    elif "BEGIN SOLUTION" in cell.source:
         yield "holds a solution, but its metadata do not say solution: true", "BEGIN SOLUTION"
-    if has["hidden test"] and not own.get("grade"):
+    if "BEGIN HIDDEN" in cell.source and not own.get("grade"):
         yield "holds a hidden test, but is not graded", "BEGIN HIDDEN"
 
 
@@ -231,176 +129,172 @@ def author_digits(source: str) -> list[tuple[str, str]]:
 
 
 # A sheet
-# ------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
-def _repeats(sheet: Sheet) -> None:
+def repeats(sheet: Notebook) -> Iterator[Finding]:
     """Grade ids and labels are unique; the second one is named."""
-    ids, labels = Counter(), Counter()
+    seen: set[str] = set()
     for place, cell in enumerate(sheet.nb.cells):
+        names = [(f"label {label!r}", f"({label})=") for label in LABEL.findall(cell.source)]
         if "nbgrader" in cell.metadata:
-            grade_id = cell.metadata["nbgrader"].get("grade_id")
-            ids[grade_id] += 1
-            if ids[grade_id] == 2:
-                sheet.complain(
-                    place, f"grade_id {grade_id!r} is used a second time: give each cell its own"
-                )
-        for label in LABEL.findall(cell.source) if cell.cell_type == "markdown" else []:
-            labels[label] += 1
-            if labels[label] == 2:
-                sheet.complain(place, f"label {label!r} is used a second time", f"({label})=")
+            names = [(f"grade_id {cell.metadata['nbgrader'].get('grade_id')!r}", "")]
+        for name, mark in names:
+            if name in seen:
+                text = f"{name} is used a second time: give each its own"
+                yield Finding(text, place, row_with(cell, mark))
+            seen.add(name)
 
 
-def _solutions_are_checked(sheet: Sheet) -> None:
+def solutions_are_checked(sheet: Notebook) -> Iterator[Finding]:
     """Before the next solution comes a check with a visible assertion that tells in words what is
     wrong."""
     checks, filled = dict(graded(sheet.nb)), solutions(sheet.nb)
     if not checks or not filled:
-        sheet.problems.append(
-            f"{sheet.name}: {len(filled)} solutions and {len(checks)} graded checks, expected one"
-            " of each"
-        )
+        count = f"{len(filled)} solutions and {len(checks)} graded checks"
+        yield Finding(f"{count}, expected one of each")
     for place, following in zip(filled, [*filled[1:], len(sheet.nb.cells)], strict=True):
-        own = [cell for n, cell in checks.items() if place < n < following]
+        own = [HIDDEN.sub("", cell.source) for n, cell in checks.items() if place < n < following]
         if not own:
-            sheet.complain(place, "no graded check follows this solution")
-        elif not any(MESSAGE.search(HIDDEN.sub("", cell.source)) for cell in own):
-            sheet.complain(place, "no visible check with a message follows this solution")
+            yield Finding("no graded check follows this solution", place)
+        elif not any(map(MESSAGE.search, own)):
+            yield Finding("no visible check with a message follows this solution", place)
 
 
-def _stated(sheet: Sheet) -> None:
+def stated(sheet: Notebook) -> Iterator[Finding]:
     """Under each heading stand kind, difficulty, minutes and points, and the points are those of
     its checks."""
-    checks = dict(graded(sheet.nb))
-    for number, (stands, title, cells) in enumerate(sections(sheet.nb), start=1):
-        source, where = sheet.nb.cells[cells.start].source, f"exercise {stands}"
-        if stands != number:
-            sheet.complain(
-                cells.start, f"{where} ({title}) is number {number} of its sheet", f"## {stands}."
-            )
-        line, whole = STATED.search(source), WHOLE.search(source)
-        if not whole:
-            mark = line.group().splitlines()[0] if line else f"## {stands}."
-            missing = "minutes" if line and "minute" not in line.group() else "its line"
-            what = (
-                f"says {line.group()!r}, without a usable {missing}"
-                if line
-                else "does not say what it is"
-            )
-            sheet.complain(
-                cells.start, f"{where} {what}: write a line like {SHAPE} under the heading", mark
-            )
-            continue
-        kind, level, minutes, points = whole.groups()
-        if kind not in KINDS:
-            sheet.complain(
-                cells.start, f"{where}: kind {kind!r} is none of {', '.join(KINDS)}", whole.group()
-            )
-        if level not in LEVELS:
-            sheet.complain(
-                cells.start,
-                f"{where}: difficulty {level!r} is none of {', '.join(LEVELS)}",
-                whole.group(),
-            )
-        if not MINUTES[0] <= int(minutes) <= MINUTES[1]:
-            told = f"{where}: {minutes} minutes, expected {MINUTES[0]} to {MINUTES[1]}"
-            sheet.complain(cells.start, told, whole.group())
-        earned = sum(checks[n].metadata["nbgrader"].get("points", 0) for n in cells if n in checks)
-        if earned != float(points):
-            told = f"{where} says {points} points, its checks are worth {earned:g}: make them agree"
-            sheet.complain(cells.start, told, whole.group())
+    for number, part in enumerate(read_parts(sheet.nb), start=1):
+        place = part.cells.start
+        cell, where = sheet.nb.cells[place], f"exercise {part.number}"
+        if part.number != number:
+            text = f"{where} ({part.title}) is number {number} of its sheet"
+            yield Finding(text, place, row_with(cell, f"## {part.number}."))
+        exercise = read_exercise(sheet.nb, part, sheet.words)
+        if exercise:
+            for text in exercise_faults(exercise, sheet):
+                yield Finding(f"{where}{text}", place, row_with(cell, exercise.line))
+        else:
+            what, row = line_fault(cell, part, sheet.words)
+            remedy = f"write a line like {sheet.words.exercise_line} under the heading"
+            yield Finding(f"{where} {what}: {remedy}", place, row)
 
 
-def _nothing_outside(sheet: Sheet) -> None:
+def line_fault(cell: NotebookNode, part: Part, words: Words) -> tuple[str, int]:
+    """Say what is wrong with the line of an exercise that cannot be read, and in which row."""
+    known = "|".join(map(re.escape, (*words.minutes, *words.points, *words.kinds.values())))
+    line = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", cell.source, re.MULTILINE)
+    if not line:
+        return "does not say what it is", row_with(cell, f"## {part.number}.")
+    timed = any(word in line.group() for word in words.minutes)
+    missing = "its line" if timed else words.minutes[0]
+    return f"says {line.group()!r}, without a usable {missing}", row_with(cell, line.group())
+
+
+def exercise_faults(exercise: Exercise, sheet: Notebook) -> Iterator[str]:
+    """What an exercise says of itself is known, possible and true."""
+    words = sheet.words
+    if exercise.kind not in words.kinds:
+        yield f": kind {exercise.kind!r} is none of {', '.join(words.kinds.values())}"
+    if exercise.difficulty not in words.levels:
+        levels = ", ".join(words.levels.values())
+        yield f": difficulty {exercise.difficulty!r} is none of {levels}"
+    if not MINUTES[0] <= exercise.minutes <= MINUTES[1]:
+        yield f": {exercise.minutes} minutes, expected {MINUTES[0]} to {MINUTES[1]}"
+    checks = (cell for n, cell in graded(sheet.nb) if n in exercise.cells)
+    earned = sum(cell.metadata["nbgrader"].get("points", 0) for cell in checks)
+    if earned != exercise.points:
+        worth = f"its checks are worth {earned:g}: make them agree"
+        yield f" says {exercise.points:g} points, {worth}"
+
+
+def nothing_outside(sheet: Notebook) -> Iterator[Finding]:
     """Every solution and check belongs to an exercise, and every exercise has a solution."""
-    inside = {n for _, _, cells in sections(sheet.nb) for n in cells}
-    for n in [*solutions(sheet.nb), *dict(graded(sheet.nb))]:
-        if n not in inside:
-            sheet.complain(n, "stands under no heading `## N. title`, so it belongs to no exercise")
-    for number, _, cells in sections(sheet.nb):
-        if not any("BEGIN SOLUTION" in sheet.nb.cells[n].source for n in cells):
-            sheet.complain(
-                cells.start, f"exercise {number} has no solution region", f"## {number}."
-            )
+    parts = read_parts(sheet.nb)
+    inside = {n for part in parts for n in part.cells}
+    for n in sorted({*solutions(sheet.nb), *dict(graded(sheet.nb))} - inside):
+        yield Finding("stands under no heading `## N. title`, so it belongs to no exercise", n)
+    for part in parts:
+        if not any("BEGIN SOLUTION" in sheet.nb.cells[n].source for n in part.cells):
+            row = row_with(sheet.nb.cells[part.cells.start], f"## {part.number}.")
+            yield Finding(f"exercise {part.number} has no solution region", part.cells.start, row)
 
 
-def form_problems(sheet: Sheet) -> list[str]:
-    """Return what is wrong with the form of a sheet; empty when it keeps every law of form."""
+def form_findings(sheet: Notebook) -> Iterator[Finding]:
+    """Yield what is wrong with the form of a sheet."""
     for place, cell in enumerate(sheet.nb.cells):
-        for what, mark in _cell_problems(cell):
-            sheet.complain(place, what, mark)
+        for text, mark in cell_faults(cell, sheet.words):
+            yield Finding(text, place, row_with(cell, mark))
     for place, cell in graded(sheet.nb):
         for number, line in author_digits(cell.source):
-            told = (
-                f"the check holds {number}, digits of one run: test an idea, or say `# exact: ...`"
-                " why it must be so"
-            )
-            sheet.complain(place, told, line)
-    _repeats(sheet)
-    _solutions_are_checked(sheet)
-    _stated(sheet)
-    _nothing_outside(sheet)
-    return sheet.problems
+            remedy = "test an idea, or say `# exact: ...` why it must be so"
+            text = f"the check holds {number}, digits of one run: {remedy}"
+            yield Finding(text, place, row_with(cell, line))
+    for law in (repeats, solutions_are_checked, stated, nothing_outside):
+        yield from law(sheet)
 
 
 # A chapter
-# ----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
-def chapter_problems(sheet: Sheet) -> list[str]:
-    """Return what a sheet lacks as that of a chapter: number, kinds, order, and hidden tests.
+def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
+    """Yield what a sheet lacks as that of a chapter: number, kinds, order, and hidden tests.
 
     Six exercises; one each of Predict, Break and Measure; one that is open. The open ones come
-    last, the first is no harder than any other and the last no easier. Each exercise has a hidden
-    test, except Predict: there the visible check measures the truth in front of the student, and
-    nothing is left to hide.
+    last, the first is no harder than any other and the last no easier.
     """
-    asked, problems = exercises(sheet.nb), []
-    kinds = [exercise.kind for exercise in asked]
-    if len(asked) < LEAST:
-        problems.append(f"{sheet.name}: {len(asked)} exercises, expected {LEAST} or more")
-    problems += [
-        f"{sheet.name}: no exercise of the kind {k}"
-        for k in ("Predict", "Break", "Measure")
-        if k not in kinds
-    ]
+    exercises, words = read_exercises(sheet.nb, sheet.words), sheet.words
+    kinds = [exercise.kind for exercise in exercises]
+    if len(exercises) < LEAST:
+        yield Finding(f"{len(exercises)} exercises, expected {LEAST} or more")
+    for kind in ("Predict", "Break", "Measure"):
+        if kind not in kinds:
+            yield Finding(f"no exercise of the kind {words.kinds[kind]}")
     if not OPEN_KINDS & set(kinds):
-        problems.append(f"{sheet.name}: no exercise of the kind Extend, Design or Open")
-    for before, after in itertools.pairwise(asked):
-        if before.kind in OPEN_KINDS and after.kind not in OPEN_KINDS:
-            told = (
-                f"exercise {after.number} ({after.kind}) comes after {before.number}"
-                f" ({before.kind}): put it before"
-            )
-            sheet.complain(after.cells.start, told, f"*{after.kind}")
-    ranks = [LEVELS.index(e.difficulty) for e in asked if e.difficulty in LEVELS]
+        yield Finding("no exercise of the kind Extend, Design or Open")
+    order = list(words.levels)
+    ranks = [order.index(e.difficulty) for e in exercises if e.difficulty in order]
     if ranks and (ranks[0] > min(ranks) or ranks[-1] < max(ranks)):
-        problems.append(
-            f"{sheet.name}: the first exercise must be among the easiest, the last among the"
-            " hardest"
-        )
-    for e in asked:
-        if e.kind != "Predict" and not any(
-            "BEGIN HIDDEN" in sheet.nb.cells[n].source for n in e.cells
-        ):
-            told = (
-                f"exercise {e.number} ({e.kind}) has no hidden test: a student who fits the visible"
-                " one is not found"
-            )
-            sheet.complain(e.cells.start, told, f"*{e.kind}")
-    problems += sheet.problems
-    sheet.problems = []
-    return problems
+        text = "the first exercise must be among the easiest, the last among the hardest"
+        yield Finding(text)
+    for exercise, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet)):
+        place = exercise.cells.start
+        row = row_with(sheet.nb.cells[place], exercise.line)
+        yield Finding(f"exercise {exercise.number} ({exercise.kind}) {text}", place, row)
+
+
+def out_of_order(exercises: list[Exercise]) -> Iterator[tuple[Exercise, str]]:
+    """The open exercises come last."""
+    for before, after in itertools.pairwise(exercises):
+        if before.kind in OPEN_KINDS and after.kind not in OPEN_KINDS:
+            yield after, f"comes after {before.number} ({before.kind}): put it before"
+
+
+def unguarded(exercises: list[Exercise], sheet: Notebook) -> Iterator[tuple[Exercise, str]]:
+    """Each exercise has a hidden test, except Predict: there the visible check measures the truth
+    in front of the student, and nothing is left to hide."""
+    for exercise in exercises:
+        hidden = any("BEGIN HIDDEN" in sheet.nb.cells[n].source for n in exercise.cells)
+        if exercise.kind != "Predict" and not hidden:
+            yield exercise, "has no hidden test: a student who fits the visible one is not found"
+
+
+def form_problems(sheet: Notebook) -> list[str]:
+    """Return what is wrong with the form of a sheet, each with file and line; empty when it keeps
+    every law of form."""
+    return sheet.located(form_findings(sheet))
+
+
+def chapter_problems(sheet: Notebook) -> list[str]:
+    """Return what a sheet lacks as that of a chapter, each with its file."""
+    return sheet.located(chapter_findings(sheet))
 
 
 def check_forms(root: Path = ROOT) -> None:
     """Check the form of every sheet of the book. Raises RuntimeError that lists each problem with
     file and line."""
-    found = [
-        text
-        for path in book_sheets(root)
-        for law in (form_problems, chapter_problems)
-        for text in law(read(path))
-    ]
-    if found:
-        raise RuntimeError("the exercises break their laws of form:\n" + "\n".join(found))
+    sheets = [Notebook.read(path) for path in book_sheets(root)]
+    problems = [text for s in sheets for text in (*form_problems(s), *chapter_problems(s))]
+    if problems:
+        raise RuntimeError("the exercises break their laws of form:\n" + "\n".join(problems))

@@ -16,17 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
-from mmbook import site
-from mmbook.sheets import Exercise, exercises
+from mmbook.reading import (
+    ROOT,
+    Exercise,
+    Notebook,
+    read_exercises,
+    section_points,
+    title,
+    toc_pages,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 GUIDE = "book/teaching.yml"
 EXERCISES = "exercises"
-OBJECTIVES = re.compile(r"^## You will be able to\s*$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-BULLET = re.compile(r"^- (.*?)(?=^- |\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 ROLE = re.compile(
     r"\{[\w:-]+\}`([^`<]*?)(?: *<[^`>]*>)?`"
 )  # {term}`leak <leakage>`: what is read is "leak"
@@ -75,65 +78,39 @@ class Chapter:
         return sum(exercise.points for exercise in self.exercises.values())
 
 
-def markdown(path: Path) -> tuple[list[str], Mapping[str, Any]]:
-    """Return the markdown cells of a notebook and what `metadata.mmtutor` says."""
-    nb = nbformat.read(path, as_version=4)
-    return [cell.source for cell in nb.cells if cell.cell_type == "markdown"], nb.metadata.get(
-        "mmtutor", {}
-    )
-
-
-def read_objectives(cells: list[str]) -> tuple[str, ...]:
-    """Return the points of the list under "You will be able to", each on one line."""
-    found = (OBJECTIVES.search(cell) for cell in cells)
-    lists = [match.group(1) + "\n" for match in found if match]
-    return tuple(
-        " ".join(point.split()).rstrip(";.") for text in lists for point in BULLET.findall(text)
-    )
-
-
-def read_page(path: Path, name: str) -> Page:
+def read_page(page: Notebook, name: str) -> Page:
     """Return what a notebook says of itself. Raises TeachingError if its title or its cost is
     missing."""
-    cells, facts = markdown(path)
-    title = next(
-        (match.group(1) for cell in cells if (match := re.search(r"^# (.+)$", cell, re.MULTILINE))),
-        None,
-    )
-    if title is None:
+    heading = title(page.nb)
+    if heading is None:
         raise TeachingError(f"{name}.ipynb has no title: a line '# ...' in its first markdown cell")
     for key in ("seconds", "memory_mb"):
-        if not isinstance(facts.get(key), (int, float)):
-            raise TeachingError(
-                f"{name}.ipynb: metadata mmtutor has no {key}; `make notebooks NB={name}.ipynb`"
-                " adds it"
-            )
-    needs = tuple(facts.get("needs", ()))
+        if not isinstance(page.own.get(key), (int, float)):
+            remedy = f"`make notebooks NB={name}.ipynb` adds it"
+            raise TeachingError(f"{name}.ipynb: metadata mmtutor has no {key}; {remedy}")
+    points = section_points(page.nb, page.words.objectives)
     return Page(
         name,
-        title,
-        read_objectives(cells),
-        float(facts["seconds"]),
-        float(facts["memory_mb"]),
-        needs,
+        heading,
+        tuple(point.rstrip(";.") for point in points),
+        float(page.own["seconds"]),
+        float(page.own["memory_mb"]),
+        tuple(page.own.get("needs", ())),
     )
 
 
 def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
     """Return the chapters by folder, read from the notebooks that `_toc.yml` lists."""
     chapters: dict[str, Chapter] = {}
-    for name in site.checks.toc_pages(root / "_toc.yml"):
+    for name in toc_pages(root / "_toc.yml"):
         path = root / f"{name}.ipynb"
-        if not path.is_file():
-            continue
-        folder = path.parent.name
-        chapter = chapters.setdefault(folder, Chapter(folder))
-        chapter.pages.append(read_page(path, name))
-        if path.stem == EXERCISES:
-            chapter.exercises = {
-                exercise.number: exercise
-                for exercise in exercises(nbformat.read(path, as_version=4))
-            }
+        if path.is_file():
+            page, folder = Notebook.read(path), path.parent.name
+            chapter = chapters.setdefault(folder, Chapter(folder))
+            chapter.pages.append(read_page(page, name))
+            if path.stem == EXERCISES:
+                exercises = read_exercises(page.nb, page.words)
+                chapter.exercises = {exercise.number: exercise for exercise in exercises}
     return chapters
 
 

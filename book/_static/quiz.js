@@ -1,11 +1,11 @@
 // Marks an opened choice as right or not, and counts the questions answered right at the first try. Stores nothing.
-// Which choice is right is read off its feedback, which begins with "Right" (mmbook/laws/quiz.py sees to it).
+// Which choice is right the page says itself: mmbook/ext/quiz.py gives its fold the attribute data-right.
 (() => {
-  const section = document.getElementById("quiz");
+  const section = document.querySelector("section.quiz");
   if (!section) return;
   const questions = [];
   for (const part of section.children) {
-    if (part.tagName === "P" && /^\d+\. /.test(part.textContent) && part.querySelector("strong")) questions.push([]);
+    if (part.tagName === "P" && /^\d+[.．、]/.test(part.textContent) && part.querySelector("strong")) questions.push([]);
     else if (part.tagName === "DETAILS" && questions.length) questions.at(-1).push(part);
   }
   const asked = questions.filter((choices) => choices.length);
@@ -14,14 +14,12 @@
   count.className = "quiz-count";
   count.setAttribute("aria-live", "polite");
   asked.at(-1).at(-1).after(count);
-  const isRight = (choice) =>
-    /^Right\b/.test(choice.textContent.slice(choice.querySelector("summary").textContent.length).trim());
   let answered = 0;
   let right = 0;
   for (const choices of asked) {
     let first = true;
     for (const choice of choices) {
-      const good = isRight(choice);
+      const good = choice.hasAttribute("data-right");
       let marked = false;
       choice.addEventListener("toggle", () => {
         if (marked || !choice.open) return;

@@ -56,7 +56,9 @@ DUNDERS = words(
 KEEPER = """
 def _course_keeper(step, names):
     import builtins, sys
-    space, box = get_ipython().user_ns, sys.modules.setdefault("_course_box", {"names": {}, "parts": {}, "before": {}})
+    space = get_ipython().user_ns
+    box = sys.modules.setdefault("_course_box", {"names": {}, "parts": {}, "before": {}})
+    is_kept = lambda value: callable(value) or type(value).__name__ == "module"
     if step == "back":
         for name in names:
             if name in box["names"]:
@@ -68,13 +70,15 @@ def _course_keeper(step, names):
                 setattr(part, name, real)
         box["before"] = dict(space)
     else:
-        new = {k: v for k, v in space.items() if box["before"].get(k) is not v and not k.startswith("_")}
-        box["names"].update({k: v for k, v in new.items() if callable(v) or type(v).__name__ == "module"})
+        public = {name: value for name, value in space.items() if not name.startswith("_")}
+        new = {k: v for k, v in public.items() if box["before"].get(k) is not v}
+        box["names"].update({name: value for name, value in new.items() if is_kept(value)})
         known = [m for m in box["names"].values() if type(m).__name__ == "module"]
-        known += [sys.modules[m] for m in ("builtins", "torch.testing", "numpy.testing") if m in sys.modules]
+        others = ("builtins", "torch.testing", "numpy.testing")
+        known += [sys.modules[name] for name in others if name in sys.modules]
         for part in known:
             for k, v in list(vars(part).items()):
-                if (callable(v) or type(v).__name__ == "module") and not k.startswith("__"):
+                if is_kept(v) and not k.startswith("__"):
                     box["parts"].setdefault((part, k), v)
 _course_keeper(%r, %r)
 del _course_keeper

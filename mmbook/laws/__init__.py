@@ -1,5 +1,4 @@
-"""The book's own laws: pure functions from a notebook to a list of problems, each naming file and
-cell.
+"""The book's own laws: functions from a notebook to findings, each naming cell and line.
 
 A cell is named by its place among all cells of the notebook, counting from 0, as the runner and the
 tests do.
@@ -7,20 +6,27 @@ tests do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode
-
 from mmbook import launch
-from mmbook.execution import label
-from mmbook.laws import cost, data, figures, glue, outputs, prose, quiz, structure
+from mmbook.laws import code, cost, data, figures, glue, outputs, prose, quiz, structure
 from mmbook.laws.readme import chapter_table_problems
+from mmbook.laws.taught import taught_problems
+from mmbook.reading import ROOT, Finding, Notebook
 
-__all__ = ["LAWS", "LESSON_LAWS", "chapter_table_problems", "check", "check_file", "file_size"]
+__all__ = [
+    "LAWS",
+    "LESSON_LAWS",
+    "book_problems",
+    "chapter_table_problems",
+    "check",
+    "check_file",
+    "file_size",
+    "taught_problems",
+]
 
-Law = Callable[[NotebookNode, str], list[str]]
+Law = Callable[[Notebook], Iterable[Finding]]
 MAX_BYTES = 300_000
 
 LAWS: dict[str, Law] = {
@@ -40,56 +46,56 @@ LAWS: dict[str, Law] = {
     "cost": cost.cost_stated,
     "needs": data.needs_declared,
     "do not display": data.nothing_forbidden_shown,
-    "short cells": structure.short_cells,
+    "short cells": code.short_cells,
+    "short lines": code.short_lines,
     "title": structure.title_first,
     "runs in Colab": launch.runs_in_colab,
     "metadata": structure.clean_metadata,
 }
 # What can be said of a notebook before its first run
 BEFORE_A_RUN = (
-    "executed in order",
-    "nothing ignored",
-    "numbers from glue",
-    "needs",
-    "quiz",
-    "short cells",
-    "title",
-    "runs in Colab",
-    "metadata",
-    "lesson anatomy",
+    *("executed in order", "nothing ignored", "numbers from glue", "needs", "quiz"),
+    *("short cells", "short lines", "title", "runs in Colab", "metadata", "lesson anatomy"),
 )
 LESSON_LAWS: dict[str, Law] = {"lesson anatomy": structure.lesson_sections}
+# What is wrong for every reader, so that the site is not built from it; no torch is needed for it
+PAGE_LAWS: tuple[Law, ...] = (quiz.sound, structure.folded_answers, figures.alternative_text)
 
 
-def is_lesson(name: str) -> bool:
-    """Return whether a notebook of this name is a lesson, which has more parts than an exercise
-    sheet."""
-    return Path(name).stem not in ("exercises", "quiz")
-
-
-def check(nb: NotebookNode, name: str) -> list[str]:
+def check(page: Notebook) -> list[str]:
     """Return every problem of a notebook, in the order of the laws; empty when it keeps them all.
 
     One that was never executed has that problem, and those which can be seen before a run.
     """
-    laws = LAWS | (LESSON_LAWS if is_lesson(name) else {})
-    if outputs.never_run(nb):
+    lesson = Path(page.name).stem not in ("exercises", "quiz")
+    laws = LAWS | (LESSON_LAWS if lesson else {})
+    if outputs.never_run(page):
         laws = {title: law for title, law in laws.items() if title in BEFORE_A_RUN}
-    return list(dict.fromkeys(problem for law in laws.values() for problem in law(nb, name)))
+    findings = (found for law in laws.values() for found in law(page))
+    return list(dict.fromkeys(page.located(findings)))
 
 
 def file_size(path: Path, name: str) -> list[str]:
     """A notebook file is at most 300 KB, so that a clone and a page stay light."""
     size = path.stat().st_size
-    return (
-        [f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"]
-        if size > MAX_BYTES
-        else []
-    )
+    said = f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"
+    return [said] if size > MAX_BYTES else []
 
 
 def check_file(path: Path) -> list[str]:
     """Return every problem of the notebook file at path; raises nbformat's error where it is no
     notebook."""
-    name = label(path)
-    return file_size(path, name) + check(nbformat.read(path, as_version=4), name)
+    page = Notebook.read(path)
+    return file_size(path, page.name) + check(page)
+
+
+def book_problems(root: Path = ROOT) -> list[str]:
+    """Return what is wrong for every reader (PAGE_LAWS) in the notebooks of the book, from top to
+    bottom."""
+    problems = []
+    for path in sorted((root / "book").glob("*/*.ipynb")):
+        if not path.parent.name.startswith("."):
+            page = Notebook.read(path, path.relative_to(root).as_posix())
+            findings = [found for law in PAGE_LAWS for found in law(page)]
+            problems += page.located(sorted(findings, key=lambda f: (f.cell or 0, f.line)))
+    return problems

@@ -1,5 +1,4 @@
-"""Laws about downloaded data: what a notebook needs it declares, and what may not be shown is not
-shown."""
+"""Laws about downloaded data: what is needed is declared, what may not be shown is not shown."""
 
 from __future__ import annotations
 
@@ -8,70 +7,57 @@ import base64
 import binascii
 import functools
 import io
+from collections.abc import Iterator
 
-from nbformat import NotebookNode
-
-from mmbook.laws.cells import called_name, images, numbered, texts, tree
+from mmbook.reading import Finding, Notebook, called_name, images, texts, tree
 from mmtutor.files import store
 
 # Calls that put a raw picture, or something that looks like one, on the page.
 SHOWING = {
-    "imshow",
-    "matshow",
-    "figimage",
-    "show_images",
-    "thumbnail",
-    "Image",
-    "HTML",
-    "Audio",
-    "Video",
+    *("imshow", "matshow", "figimage", "show_images", "thumbnail"),
+    *("Image", "HTML", "Audio", "Video"),
 }
 MIN_TEXT = 20  # characters; a shorter line of a set ("thank you") may well occur by chance
 PHOTO_SHARE = 0.5
 
 
-def named_sets(nb: NotebookNode) -> dict[str, int]:
-    """Return set name → first cell whose code names it: as a string, as an imported module or as an
-    attribute."""
-    found: dict[str, int] = {}
-    for place, cell in numbered(nb, "code"):
-        for node in ast.walk(tree(cell)):
-            names: list[object] = []
-            if isinstance(node, ast.Constant):
-                names = [node.value]
-            elif isinstance(node, ast.Attribute):
-                names = [node.attr]
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                names = [alias.name.split(".")[-1] for alias in node.names]
-                names += (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
-            for name in names:
-                if isinstance(name, str) and name in store.names():
-                    found.setdefault(name, place)
-    return found
+def names_in(node: ast.AST) -> list[str]:
+    """Return the names by which a node may mean a data set: a string, an attribute, an import."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+        return [part for module in modules for part in module.split(".")]
+    return []
 
 
-def needs_declared(nb: NotebookNode, name: str) -> list[str]:
+def named_sets(page: Notebook) -> dict[str, int]:
+    """Return set name → first cell whose code names it."""
+    first: dict[str, int] = {}
+    for place, cell in page.cells("code"):
+        for name in (name for node in ast.walk(tree(cell.source)) for name in names_in(node)):
+            if name in store.names():
+                first.setdefault(name, place)
+    return first
+
+
+def needs_declared(page: Notebook) -> Iterator[Finding]:
     """metadata mmtutor.needs lists exactly the downloaded sets that the code names."""
-    stated = nb.metadata.get("mmtutor", {}).get("needs", [])
-    if not isinstance(stated, list) or not all(isinstance(s, str) for s in stated):
-        return [f"{name}: metadata mmtutor.needs is {stated!r}, expected a list of set names"]
-    used, known = named_sets(nb), store.names()
-    problems = [
-        f"{name}: needs the unknown set {s!r}; known: {', '.join(known)}"
-        for s in stated
-        if s not in known
-    ]
-    problems += [
-        f"{name}: cell {place}: uses {s!r}, which metadata mmtutor.needs does not list"
-        for s, place in used.items()
-        if s not in stated
-    ]
-    problems += [
-        f"{name}: lists {s!r} as needed, but no code names it"
-        for s in stated
-        if s in known and s not in used
-    ]
-    return problems
+    stated = page.own.get("needs", [])
+    if not isinstance(stated, list) or not all(isinstance(name, str) for name in stated):
+        yield Finding(f"metadata mmtutor.needs is {stated!r}, expected a list of set names")
+        return
+    used, known = named_sets(page), store.names()
+    for name in stated:
+        if name not in known:
+            yield Finding(f"needs the unknown set {name!r}; known: {', '.join(known)}")
+        elif name not in used:
+            yield Finding(f"lists {name!r} as needed, but no code names it")
+    for name, place in used.items():
+        if name not in stated:
+            yield Finding(f"uses {name!r}, which metadata mmtutor.needs does not list", place)
 
 
 @functools.cache
@@ -81,10 +67,11 @@ def raw_texts(name: str) -> tuple[str, ...]:
     folder = store.locate(store.manifest(name))
     if folder is None:
         return ()
-    lines: set[str] = set()
-    for path in folder.rglob("*.txt"):
-        for line in path.read_text(encoding="utf-8", errors="ignore").splitlines():
-            lines.add(" ".join(line.split()))
+    lines = {
+        " ".join(line.split())
+        for path in folder.rglob("*.txt")
+        for line in path.read_text(encoding="utf-8", errors="ignore").splitlines()
+    }
     return tuple(sorted(line for line in lines if len(line) >= MIN_TEXT))
 
 
@@ -94,7 +81,8 @@ def looks_like_a_photograph(content: str) -> bool:
 
     In a chart nearly all are. What cannot be decoded counts as a photograph.
     """
-    import numpy as np  # here, so that the site, which looks at no pixel, is built without these two
+    # Here, so that the site, which looks at no pixel, is built without these two
+    import numpy as np
     from PIL import Image
 
     try:
@@ -108,29 +96,24 @@ def looks_like_a_photograph(content: str) -> bool:
     return bool((pixels[:, 1:] == pixels[:, :-1]).all(axis=2).mean() < PHOTO_SHARE)
 
 
-def nothing_forbidden_shown(nb: NotebookNode, name: str) -> list[str]:
+def nothing_forbidden_shown(page: Notebook) -> Iterator[Finding]:
     """A notebook that uses a set marked do_not_display stores charts and numbers of it only, no
     picture and no text.
 
     Checked: no call that shows a raw picture, no JPEG, no PNG without flat areas, and, where the
     set is on this machine, none of its texts in any output.
     """
-    used = set(named_sets(nb)) | set(nb.metadata.get("mmtutor", {}).get("needs", []))
-    forbidden = sorted(s for s in used if s in store.names() and store.manifest(s).do_not_display)
-    if not forbidden:
-        return []
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        where = f"{name}: cell {place}: {', '.join(forbidden)} may not be displayed, but"
-        calls = sorted({called_name(node) for node in ast.walk(tree(cell))} & SHOWING)
-        problems += [f"{where} the code calls {call}" for call in calls]
+    used = {*named_sets(page), *page.own.get("needs", [])} & set(store.names())
+    forbidden = sorted(name for name in used if store.manifest(name).do_not_display)
+    but = f"{', '.join(forbidden)} may not be displayed, but"
+    for place, cell in page.cells("code") if forbidden else ():
+        for call in sorted({called_name(node) for node in ast.walk(tree(cell.source))} & SHOWING):
+            yield Finding(f"{but} the code calls {call}", place)
         for mime, content in images(cell):
             if "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content)):
-                problems.append(f"{where} the output holds a photograph")
-        shown = " ".join(
-            " ".join(text.split()) for output in cell.outputs for text in texts(output)
-        )
-        for s in forbidden:
-            if any(line in shown for line in raw_texts(s)):
-                problems.append(f"{where} the output holds one of the texts of {s}")
-    return problems
+                yield Finding(f"{but} the output holds a photograph", place)
+        outputs = " ".join(text for output in cell.outputs for text in texts(output))
+        shown = " ".join(outputs.split())
+        for name in forbidden:
+            if any(line in shown for line in raw_texts(name)):
+                yield Finding(f"{but} the output holds one of the texts of {name}", place)

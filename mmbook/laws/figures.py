@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
-import nbformat
 from nbformat import NotebookNode
 
-from mmbook.laws.cells import called_name, images, numbered, texts, tree
-from mmbook.laws.lines import Finding, located
+from mmbook.reading import Finding, Notebook, called_name, count_words, images, texts, tree
 
 MIN_WORDS = 5
 FILE_NAME = re.compile(r"\.(?:png|jpe?g|svg|gif|webp)\s*$|^[\w./-]+_files/", re.IGNORECASE)
@@ -26,7 +25,7 @@ def alt_problem(text: str | None) -> str | None:
         return "has no alternative text"
     if FILE_NAME.search(text.strip()):
         return f"has a file name as alternative text ({text.strip()!r})"
-    if len(re.findall(r"\w+", text)) < MIN_WORDS:
+    if count_words(text) < MIN_WORDS:
         return f"has too short an alternative text ({text.strip()!r}): say what the figure shows"
     return None
 
@@ -37,55 +36,42 @@ def _html_alt(tag: str) -> str | None:
 
 
 def markdown_alts(source: str) -> list[tuple[int, str | None]]:
-    """Return (line, alternative text or None) of each picture that a markdown text shows."""
-    found: list[tuple[int, str | None]] = [
-        (m.start(), m.group(1)) for m in MARKDOWN_IMAGE.finditer(source)
+    """Return (row, alternative text or None) of each picture that a markdown text shows."""
+    alts: list[tuple[int, str | None]] = [
+        (m.start(), m[1]) for m in MARKDOWN_IMAGE.finditer(source)
     ]
-    found += [(match.start(), _html_alt(match.group())) for match in HTML_IMAGE.finditer(source)]
+    alts += [(m.start(), _html_alt(m.group())) for m in HTML_IMAGE.finditer(source)]
     for match in DIRECTIVE.finditer(source):
-        stated = DIRECTIVE_ALT.search(match.group(2))
-        found.append((match.start(), stated.group(1) if stated else None))
-    return [(source.count("\n", 0, start), alt) for start, alt in found]
+        stated = DIRECTIVE_ALT.search(match[2])
+        alts.append((match.start(), stated[1] if stated else None))
+    return [(source.count("\n", 0, start), alt) for start, alt in alts]
 
 
-def alt_findings(nb: NotebookNode) -> list[Finding]:
-    """Every picture has an alternative text of at least five words that is not a file name.
+def output_alts(cell: NotebookNode) -> list[tuple[int, str | None]]:
+    """Return (0, alternative text or None) of each picture that a code cell outputs.
 
-    For a picture that a cell outputs it stands in the cell's metadata, mystnb.image.alt. That is
-    one text for the whole cell, so a cell outputs one picture.
+    For drawn ones it stands in the cell's metadata, mystnb.image.alt: one text for all of them.
     """
-    found: list[Finding] = []
-    for place, cell in enumerate(nb.cells):
+    shown = (text for output in cell.outputs for text in texts(output))
+    alts = [(0, _html_alt(tag)) for text in shown for tag in HTML_IMAGE.findall(text)]
+    stated = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+    return alts + ([(0, stated)] if images(cell) else [])
+
+
+def alternative_text(page: Notebook) -> Iterator[Finding]:
+    """Every picture has an alternative text of at least five words that is not a file name, and a
+    cell outputs one picture, since it has one text."""
+    for place, cell in enumerate(page.nb.cells):
         alts: list[tuple[int, str | None]] = []
         if cell.cell_type == "markdown":
             alts = markdown_alts(cell.source)
         elif cell.cell_type == "code":
-            alts = [
-                (0, _html_alt(tag))
-                for o in cell.outputs
-                for t in texts(o)
-                for tag in HTML_IMAGE.findall(t)
-            ]
-            pictures = images(cell)
-            if pictures:
-                alts.append((0, cell.metadata.get("mystnb", {}).get("image", {}).get("alt")))
-            if len(pictures) > 1:
-                found.append(
-                    Finding(
-                        place, 0, f"{len(pictures)} pictures share one alternative text: split it"
-                    )
-                )
-        found += [
-            Finding(place, line, f"a picture {wrong}")
-            for line, alt in alts
-            if (wrong := alt_problem(alt))
-        ]
-    return found
-
-
-def alternative_text(nb: NotebookNode, name: str) -> list[str]:
-    """Every picture says in words what it shows."""
-    return located(alt_findings(nb), nbformat.writes(nb), name)
+            alts = output_alts(cell)
+            if (count := len(images(cell))) > 1:
+                yield Finding(f"{count} pictures share one alternative text: split it", place)
+        for row, alt in alts:
+            if wrong := alt_problem(alt):
+                yield Finding(f"a picture {wrong}", place, row)
 
 
 def asserts(cell: NotebookNode) -> bool:
@@ -94,22 +80,17 @@ def asserts(cell: NotebookNode) -> bool:
     return any(
         (isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant))
         or called_name(node).startswith("assert_")
-        for node in ast.walk(tree(cell))
+        for node in ast.walk(tree(cell.source))
     )
 
 
-def data_asserted(nb: NotebookNode, name: str) -> list[str]:
+def data_asserted(page: Notebook) -> Iterator[Finding]:
     """A cell that outputs a picture asserts the data it draws, itself or in the next code cell.
 
     Pictures are not compared between runs; the assertion is what notices that a figure shows
     something else.
     """
-    code = list(numbered(nb, "code"))
-    problems = []
+    code = list(page.cells("code"))
     for index, (place, cell) in enumerate(code):
-        following = [c for _, c in code[index : index + 2]]
-        if images(cell) and not any(asserts(c) for c in following):
-            problems.append(
-                f"{name}: cell {place}: draws a picture, but no assertion checks the data it shows"
-            )
-    return problems
+        if images(cell) and not any(asserts(c) for _, c in code[index : index + 2]):
+            yield Finding("draws a picture, but no assertion checks the data it shows", place)

@@ -1,20 +1,29 @@
-"""Laws about stored outputs: there, in order, quiet, compared in full, readable without a
-kernel."""
+"""Laws about stored outputs: in order, quiet, compared in full, readable without a kernel."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from statistics import median
 
 from nbformat import NotebookNode
 
 from mmbook.compare import Tolerance, numbers, parse_tolerance
-from mmbook.laws.cells import GLUE_MIME, called_name, numbered, tags, texts, tree
+from mmbook.reading import (
+    GLUE_MIME,
+    GLUED_TEXT,
+    Finding,
+    Notebook,
+    called_name,
+    glued_values,
+    tags,
+    texts,
+    tree,
+)
 
 WARNING = re.compile(r"\b\w*Warning\b:?|\bwarning:", re.MULTILINE)
-# nbval's switches, as tags (any case, - or _) and as comments. Only the first pair may ever be
-# used.
+# nbval's switches, as tags (any case, - or _) and as comments. Only the first pair may be used.
 IGNORE = {"nbval-ignore-output", "pytest-validate-ignore-output"}
 FORBIDDEN = {
     "nbval-skip",
@@ -28,7 +37,8 @@ EXCUSES = {
     "prints-path": re.compile(r"path|folder|file|dir|cwd|root", re.IGNORECASE),
 }
 MACHINE_PATH = re.compile(
-    r"(?<![\w.])/(?:home|Users|root|tmp|var|opt|usr|mnt|private|workspace|content)/\w|\b[A-Za-z]:\\+(?:Users|\w+\\)|file://"
+    r"(?<![A-Za-z0-9_.])/(?:home|Users|root|tmp|var|opt|usr|mnt|private|workspace|content)/\w"
+    r"|(?<![A-Za-z0-9_])[A-Za-z]:\\+(?:Users|\w+\\)|file://"
 )
 STATIC_MIMES = (
     "text/plain",
@@ -40,188 +50,141 @@ STATIC_MIMES = (
     "image/svg+xml",
 )
 LIVE_HTML = re.compile(
-    r"<\s*(?:script|iframe|object|embed|link)\b|<[^>]*\s(?:on\w+\s*=|src(?:set)?\s*=\s*[\"']?\s*(?:https?:)?//)",
+    r"<\s*(?:script|iframe|object|embed|link)\b"
+    r"|<[^>]*\s(?:on\w+\s*=|src(?:set)?\s*=\s*[\"']?\s*(?:https?:)?//)",
     re.IGNORECASE,
 )
 ABSOLUTE_FREE, ABSOLUTE_SHARE, RELATIVE_LIMIT = 0.05, 0.2, 0.2
 
 
-def never_run(nb: NotebookNode) -> bool:
+def never_run(page: Notebook) -> bool:
     """Return whether a notebook has code and none of it was executed, so that looking at outputs is
     vain."""
-    counts = [cell.execution_count for _, cell in numbered(nb, "code")]
+    counts = [cell.execution_count for _, cell in page.cells("code")]
     return bool(counts) and not any(counts)
 
 
-def executed_in_order(nb: NotebookNode, name: str) -> list[str]:
+def executed_in_order(page: Notebook) -> Iterator[Finding]:
     """Every code cell was executed, once, from a fresh kernel: execution counts are 1, 2, …, n."""
-    if never_run(nb):
-        return [f"{name}: never executed, no code cell has a number: run `make notebooks`"]
-    problems = []
-    for expected, (place, cell) in enumerate(numbered(nb, "code"), start=1):
-        if cell.execution_count != expected:
-            found = (
-                "not executed"
-                if cell.execution_count is None
-                else f"executed as number {cell.execution_count}"
-            )
-            problems.append(
-                f"{name}: cell {place}: {found}, expected number {expected} of a run from a fresh"
-                " kernel"
-            )
+    if never_run(page):
+        yield Finding("never executed, no code cell has a number: run `make notebooks`")
+        return
+    for expected, (place, cell) in enumerate(page.cells("code"), start=1):
+        count = cell.execution_count
+        if count != expected:
+            is_now = "not executed" if count is None else f"executed as number {count}"
+            text = f"{is_now}, expected number {expected} of a run from a fresh kernel"
+            yield Finding(text, place)
         if not cell.source.strip():
-            problems.append(f"{name}: cell {place}: an empty code cell")
-    return problems
+            yield Finding("an empty code cell", place)
 
 
-def prints_are_stored(nb: NotebookNode, name: str) -> list[str]:
+def prints_are_stored(page: Notebook) -> Iterator[Finding]:
     """A cell that prints without condition has stored what it printed: outputs were not cleared or
     cut out."""
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        calls = [
-            s.value
-            for s in tree(cell).body
-            if isinstance(s, ast.Expr) and called_name(s.value) == "print"
-        ]
+    for place, cell in page.cells("code"):
+        top = [s.value for s in tree(cell.source).body if isinstance(s, ast.Expr)]
+        calls = [call for call in top if called_name(call) == "print"]
         to_stdout = [c for c in calls if not any(k.arg == "file" for k in c.keywords)]
         stored = any(o.output_type == "stream" and o.name == "stdout" for o in cell.outputs)
         if to_stdout and not stored:
-            problems.append(f"{name}: cell {place}: prints, but no printed output is stored")
-        problems += [
-            f"{name}: cell {place}: output {number} is empty"
-            for number, output in enumerate(cell.outputs)
-            if output.output_type in ("display_data", "execute_result") and not output.data
-        ]
-    return problems
+            text = "prints, but no printed output is stored"
+            yield Finding(text, place, to_stdout[0].lineno - 1)
+        for number, output in enumerate(cell.outputs):
+            if output.output_type in ("display_data", "execute_result") and not output.data:
+                yield Finding(f"output {number} is empty", place)
 
 
-def quiet(nb: NotebookNode, name: str) -> list[str]:
+def quiet(page: Notebook) -> Iterator[Finding]:
     """No output on stderr, no error, and no text that warns."""
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        for output in cell.outputs:
-            if output.output_type == "error":
-                problems.append(f"{name}: cell {place}: ended in {output.ename}")
-            elif output.output_type == "stream" and output.name == "stderr":
-                problems.append(
-                    f"{name}: cell {place}: wrote to stderr: {output.text.strip()[:80]!r}"
-                )
-            elif any(WARNING.search(text) for text in texts(output)):
-                problems.append(f"{name}: cell {place}: its output holds a warning")
-    return problems
+    for place, output in stored_outputs(page):
+        if output.output_type == "error":
+            yield Finding(f"ended in {output.ename}", place)
+        elif output.output_type == "stream" and output.name == "stderr":
+            yield Finding(f"wrote to stderr: {output.text.strip()[:80]!r}", place)
+        elif any(WARNING.search(text) for text in texts(output)):
+            yield Finding("its output holds a warning", place)
 
 
-def nothing_ignored(nb: NotebookNode, name: str) -> list[str]:
+def stored_outputs(page: Notebook) -> Iterator[tuple[int, NotebookNode]]:
+    """Yield (place of its cell, output) of each stored output."""
+    return ((place, output) for place, cell in page.cells("code") for output in cell.outputs)
+
+
+def nothing_ignored(page: Notebook) -> Iterator[Finding]:
     """No output escapes comparison, except where a tag says that it prints a time or a path, and
     the code does."""
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        comments = {
-            line.strip().lstrip("#").strip()
-            for line in cell.source.splitlines()
-            if line.strip()[:1] == "#"
-        }
+    for place, cell in page.cells("code"):
+        lines = [line.strip() for line in cell.source.splitlines()]
+        comments = {line.lstrip("#").strip() for line in lines if line.startswith("#")}
         marks = {mark.lower().replace("_", "-") for mark in comments | set(tags(cell))}
         excuses = set(EXCUSES) & set(tags(cell))
-        problems += [
-            f"{name}: cell {place}: {mark} is not allowed" for mark in sorted(marks & FORBIDDEN)
-        ]
+        for mark in sorted(marks & FORBIDDEN):
+            yield Finding(f"{mark} is not allowed", place)
         if marks & IGNORE and not excuses:
-            problems.append(
-                f"{name}: cell {place}: ignores its output without the tag prints-time or"
-                " prints-path"
-            )
-        problems += [
-            f"{name}: cell {place}: tagged {excuse}, but its code names no such thing"
-            for excuse in sorted(excuses)
-            if not EXCUSES[excuse].search(cell.source)
-        ]
-    return problems
+            yield Finding("ignores its output without the tag prints-time or prints-path", place)
+        for excuse in sorted(excuses):
+            if not EXCUSES[excuse].search(cell.source):
+                yield Finding(f"tagged {excuse}, but its code names no such thing", place)
 
 
-def tolerances(nb: NotebookNode, name: str) -> list[str]:
+def tolerances(page: Notebook) -> Iterator[Finding]:
     """A tolerance tag is well formed, has a number to apply to, and is small beside it.
 
     Allowed: rtol up to 0.2; tol, and a glued value's own tolerance, up to 0.05 or to 0.2 of the
     typical number shown.
     """
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        where = f"{name}: cell {place}"
+    for place, cell in page.cells("code"):
         try:
             stated = parse_tolerance(tags(cell))
         except ValueError as error:
-            problems.append(f"{where}: {error}")
+            yield Finding(str(error), place)
             continue
-        shown = [number for output in cell.outputs for number in _printed(output)]
+        shown = [number for output in cell.outputs for number in printed_numbers(output)]
         if not stated.strict:
-            problems += [f"{where}: {text}" for text in _excess(stated, shown)]
-        for output in cell.outputs:
-            given = output.get("metadata", {}).get("mmtutor", {}).get("tolerance", 0.0)
-            glued = numbers(output.get("data", {}).get(GLUE_MIME + "text/plain", "").strip("'\""))
-            if given:
-                problems += [f"{where}: glued: {text}" for text in _excess(Tolerance(given), glued)]
-    return problems
+            yield from (Finding(text, place) for text in excess(stated, shown))
+    for value in glued_values(page.nb):
+        if value.tolerance:
+            for text in excess(Tolerance(value.tolerance), numbers(value.shown)):
+                yield Finding(f"glued: {text}", value.cell)
 
 
-def _printed(output: NotebookNode) -> list[float]:
+def printed_numbers(output: NotebookNode) -> list[float]:
     """Return the numbers of an output that a cell's tolerance applies to: not glued, no infinities
     or nan."""
-    if GLUE_MIME + "text/plain" in output.get("data", {}):
-        return []
-    text = (
-        output.text
-        if output.output_type == "stream"
-        else output.get("data", {}).get("text/plain", "")
-    )
+    data = output.get("data", {})
+    text = output.get("text", data.get("text/plain", "")) if GLUED_TEXT not in data else ""
     return [abs(n) for n in numbers(text) if 0 < abs(n) < float("inf")]
 
 
-def _excess(stated: Tolerance, shown: list[float]) -> list[str]:
+def excess(stated: Tolerance, shown: list[float]) -> Iterator[str]:
     """Say what is wrong with a tolerance beside the numbers it applies to."""
     if not shown:
-        return ["states a tolerance, but shows no number"]
-    problems = []
+        yield "states a tolerance, but shows no number"
+        return
     limit = max(ABSOLUTE_FREE, ABSOLUTE_SHARE * median(abs(n) for n in shown))
     if stated.absolute > limit:
-        problems.append(
-            f"tolerance {stated.absolute:g} is too wide: at most {limit:.2g} beside the numbers"
-            " shown"
-        )
+        wide = f"tolerance {stated.absolute:g} is too wide"
+        yield f"{wide}: at most {limit:.2g} beside the numbers shown"
     if stated.relative > RELATIVE_LIMIT:
-        problems.append(
-            f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}"
-        )
-    return problems
+        wide = f"relative tolerance {stated.relative:g} is too wide"
+        yield f"{wide}: at most {RELATIVE_LIMIT:g}"
 
 
-def static(nb: NotebookNode, name: str) -> list[str]:
+def static(page: Notebook) -> Iterator[Finding]:
     """Outputs need no kernel, no script and no other host to be read."""
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        for output in cell.outputs:
-            for mime, content in output.get("data", {}).items():
-                if mime.removeprefix(GLUE_MIME) not in STATIC_MIMES:
-                    problems.append(
-                        f"{name}: cell {place}: an output of type {mime} needs a kernel or a script"
-                    )
-                elif mime in ("text/html", "image/svg+xml") and LIVE_HTML.search(str(content)):
-                    problems.append(
-                        f"{name}: cell {place}: HTML that runs a script or asks another host"
-                    )
-    return problems
+    for place, output in stored_outputs(page):
+        for mime, content in output.get("data", {}).items():
+            if mime.removeprefix(GLUE_MIME) not in STATIC_MIMES:
+                yield Finding(f"an output of type {mime} needs a kernel or a script", place)
+            elif mime in ("text/html", "image/svg+xml") and LIVE_HTML.search(str(content)):
+                yield Finding("HTML that runs a script or asks another host", place)
 
 
-def no_machine_paths(nb: NotebookNode, name: str) -> list[str]:
+def no_machine_paths(page: Notebook) -> Iterator[Finding]:
     """No output shows where the author's files lie, unless the cell is tagged prints-path."""
-    problems = []
-    for place, cell in numbered(nb, "code"):
-        found = [
-            m.group() for o in cell.outputs for text in texts(o) if (m := MACHINE_PATH.search(text))
-        ]
-        if found and "prints-path" not in tags(cell):
-            problems.append(
-                f"{name}: cell {place}: shows a path of the author's machine ({found[0]}…)"
-            )
-    return problems
+    for place, cell in page.cells("code"):
+        shown = "\n".join(text for output in cell.outputs for text in texts(output))
+        path = MACHINE_PATH.search(shown)
+        if path and "prints-path" not in tags(cell):
+            yield Finding(f"shows a path of the author's machine ({path.group()}…)", place)

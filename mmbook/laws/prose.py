@@ -20,36 +20,21 @@ formula.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 
-from nbformat import NotebookNode
+from mmbook.reading import Finding, Notebook, row_with, spaced, tags
+from mmbook.reading.markdown import CODE_DIRECTIVES, CODE_SPAN, DIRECTIVE, FENCE, holds_code
+from mmbook.words import Words, words_of
 
-from mmbook.laws.cells import tags
-
-CODE_DIRECTIVES = {
-    "code",
-    "code-block",
-    "code-cell",
-    "sourcecode",
-    "literalinclude",
-    "math",
-    "mermaid",
-    "raw",
-}
-NAMING_DIRECTIVES = {
-    "figure",
-    "image",
-    "glue",
-    "glue:figure",
-    "bibliography",
-}  # what follows is a file or a name
-FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})\s*(.*?)\s*$")
-DIRECTIVE = re.compile(r"\{([\w:-]+)\}(.*)")
+# What follows these is a file or a name
+NAMING_DIRECTIVES = {"figure", "image", "glue", "glue:figure", "bibliography"}
 OPTION = re.compile(r"\s*:(?!alt:)[\w-]+:")
 IMAGE_ALT = re.compile(r"<img\b[^>]*?\balt\s*=\s*[\"']([^\"']*)[\"'][^>]*>", re.IGNORECASE)
 ROLE = re.compile(r"\{[\w:.+-]+\}(`+)(?:(?!\1).)*\1", re.DOTALL)
-CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])??\1(?!`)", re.DOTALL)
 MATHS = re.compile(
-    r"\$\$.*?\$\$|(?<![\\$])\$(?!\s)(?:\\.|[^$\\\n])+?(?<!\s)\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}",
+    r"\$\$.*?\$\$|(?<![\\$])\$(?!\s)(?:\\.|[^$\\\n])+?(?<!\s)\$(?!\d)"
+    r"|\\\(.*?\\\)|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}",
     re.DOTALL,
 )
 NOT_PROSE = (
@@ -64,36 +49,49 @@ NOT_PROSE = (
     re.compile(r"^#{1,6}\s+[\d.]+", re.MULTILINE),  # a heading's own number
     re.compile(r"\b(?:https?://|www\.)\S+"),
 )
-ALLOWED = (
-    re.compile(r"\barXiv[:\s]*\d{4}\.\d{4,5}(?:v\d+)?", re.IGNORECASE),
-    re.compile(r"\b(?:doi[:\s]*)?10\.\d{4,9}/\S+", re.IGNORECASE),
-    re.compile(
-        r"\b(?:Chapters?|Sections?|Parts?|Tables?|Figures?|Fig\.|Equations?|Eq\.|Exercises?|pages?|pp?\.|vol\.|no\.)"
-        r"\s*\d+(?:\.\d+)*(?:\s*[-–]\s*\d+(?:\.\d+)*)?",
-        re.IGNORECASE,
-    ),
-    re.compile(r"(?<![\w.])\d+(?: *[×x] *\d+)+(?!\.?\d)(?: *(?:px|pixels?)\b)?"),
-    re.compile(r"\b\d+(?:\.\d+)?[\s-]?(?:px|pixels?|k?Hz|d|dimensional|dimensions|bits?)\b"),
-    re.compile(
-        r"\b(?:Python|PyTorch|CUDA|JupyterLab|CC(?:0| BY(?:-[A-Z]{2})*))\s*[≥>=]*\s*\d+(?:\.\d+)*"
-    ),
-    re.compile(r"\b95\s?%(?=\s+(?:\w+\s+)?(?:intervals?|confidence))"),
-    re.compile(
-        r"(?:(?<=[(,–©-])\s?|(?<=\b[Ii]n )|(?<=\bby )|(?<=\bof )|(?<=\bsince )|(?<=\bfrom"
-        r" )|(?<=\buntil )"
-        r"|(?<=\bbefore )|(?<=\bafter )|(?<=\bal\."
-        r" )|\b(?!The|All|These|Those|Over|About|Only|With)[A-Z]\w{2,} \(?)"
-        r"(?:19|20)\d\d[a-z]?(?![\w%]|\s%|[.,]\d)"
-    ),
-    re.compile(r"\b[A-Za-z]\w*-\d+\b(?!\s?%)(?!\.\d)|\b[A-Za-z_]+\d[\w.]*"),
-)
-NUMBER = re.compile(
-    r"[-+−]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)\s?(?:%|per\s?cent\b|percent\b|percentage\s+points?\b)"
-    r"|(?<![\w.])[-+−]?(?:\d+(?:,\d{3})*\.\d+|\.\d+)"
+NUMBERED = r"\s*\d+(?:\.\d+)*(?:\s*[-–]\s*\d+(?:\.\d+)*)?\s*"
+YEAR = r"\s*(?:19|20)\d\d[a-z]?(?![\w%]|\s%|[.,]\d)\s*"
+NUMBER = (
+    r"(?<![\w.])[-+−]?(?:\d+(?:,\d{3})*\.\d+|\.\d+)"
     r"|(?<![\w.])[-+−]?(?:\d{1,3}(?:[,\u202f\u2009\u00a0]\d{3})+|\d{3,})"
 )
-REFERENCES = re.compile(r"^#{1,6}\s+(?:Further reading|References)\b", re.IGNORECASE | re.MULTILINE)
+SHARE = r"[-+−]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)\s?"
 BARE_INTEGER = re.compile(r"(?<![\w.,])\d+(?:[-–]\d+)?(?![\w%]|[.,]\d|\s%)")
+
+
+@cache
+def allowed(words: Words) -> list[re.Pattern[str]]:
+    """Return what looks like a number in prose and is no result: names, settings, references."""
+
+    def beside(templates: tuple[str, ...], number: str) -> str:
+        escaped = (re.escape(spaced(t)).replace(r"\ ", "").split(r"\#") for t in templates)
+        return "|".join(rf"(?<![A-Za-z]){before}{number}{after}" for before, after in escaped)
+
+    units, levels_of = ("|".join(map(re.escape, w)) for w in (words.units, words.levels_of))
+    return [
+        re.compile(r"\barXiv[:\s]*\d{4}\.\d{4,5}(?:v\d+)?", re.IGNORECASE),
+        re.compile(r"\b(?:doi[:\s]*)?10\.\d{4,9}/\S+", re.IGNORECASE),
+        re.compile(beside(words.numbered, NUMBERED), re.IGNORECASE),
+        re.compile(rf"(?<![\w.])\d+(?: *[×x] *\d+)+(?!\.?\d)(?: *(?:px|{units})(?!\w))?"),
+        re.compile(rf"\b\d+(?:\.\d+)?[\s-]?(?:px|k?Hz|d|{units})(?![A-Za-z0-9_])"),
+        re.compile(
+            r"\b(?:Python|PyTorch|CUDA|JupyterLab|CC(?:0| BY(?:-[A-Z]{2})*))\s*[≥>=]*\s*"
+            r"\d+(?:\.\d+)*"
+        ),
+        re.compile(rf"\b95\s?%(?=\s+(?:\w+\s+)?(?:{levels_of}))"),
+        re.compile(
+            rf"(?<=[(,–©-]){YEAR}|{beside(words.years, YEAR)}"
+            rf"|\b(?!{'|'.join(words.not_names) or '$'})[A-Z]\w{{2,}} \(?{YEAR}"
+        ),
+        re.compile(r"\b[A-Za-z]\w*-\d+\b(?!\s?%)(?!\.\d)|\b[A-Za-z_]+\d[\w.]*"),
+    ]
+
+
+@cache
+def number_pattern(words: Words) -> re.Pattern[str]:
+    """Return the pattern of a number that looks like a result: a share, a decimal, 3 digits."""
+    in_words = [re.escape(word).replace(r"\ ", r"\s+") + "(?![A-Za-z])" for word in words.percent]
+    return re.compile(rf"{SHARE}(?:{'|'.join(['%', *in_words])})|{NUMBER}")
 
 
 def without_blocks(source: str) -> str:
@@ -104,15 +102,14 @@ def without_blocks(source: str) -> str:
     for line in source.splitlines():
         fence = FENCE.match(line)
         marks, info = fence.groups() if fence else ("", "")
-        in_code = bool(fences) and fences[-1][1]
         if fence and not info and fences and marks.startswith(fences[-1][0]):
             fences.pop()
-        elif in_code:
+        elif fences and fences[-1][1]:
             continue
         elif fence:
             directive = DIRECTIVE.match(info)
             name, argument = directive.groups() if directive else ("", "")
-            fences.append((marks, name in CODE_DIRECTIVES if directive else marks[0] != ":"))
+            fences.append((marks, holds_code(marks, info)))
             kept.append("" if name in NAMING_DIRECTIVES | CODE_DIRECTIVES else argument)
         elif not (fences and OPTION.match(line)):
             kept.append(line)
@@ -133,54 +130,32 @@ def without_code(source: str, keep_roles: bool = False) -> str:
     return re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match.group(1))], text)
 
 
-def code_blanked(source: str) -> str:
-    """Return a markdown text whose code blocks and code spans hold only the letter x; each line
-    stays where it was."""
-    lines: list[str] = []
-    marks = ""  # what closes the block open around this line
-    for line in source.split("\n"):
-        fence = FENCE.match(line)
-        inside = bool(marks)
-        if fence and inside and not fence.group(2) and fence.group(1).startswith(marks):
-            marks = ""
-        elif (
-            fence
-            and not inside
-            and fence.group(1)[0] != ":"
-            and not DIRECTIVE.match(fence.group(2))
-        ):
-            marks = fence.group(1)
-        lines.append("x" if (inside or marks) and line.strip() else line)
-    return CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", "x", span.group()), "\n".join(lines))
+def typed_numbers(source: str, words: Words | None = None) -> list[str]:
+    """Return the numbers in a markdown text that look like results typed by hand.
 
-
-def typed_numbers(source: str) -> list[str]:
-    """Return the numbers in a markdown text that look like results typed by hand."""
+    words: those of the text's language; None: those of the book's.
+    """
+    words = words or words_of()
     text = IMAGE_ALT.sub(r" \1 ", without_code(source))
     for pattern in NOT_PROSE:
         text = pattern.sub(" ", text)
-    for pattern in ALLOWED:
+    text = spaced(text)
+    for pattern in allowed(words):
         text = pattern.sub(" ", text)
-    body, *references = REFERENCES.split(text, maxsplit=1)
+    heading = rf"^#{{1,6}}\s+(?:{'|'.join(map(re.escape, words.bibliography))})(?![A-Za-z])"
+    body, *references = re.split(heading, text, maxsplit=1, flags=re.IGNORECASE | re.MULTILINE)
     text = "\n".join([body, *(BARE_INTEGER.sub(" ", part) for part in references)])
-    return [match.group().strip() for match in NUMBER.finditer(text)]
+    return [match.group().strip() for match in number_pattern(words).finditer(text)]
 
 
-def numbers_from_glue(nb: NotebookNode, name: str) -> list[str]:
+def numbers_from_glue(page: Notebook) -> Iterator[Finding]:
     """No markdown cell and no alternative text holds a typed result. The cell tagged "cost" has a
     law of its own."""
-    problems = []
-    for place, cell in enumerate(nb.cells):
-        if cell.cell_type == "markdown" and "cost" not in tags(cell):
-            source, what = cell.source, "prose"
-        else:
-            source, what = (
-                cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""),
-                "alternative text",
-            )
-        problems += [
-            f"{name}: cell {place}: the {what} holds the typed number {number!r}: glue it, or set"
-            " it as code or maths"
-            for number in typed_numbers(str(source or ""))
-        ]
-    return problems
+    for place, cell in enumerate(page.nb.cells):
+        source, what = cell.source, "prose"
+        if cell.cell_type != "markdown" or "cost" in tags(cell):
+            image = cell.metadata.get("mystnb", {}).get("image", {})
+            source, what = str(image.get("alt") or ""), "alternative text"
+        for number in typed_numbers(source, page.words):
+            text = f"the {what} holds the typed number {number!r}: glue it, or set it as code or"
+            yield Finding(f"{text} maths", place, row_with(cell, number))

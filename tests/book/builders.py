@@ -17,8 +17,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from mmbook import sheets
 from mmbook.execution import KERNELSPEC, cost_text
+from mmbook.words import WORDS
 
 matplotlib.use("agg")
 ALT = "One blue line that rises from left to right"
@@ -130,7 +130,7 @@ def graded_cell(source: str, grade_id: str, points: float = 1) -> NotebookNode:
 
 def solution_cell(source: str, grade_id: str) -> NotebookNode:
     cell = code(source, tags=("hide-cell",))
-    cell.metadata["mystnb"] = dict(sheets.PROMPTS)
+    cell.metadata["mystnb"] = WORDS["en"].prompts
     cell.metadata["nbgrader"] = {
         "grade": False,
         "solution": True,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from mmbook import laws
-from mmbook.execution import ROOT, label
 from mmbook.laws.prose import typed_numbers
-from mmbook.notebooks import book_notebooks, toc_entries
+from mmbook.reading import ROOT, book_notebooks, label, toc_pages
 
 NOTEBOOKS = book_notebooks()
 DEFINITIONS = (  # numbers that explain a word in the glossary; none was measured
@@ -28,12 +26,8 @@ def test_there_are_notebooks():
 
 
 def test_every_notebook_is_in_the_table_of_contents():
-    toc = next(path for path in (ROOT / "_toc.yml", ROOT / "book" / "_toc.yml") if path.exists())
-    entries = {
-        (toc.parent / name).with_suffix("")
-        for name in toc_entries(yaml.safe_load(toc.read_text("utf-8")))
-    }
-    assert [label(path) for path in NOTEBOOKS if path.with_suffix("") not in entries] == []
+    listed = {ROOT / name for name in toc_pages(ROOT / "_toc.yml")}
+    assert [label(path) for path in NOTEBOOKS if path.with_suffix("") not in listed] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.md")), ids=label)

@@ -13,9 +13,10 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from mmbook import classroom, sheets
+from mmbook import classroom
 from mmbook.course import grading
-from mmbook.execution import SetMissing, label, needs, obtain
+from mmbook.execution import SetMissing, needs, obtain
+from mmbook.reading import Notebook, book_sheets, label, solutions
 
 CHAPTER = "05_decision_fusion"
 SECONDS = "25"  # importing torch on a busy machine takes a dozen
@@ -29,7 +30,7 @@ def room(tmp_path_factory) -> Path:
 
 
 # Submissions: each changes the solved student edition
-# ----------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def place(nb: NotebookNode, grade_id: str) -> int:
@@ -216,7 +217,7 @@ def test_an_empty_and_a_half_solved_submission(graded):
     }
 
 
-OTHERS = [path for path in sheets.book_sheets() if path.parent.name != CHAPTER]
+OTHERS = [path for path in book_sheets() if path.parent.name != CHAPTER]
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=label)
@@ -278,16 +279,14 @@ def test_the_zip_has_the_same_bytes_on_every_run(room, tmp_path):
     assert again.read_bytes() == (room / "release" / f"{CHAPTER}.zip").read_bytes()
 
 
-@pytest.mark.parametrize("path", sheets.book_sheets(), ids=label)
+@pytest.mark.parametrize("path", book_sheets(), ids=label)
 def test_no_solution_of_the_book_is_refused(path):
     """The rules for students must leave room for good answers; given code is not asked."""
-    nb = sheets.read(path).nb
-    own = [
-        c for n, c in enumerate(nb.cells) if c.cell_type == "code" and n not in sheets.solutions(nb)
-    ]
+    nb = Notebook.read(path).nb
+    own = [c for n, c in enumerate(nb.cells) if c.cell_type == "code" and n not in solutions(nb)]
     kept = {name for c in own for name in grading.names_in(c.source)}
     assert {
-        n: why for n in sheets.solutions(nb) if (why := grading.refusals(nb.cells[n].source, kept))
+        n: why for n in solutions(nb) if (why := grading.refusals(nb.cells[n].source, kept))
     } == {}
 
 

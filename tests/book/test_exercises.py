@@ -13,12 +13,11 @@ from nbformat import NotebookNode
 
 from mmbook import exercises as law
 from mmbook import sheets, site
-from mmbook.execution import ROOT, SetMissing, label, needs, obtain
-from mmbook.notebooks import book_notebooks
-from mmbook.sheets import Sheet
+from mmbook.execution import SetMissing, needs, obtain
+from mmbook.reading import ROOT, Notebook, book_sheets, label
 from tests.book.builders import code, exercises, graded_cell, solution_cell, write
 
-SHEETS = [path for path in book_notebooks() if path.name == "exercises.ipynb"]
+SHEETS = book_sheets()
 
 
 @pytest.mark.parametrize("path", SHEETS, ids=label)
@@ -63,7 +62,7 @@ def test_bad_checks_are_found(tmp_path):
 def break_form(change: Callable[[NotebookNode], None]) -> list[str]:
     nb = exercises()
     change(nb)
-    return law.form_problems(Sheet(nb, "sheet.ipynb"))
+    return law.form_problems(Notebook(nb, "sheet.ipynb"))
 
 
 def repeat_id(nb):
@@ -262,7 +261,7 @@ def test_a_check_that_knows_the_digits_of_one_run_is_found(tmp_path):
 
 
 def test_a_chapter_lacks_what_it_lacks():
-    found = sheets.chapter_problems(Sheet(exercises(), "sheet.ipynb"))
+    found = sheets.chapter_problems(Notebook(exercises(), "sheet.ipynb"))
     assert [text.removeprefix("sheet.ipynb: ") for text in found] == [
         "1 exercises, expected 6 or more",
         *(f"no exercise of the kind {kind}" for kind in ("Predict", "Break", "Measure")),
@@ -277,7 +276,7 @@ def test_order_and_hidden_tests_of_a_chapter_are_checked():
     second.cells[2].source = "assert double(2) == 4, 'four'"
     nb.cells += second.cells
     nb.cells[3].source = nb.cells[3].source.replace("## 1.", "## 2.")
-    found = "\n".join(sheets.chapter_problems(Sheet(nb, "sheet.ipynb")))
+    found = "\n".join(sheets.chapter_problems(Notebook(nb, "sheet.ipynb")))
     assert "exercise 2 (Guided) comes after 1 (Open)" in found
     assert "exercise 2 (Guided) has no hidden test" in found
     assert "the first exercise must be among the easiest" in found

@@ -13,14 +13,14 @@ import pytest
 from nbformat.v4 import new_output
 
 from mmbook.compare import STRICT, Tolerance, numbers, parse_tolerance, text_difference
-from mmbook.execution import ROOT
+from mmbook.reading import ROOT
 from tests.book.builders import code, glued, markdown, notebook, number, picture, stdout, write
 from tests.nbval_plugin import outputs_difference
 
 LOOSE = Tolerance(absolute=0.02)
 
 # texts
-# -------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_found():
@@ -88,7 +88,7 @@ def test_strict_means_every_character():
 
 
 # outputs
-# -----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def html(text: str):
@@ -173,7 +173,7 @@ def outputs_difference_of(stored, new, tags):
 
 
 # the plugin inside pytest
-# ------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def run_nbval(folder: Path, **env: str) -> tuple[int, dict[str, str], str]:

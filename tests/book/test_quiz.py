@@ -10,11 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
-from mmbook import site
-from mmbook.laws import LAWS, lines, source
-from mmbook.laws import quiz as quiz_law
-from tests.book.builders import code, fold, markdown, notebook, picture, quiz, write
+from mmbook import laws, site
+from mmbook.reading import Notebook, read_quizzes, source_rows
+from mmbook.words import WORDS
+from tests.book.builders import code, extension, fold, markdown, notebook, picture, quiz, write
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "book/01_x/lesson.ipynb"
@@ -38,7 +40,8 @@ def problems(cell: str, folder: Path) -> list[str]:
     """Return what is said of a lesson whose quiz is replaced by `cell`, read from a file."""
     nb = notebook()
     nb.cells[-2].source = cell
-    return source.build_problems([write(nb, folder / NAME)], folder)
+    write(nb, folder / NAME)
+    return laws.book_problems(folder)
 
 
 def row(folder: Path, text: str, which: int = 1) -> int:
@@ -264,23 +267,27 @@ def test_a_quiz_may_run_over_several_cells():
         code("1 + 1"),
         markdown(SECOND + second.replace("Only now and then.", "", 1)),
     ]
-    sections, found = quiz_law.read(nb)
-    assert [question.number for question in sections[0].questions] == [1, 2, 3]
+    (quiz_read,), found = read_quizzes(nb, WORDS["en"])
+    assert [question.number for question in quiz_read.questions] == [1, 2, 3]
     assert found == []
-    assert [finding.cell for finding in quiz_law.findings(nb)] == [len(nb.cells) - 2]
+    assert [finding.cell for finding in said_of(nb)] == [len(nb.cells) - 2]
+
+
+def said_of(nb) -> list:
+    return laws.LAWS["quiz"](Notebook(nb, NAME))
 
 
 def test_heading_in_a_code_block_begins_no_section():
     nb = notebook(markdown("```\n## Quiz\n<details>\n```"))
-    assert quiz_law.findings(nb) == []
+    assert said_of(nb) == []
 
 
 def test_pictures_and_folds_are_named_with_their_lines(tmp_path):
     bare = code("x = 1\nplt.plot(x)\nassert x", picture())
-    text = "Two pictures:\n\n![](a.png)\n\n<details><summary>More</summary>\nglued\n\n</details>\n\n```\n</details>\n```"
-    found = source.build_problems(
-        [write(notebook(markdown(text), bare), tmp_path / NAME)], tmp_path
-    )
+    text = "Two pictures:\n\n![](a.png)\n\n<details><summary>More</summary>\nglued\n\n</details>"
+    text += "\n\n```\n</details>\n```"
+    write(notebook(markdown(text), bare), tmp_path / NAME)
+    found = laws.book_problems(tmp_path)
     assert [problem.partition(" cell ")[2][:40] for problem in found] == [
         "7: a picture has no alternative text",
         "7: a blank line is missing after </summa",
@@ -298,7 +305,7 @@ def test_pictures_and_folds_are_named_with_their_lines(tmp_path):
 def test_rows_are_those_of_the_file_however_it_is_written(indent):
     nb = notebook(markdown('Say "x", {y}\n\n: [z]\\\n'), markdown(""))
     text = json.dumps(json.loads(nbformat.writes(nb)), indent=indent)
-    rows = lines.source_rows(text)
+    rows = source_rows(text)
     assert len(rows) == len(nb.cells)
     written = text.split("\n")
     for cell, found in zip(nb.cells, rows, strict=True):
@@ -308,17 +315,13 @@ def test_rows_are_those_of_the_file_however_it_is_written(indent):
 
 
 def test_rows_of_source_stored_as_one_string_or_in_pieces():
-    cells = [
-        {"source": "a\nb\nc"},
-        {"source": ["a", "b\n", "c"]},
-        {"source": []},
-        {"outputs": [{"source": ["no"]}]},
-    ]
+    kind = {"cell_type": "code", "outputs": [{"source": ["no"]}]}
+    cells = [kind | {"source": "a\nb\nc"}, kind | {"source": ["a\n", "b\u2028\n", "c"]}]
+    cells.append(kind | {"source": []})
     text = json.dumps({"metadata": {"cells": [1]}, "cells": cells}, indent=1)
-    first = text.split("\n").index('   "source": "a\\nb\\nc"') + 1
-    pieces = text.split("\n").index('    "a",') + 1
-    assert lines.source_rows(text)[:2] == [[first] * 3, [pieces, pieces + 2]]
-    assert [text.split("\n")[rows[0] - 1] for rows in lines.source_rows(text)[2:]] == ["  {"] * 2
+    shown = [[text.split("\n")[row - 1].strip() for row in rows] for rows in source_rows(text)]
+    assert shown == [['"source": "a\\nb\\nc"'] * 3, shown[1], ['"cell_type": "code",']]
+    assert shown[1][0] == '"a\\n",' and shown[1][-1] == '"c"'
 
 
 @pytest.mark.parametrize(
@@ -329,16 +332,18 @@ def test_rows_of_source_stored_as_one_string_or_in_pieces():
 def test_laws_and_build_name_the_same_lines_in_the_book(path):
     text = path.read_text(encoding="utf-8")
     nb = nbformat.reads(text, as_version=4)
-    assert lines.source_rows(text) == lines.source_rows(nbformat.writes(nb))
+    assert source_rows(text) == source_rows(nbformat.writes(nb))
     if path.stem != "exercises":
-        assert [section.kind for section in quiz_law.read(nb)[0]] == ["predict first", "quiz"]
+        assert [read.predicts for read in read_quizzes(nb, WORDS["en"])[0]] == [True, False]
 
 
 def test_the_law_says_what_the_build_says(tmp_path):
     nb = notebook()
     nb.cells[-2].source = quiz().replace(RIGHT, "Well.")
-    assert LAWS["quiz"](nb, NAME) == source.build_problems([write(nb, tmp_path / NAME)], tmp_path)
-    assert len(LAWS["quiz"](nb, NAME)) == 3
+    read = Notebook(nb, NAME)
+    write(nb, tmp_path / NAME)
+    assert read.located(said_of(nb)) == laws.book_problems(tmp_path)
+    assert len(said_of(nb)) == 3
 
 
 def test_broken_quiz_stops_the_site_before_anything_is_made(tmp_path, monkeypatch):
@@ -366,8 +371,23 @@ def test_the_check_needs_none_of_the_heavy_packages():
         "nbgrader",
         "IPython.display.widgets",
     )
-    script = (
-        f"import sys; sys.modules.update(dict.fromkeys({heavy})); from mmbook.laws import source"
-    )
+    script = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from mmbook import laws"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_says_which_fold_is_right():
+    """So that the script needs no word: it reads data-right."""
+    section = nodes.section("", nodes.title("", "Quiz"))
+    for feedback in ("Only now and then.", "Right. It would be too easy.", "Rightly asked."):
+        section += nodes.raw("", "<details><summary>Yes.</summary>\n", format="html")
+        section += [nodes.paragraph("", feedback), nodes.raw("", "</details>\n", format="html")]
+    other = nodes.section(
+        "", nodes.title("", "Predict first"), *(c.deepcopy() for c in section[1:])
+    )
+    document = new_document("lesson")
+    document += [section, other]
+    extension("quiz").mark_right(None, document)
+    assert section["classes"] == ["quiz"] and other["classes"] == []
+    folds = [node.astext() for node in document.findall(nodes.raw) if "summary" in node.astext()]
+    assert ["data-right" in text for text in folds] == [False, True, False, False, False, False]

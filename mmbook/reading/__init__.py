@@ -1,0 +1,101 @@
+"""The one place where the book's forms are read: table of contents, notebooks, folds, quizzes,
+exercises, glued values.
+
+Needs nbformat and PyYAML, which Jupyter Book brings, and no torch. Words that depend on the
+language come from `mmbook.words`.
+"""
+
+from mmbook.reading.contents import (
+    ROOT,
+    book_notebooks,
+    book_sheets,
+    chapter_folders,
+    label,
+    toc_pages,
+)
+from mmbook.reading.exercises import (
+    Exercise,
+    Part,
+    graded,
+    read_exercise,
+    read_exercises,
+    read_parts,
+    solutions,
+)
+from mmbook.reading.markdown import (
+    Fold,
+    Line,
+    cell_lines,
+    code_blanked,
+    count_words,
+    headings,
+    markdown_lines,
+    pieces,
+    read_folds,
+    section_points,
+    spaced,
+    title,
+)
+from mmbook.reading.notebook import (
+    GLUE_MIME,
+    GLUED_TEXT,
+    Finding,
+    Glued,
+    Notebook,
+    called_name,
+    glued_values,
+    images,
+    row_with,
+    tags,
+    texts,
+    tree,
+)
+from mmbook.reading.quizzes import Question, Quiz, is_right, read_quizzes, sounding_right
+from mmbook.reading.rows import line_of, source_rows
+
+__all__ = [
+    "GLUED_TEXT",
+    "GLUE_MIME",
+    "ROOT",
+    "Exercise",
+    "Finding",
+    "Fold",
+    "Glued",
+    "Line",
+    "Notebook",
+    "Part",
+    "Question",
+    "Quiz",
+    "book_notebooks",
+    "book_sheets",
+    "called_name",
+    "cell_lines",
+    "chapter_folders",
+    "code_blanked",
+    "count_words",
+    "glued_values",
+    "graded",
+    "headings",
+    "images",
+    "is_right",
+    "label",
+    "line_of",
+    "markdown_lines",
+    "pieces",
+    "read_exercise",
+    "read_exercises",
+    "read_folds",
+    "read_parts",
+    "read_quizzes",
+    "row_with",
+    "section_points",
+    "solutions",
+    "sounding_right",
+    "source_rows",
+    "spaced",
+    "tags",
+    "texts",
+    "title",
+    "toc_pages",
+    "tree",
+]

@@ -1,0 +1,52 @@
+"""The table of contents: which pages the book has, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_SOURCES = {".ipynb_checkpoints", "_build"}
+
+
+def label(path: Path) -> str:
+    """Return path as messages show it: from the repository where it lies inside, with slashes."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Return the pages that a `_toc.yml` lists, without endings, the root first."""
+
+    def walk(entry: object) -> Iterator[str]:
+        if isinstance(entry, dict):
+            yield from (str(entry[key]) for key in ("root", "file") if key in entry)
+            for key in ("parts", "chapters", "sections"):
+                yield from walk(entry.get(key))
+        elif isinstance(entry, list):
+            for item in entry:
+                yield from walk(item)
+
+    pages = walk(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    return [page.removesuffix(".ipynb").removesuffix(".md") for page in pages]
+
+
+def book_notebooks(root: Path = ROOT) -> list[Path]:
+    """Return all notebooks under root/book: those in _toc.yml in its order, then others by name."""
+    present = sorted(p for p in (root / "book").rglob("*.ipynb") if not NO_SOURCES & set(p.parts))
+    toc = root / "_toc.yml"
+    listed = [root / f"{page}.ipynb" for page in (toc_pages(toc) if toc.exists() else [])]
+    return list(dict.fromkeys([path for path in listed if path in present] + present))
+
+
+def chapter_folders(root: Path = ROOT) -> list[Path]:
+    """Return the folders of the chapters (two digits and a name, holding a notebook), in order."""
+    folders = sorted((root / "book").glob("[0-9][0-9]_*"))
+    return [folder for folder in folders if any(folder.glob("*.ipynb"))]
+
+
+def book_sheets(root: Path = ROOT) -> list[Path]:
+    """Return the exercise sheets of the book, by chapter."""
+    return sorted((root / "book").glob("[0-9][0-9]_*/exercises.ipynb"))

@@ -1,0 +1,200 @@
+"""Markdown cells as tools read them: lines, headings and folds, whatever stands in code left out.
+
+A fold stands between blank lines, so that it works on a page, in Jupyter and in Colab:
+
+    <details><summary>Because of this.</summary>
+
+    Right. It is so since …
+
+    </details>
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from nbformat import NotebookNode
+
+from mmbook.reading.notebook import Finding
+
+# Writing without spaces between words: kana, Chinese characters, Thai
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+SEAM = re.compile(f"(?<=[{UNSPACED}])(?=[A-Za-z0-9.+−-])|(?<=[A-Za-z0-9%])(?=[{UNSPACED}])")
+WORD = re.compile(rf"[{UNSPACED}]{{1,2}}|[^\W{UNSPACED}]+")
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # ％ → %, ８ → 8
+
+CODE_DIRECTIVES = {
+    *("code", "code-block", "code-cell", "sourcecode", "literalinclude"),
+    *("math", "mermaid", "raw"),
+}
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})\s*(.*?)\s*$")
+DIRECTIVE = re.compile(r"\{([\w:-]+)\}(.*)")
+CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])??\1(?!`)", re.DOTALL)
+HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*$")
+OPEN = re.compile(r"<details><summary>(.*)</summary>\s*$")
+TAG = re.compile(r"</?(?:details|summary)\b[^>]*>")
+CLOSE = "</details>"
+
+
+def spaced(text: str) -> str:
+    """Return text with a space wherever characters that need none touch Latin letters or digits.
+
+    So patterns made for words between spaces find the number in 准确率为0.85。 too.
+    """
+    return SEAM.sub(" ", text.translate(FULL_WIDTH))
+
+
+def count_words(text: str) -> int:
+    """Return the number of words; of a script without spaces, two characters count as one."""
+    return len(WORD.findall(text))
+
+
+def holds_code(marks: str, info: str) -> bool:
+    """Return whether a fence opens a block of code, rather than a directive around prose."""
+    directive = DIRECTIVE.match(info)
+    return directive[1] in CODE_DIRECTIVES if directive else marks[0] != ":"
+
+
+def code_blanked(source: str) -> str:
+    """Return a markdown text whose code holds only the letter x; each line stays where it was."""
+    lines: list[str] = []
+    marks = ""  # what closes the block open around this line
+    for line in source.split("\n"):
+        fence = FENCE.match(line)
+        inside = bool(marks)
+        if fence and inside and not fence[2] and fence[1].startswith(marks):
+            marks = ""
+        elif fence and not inside and holds_code(fence[1], fence[2]):
+            marks = fence[1]
+        lines.append("x" if (inside or marks) and line.strip() else line)
+    return CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", "x", span.group()), "\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a markdown cell: as written, without code, and the # or ## heading that it stands
+    under. A heading itself has its level, every other line 0."""
+
+    cell: int
+    row: int
+    text: str
+    bare: str
+    level: int
+    section: str
+
+
+def cell_lines(source: str, cell: int = 0, section: str = "") -> Iterator[Line]:
+    """Yield the lines of one markdown text."""
+    bare = code_blanked(source).split("\n")
+    for row, (text, plain) in enumerate(zip(source.split("\n"), bare, strict=True)):
+        heading = HEADING.match(text) if HEADING.match(plain) else None
+        level = len(heading[1]) if heading else 0
+        if heading and level <= 2:
+            section = heading[2]
+        yield Line(cell, row, text, plain, level, section)
+
+
+def markdown_lines(nb: NotebookNode) -> Iterator[Line]:
+    """Yield the lines of all markdown cells; a section may run over several of them."""
+    section = ""
+    for place, cell in enumerate(nb.cells):
+        if cell.cell_type == "markdown":
+            for line in cell_lines(cell.source, place, section):
+                section = line.section
+                yield line
+
+
+def headings(nb: NotebookNode) -> list[tuple[Line, str]]:
+    """Return (line, text) of each heading; what looks like one inside code is none."""
+    return [(line, line.text.lstrip("#").strip()) for line in markdown_lines(nb) if line.level]
+
+
+def title(nb: NotebookNode) -> str | None:
+    """Return the text of the first # heading, None where there is none."""
+    return next((text for line, text in headings(nb) if line.level == 1), None)
+
+
+def section_points(nb: NotebookNode, heading: str) -> list[str]:
+    """Return the points of the lists under a ## heading, each as one line."""
+    points: list[str] = []
+    inside = False
+    for line in markdown_lines(nb):
+        if line.section != heading or line.level or not line.text.strip():
+            inside = False
+        elif line.text.startswith("- "):
+            points.append(line.text[2:].strip())
+            inside = True
+        elif inside:
+            points[-1] += " " + line.text.strip()
+    return points
+
+
+@dataclass
+class Fold:
+    """A fold: where it opens, what it shows, and the lines inside, those of the tags left out."""
+
+    cell: int
+    row: int
+    summary: str
+    inside: list[Line] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the fold opens to."""
+        return "\n".join(line.text for line in self.inside).strip()
+
+
+def read_folds(lines: Iterable[Line]) -> tuple[list[Fold], list[Finding]]:
+    """Return the folds among lines, and what about their form kept them from being read."""
+    folds: list[Fold] = []
+    findings: list[Finding] = []
+    fold: Fold | None = None
+    for line in lines:
+        marks = TAG.findall(line.bare)
+        opens = OPEN.match(line.text) if len(marks) == 3 else None
+        if opens or 0 < line.level <= 2:
+            fold = None
+        if opens:
+            fold = Fold(line.cell, line.row, opens[1].strip())
+            folds.append(fold)
+        elif fold and line.text.strip() == CLOSE:
+            fold.closed, fold = True, None
+        elif marks:
+            findings.append(Finding(_tag_problem(line, fold is not None), line.cell, line.row))
+        elif fold:
+            fold.inside.append(line)
+    unclosed = (f for f in folds if not f.closed)
+    findings += [Finding(f"this choice is not closed by {CLOSE}", f.cell, f.row) for f in unclosed]
+    return folds, findings
+
+
+def _tag_problem(line: Line, inside: bool) -> str:
+    """Say what is wrong with a line that holds tags of a fold, yet neither opens nor closes one."""
+    if line.text.strip() == CLOSE:
+        return f"{CLOSE} closes no choice"
+    if inside and TAG.findall(line.bare) == [CLOSE]:
+        return f"{CLOSE} stands on a line of its own"
+    return (
+        "a choice opens with <details><summary>choice</summary> on one line, which holds no other"
+        " tag of a fold"
+    )
+
+
+def pieces(source: str) -> Iterator[str | Fold]:
+    """Yield a markdown text cut at its folds: the texts between them, and the folds.
+
+    Raises ValueError for a fold that cannot be read, saying what is wrong and in which line.
+    """
+    lines = list(cell_lines(source))
+    folds, findings = read_folds(lines)
+    for found in findings:
+        raise ValueError(f"line {found.line + 1}: {found.text}")
+    start = 0
+    for fold in folds:
+        yield "\n".join(line.text for line in lines[start : fold.row])
+        yield fold
+        start = fold.row + len(fold.inside) + 2
+    yield "\n".join(line.text for line in lines[start:])

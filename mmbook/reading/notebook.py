@@ -1,0 +1,144 @@
+"""A notebook as tools read it: its cells, what they print, show and glue, and where in its file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from mmbook.reading.contents import label
+from mmbook.reading.rows import line_of
+from mmbook.words import Words, words_of
+
+GLUE_MIME = "application/papermill.record/"
+GLUED_TEXT = GLUE_MIME + "text/plain"
+TEXT_MIMES = ("text/plain", "text/html", "text/markdown", "text/latex", GLUED_TEXT)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, and where: the place of the cell in the notebook and of the line in the cell,
+    both from 0. Without a cell it is the notebook as a whole that is wrong."""
+
+    text: str
+    cell: int | None = None
+    line: int = 0
+
+
+@dataclass
+class Notebook:
+    """A notebook, its name as messages show it, the text of its file, and the book's words."""
+
+    nb: NotebookNode
+    name: str
+    text: str = ""
+    words: Words = field(default_factory=words_of)
+
+    def __post_init__(self) -> None:
+        """Serialise what was made in code, so that it has lines too."""
+        self.text = self.text or nbformat.writes(self.nb)
+
+    @classmethod
+    def read(cls, path: Path, name: str = "") -> Notebook:
+        """Read the notebook at path. Raises nbformat's error where it is none."""
+        text = Path(path).read_text(encoding="utf-8")
+        return cls(nbformat.reads(text, as_version=4), name or label(path), text)
+
+    @property
+    def own(self) -> dict:
+        """What the notebook says of itself: measured cost, data sets that it needs."""
+        return self.nb.metadata.get("mmtutor", {})
+
+    def cells(self, kind: str) -> Iterator[tuple[int, NotebookNode]]:
+        """Yield (place in the notebook, cell) of each cell of a kind: "code" or "markdown"."""
+        return ((n, cell) for n, cell in enumerate(self.nb.cells) if cell.cell_type == kind)
+
+    def located(self, findings: Iterable[Finding]) -> list[str]:
+        """Return each finding as "file:row: cell n: what", the row being that of the file."""
+        problems = []
+        for found in findings:
+            where = f"{self.name}: "
+            if found.cell is not None:
+                where = f"{self.name}:{line_of(self.text, found.cell, found.line)}: "
+                where += f"cell {found.cell}: "
+            problems.append(where + found.text)
+        return problems
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """Return the tags of a cell."""
+    return list(cell.metadata.get("tags", []))
+
+
+def row_with(cell: NotebookNode, mark: str) -> int:
+    """Return the row of the first line of a cell that holds `mark`; 0 where none does."""
+    rows = cell.source.splitlines()
+    return next((row for row, line in enumerate(rows) if mark in line), 0)
+
+
+def tree(source: str) -> ast.Module:
+    """Return the syntax tree of a cell's code. IPython's own lines (%magic, !command) count as
+    `pass`."""
+    lines = [
+        line[: -len(line.lstrip())] + "pass" if line.lstrip().startswith(("%", "!")) else line
+        for line in source.splitlines()
+    ]
+    return ast.parse("\n".join(lines))
+
+
+def called_name(node: ast.AST) -> str:
+    """Return f for a call f(...) or x.y.f(...), "" for anything else."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def texts(output: NotebookNode) -> list[str]:
+    """Return every text an output carries: of a stream, or of each textual form of a display."""
+    if output.output_type == "stream":
+        return [output.text]
+    if output.output_type == "error":
+        return ["\n".join(output.get("traceback", []))]
+    return [str(text) for mime, text in output.data.items() if mime in TEXT_MIMES]
+
+
+def images(cell: NotebookNode) -> list[tuple[str, str]]:
+    """Return (mime, content) for each picture among a code cell's outputs."""
+    forms = (form for output in cell.outputs for form in output.get("data", {}).items())
+    return [(mime, content) for mime, content in forms if "image/" in mime]
+
+
+@dataclass(frozen=True)
+class Glued:
+    """A value that a cell stored for the prose: its name, what the page shows, its tolerance."""
+
+    cell: int
+    name: str
+    shown: str
+    tolerance: float
+
+
+def glued_values(nb: NotebookNode) -> list[Glued]:
+    """Return the glued values among the stored outputs, in order, one that is repeated twice."""
+    return [
+        Glued(
+            place,
+            output.metadata["scrapbook"]["name"],
+            shown_text(output.data.get(GLUED_TEXT, "")),
+            output.metadata.get("mmtutor", {}).get("tolerance", 0.0),
+        )
+        for place, cell in enumerate(nb.cells)
+        for output in cell.get("outputs", [])
+        if "scrapbook" in output.get("metadata", {})
+    ]
+
+
+def shown_text(stored: str) -> str:
+    """Return what the page shows of a stored value, which is the repr of a text."""
+    try:
+        return str(ast.literal_eval(stored))
+    except (ValueError, SyntaxError):
+        return str(stored)

@@ -1,0 +1,81 @@
+"""How big is the house? `python -m mmbook.sizes` prints the rooms and fails above a limit.
+
+Counted are statements (`ast.stmt`) without docstrings, so that neither comments nor short lines
+cost anything. The limits are those of the design: the core may grow with its chapters.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmbook.reading import ROOT, chapter_folders
+
+CORE = {10: 4300, 17: 5300}  # chapters → statements
+APPS, BOOK = 1200, 3000
+SHARE = 1 / 5  # of the core that one room may take
+
+
+def statements(source: str) -> int:
+    """Return the number of statements of a module, docstrings not counted."""
+    nodes = ast.walk(ast.parse(source))
+    return sum(isinstance(node, ast.stmt) and not is_text(node) for node in nodes)
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Return whether a statement is a text that stands alone, as a docstring does."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def room_sizes(folder: Path) -> Counter[str]:
+    """Return the statements of each room, a folder or module that stands directly in `folder`."""
+    sizes: Counter[str] = Counter()
+    for path in sorted(folder.rglob("*.py")):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        sizes[room] += statements(path.read_text(encoding="utf-8"))
+    return sizes
+
+
+def core_limit(chapters: int) -> int:
+    """Return how many statements the core may have with so many chapters."""
+    (few, low), (many, high) = CORE.items()
+    return round(low + (high - low) * (min(max(chapters, few), many) - few) / (many - few))
+
+
+def size_table(root: Path = ROOT) -> list[tuple[str, int, int]]:
+    """Return (what, statements, limit) of core, apps, mmbook and each room of the core, largest
+    room first."""
+    rooms = room_sizes(root / "mmtutor")
+    apps = rooms.pop("apps", 0)
+    core = rooms.total()
+    return [
+        ("core", core, core_limit(len(chapter_folders(root)))),
+        ("apps", apps, APPS),
+        ("mmbook", room_sizes(root / "mmbook").total(), BOOK),
+        *((f"core/{room}", size, int(core * SHARE)) for room, size in rooms.most_common()),
+    ]
+
+
+def size_problems(root: Path = ROOT) -> list[str]:
+    """Return what is above its limit."""
+    return [
+        f"{what}: {size} statements, at most {limit}"
+        for what, size, limit in size_table(root)
+        if size > limit
+    ]
+
+
+def main() -> int:
+    """Print the table of sizes, and what is too large; returns the exit status."""
+    for what, size, limit in size_table():
+        print(f"{what:<24}{size:>6}  of {limit:>5}")
+    problems = size_problems()
+    print("\n".join(problems))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
