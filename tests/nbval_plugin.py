@@ -33,10 +33,10 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 
 from mmbook.compare import ANY_NUMBER, Tolerance, parse_tolerance, text_difference
 from mmbook.execution import NotebookFailed, SetMissing, needs, obtain
-from mmbook.kernel import build_font_cache, environment
+from mmbook.kernel import build_font_cache, cell_timeout, environment
 
-CELL_SECONDS = 60
 NBVAL_DEFAULT_SECONDS = 2000
+NBVAL_DEFAULT_STARTUP = 60
 GLUED = "application/papermill.record/text/plain"
 # What a display may change from run to run: pictures (their presence counts) and the width a widget
 # would have.
@@ -216,8 +216,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not getattr(config.option, "nbval", False):
         return
     if config.option.nbval_cell_timeout == NBVAL_DEFAULT_SECONDS:
-        config.option.nbval_cell_timeout = CELL_SECONDS
-    build_font_cache()
+        config.option.nbval_cell_timeout = cell_timeout()
+    if config.option.nbval_kernel_startup_timeout == NBVAL_DEFAULT_STARTUP:
+        config.option.nbval_kernel_startup_timeout = cell_timeout()
+    if not hasattr(config, "workerinput"):  # once, before the workers start
+        build_font_cache()
     config.pluginmanager.register(Summary(), "mmtutor-notebooks")
 
 
