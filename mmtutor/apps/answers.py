@@ -1,26 +1,26 @@
-"""Answers on their way to a file: row by row, under a temporary name until the last one is
-written."""
+"""Answers on their way to a file: row by row, whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable
 from mmtutor.apps.features import MODALITIES
+from mmtutor.files.whole import whole
 
 KINDS = (".jsonl", ".csv")
+FACTS = ("row", "id", "label", "answered_by")
 
 
-def check_target(out: Path | str) -> Path:
-    """Return the path of a file of answers to come; PostsUnusable where it cannot be one."""
+def check_target(out: Path | str, kinds: tuple[str, ...] = KINDS) -> Path:
+    """Return the path of a file to come; PostsUnusable where it cannot be one. kinds: how its name
+    may end, () for any way."""
     out = Path(out)
-    if out.suffix.lower() not in KINDS:
-        raise PostsUnusable(f"{out.name}: answers are written as {' or '.join(KINDS)}")
+    if kinds and out.suffix.lower() not in kinds:
+        raise PostsUnusable(f"{out.name}: answers are written as {' or '.join(kinds)}")
     if not out.absolute().parent.is_dir():
         raise PostsUnusable(f"{out} cannot be written: its folder does not exist")
     if out.is_dir():
@@ -35,40 +35,28 @@ def write_answers(answers: Iterator[dict], out: Path | str, classes: tuple[str, 
     In a CSV file the probabilities stand in columns "p(class)", contributions in "from text" and
     "from image".
     """
-    out = check_target(out)
-    partial, count = out.with_name(f".{out.name}.{uuid.uuid4().hex}"), 0
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            write = (
-                _csv_writer(file, classes) if out.suffix.lower() == ".csv" else _json_writer(file)
-            )
-            for answer in answers:
-                write(answer)
-                count += 1
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    out, count = check_target(out), 0
+    with whole(out, encoding="utf-8", newline="") as file:
+        table = None
+        if out.suffix.lower() == ".csv":
+            opinions = [*(f"p({c})" for c in classes), *(f"from {m}" for m in MODALITIES)]
+            columns = [*FACTS[:3], *opinions, FACTS[3], "problem"]
+            table = csv.DictWriter(file, columns, restval="")
+            table.writeheader()
+        for answer in answers:
+            if table is None:
+                file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            else:
+                table.writerow(_cells(answer))
+            count += 1
     return count
 
 
-def _json_writer(file):
-    return lambda answer: file.write(json.dumps(answer, ensure_ascii=False) + "\n")
-
-
-def _csv_writer(file, classes: tuple[str, ...]):
-    names = [f"p({c})" for c in classes]
-    sources = [f"from {m}" for m in MODALITIES]
-    table = csv.DictWriter(
-        file, ["row", "id", "label", *names, *sources, "answered_by", "problem"], restval=""
-    )
-    table.writeheader()
-
-    def write(answer: dict) -> None:
-        flat = {key: answer[key] for key in ("row", "id", "label", "answered_by") if key in answer}
-        flat |= {f"p({c})": p for c, p in answer.get("probabilities", {}).items()}
-        flat |= {f"from {m}": v for m, v in answer.get("contributions", {}).items()}
-        if problem := answer.get("problem"):
-            flat["problem"] = f"{problem['column']}: {problem['kind']}: {problem['detail']}"
-        table.writerow({key: "" if value is None else value for key, value in flat.items()})
-
-    return write
+def _cells(answer: dict) -> dict[str, object]:
+    """Return an answer as the cells of one row, by column; those it does not have are left out."""
+    cells = {key: answer[key] for key in FACTS if answer.get(key) is not None}
+    cells |= {f"p({c})": p for c, p in answer.get("probabilities", {}).items()}
+    cells |= {f"from {m}": v for m, v in answer.get("contributions", {}).items()}
+    if problem := answer.get("problem"):
+        cells["problem"] = f"{problem['column']}: {problem['kind']}: {problem['detail']}"
+    return cells

@@ -96,8 +96,8 @@ class SentimentModel:
             return late({m: self._answer(m, features) for m in self.modalities})
         head = self.heads[method]
         read = {m: features[m] for m in head.encoders}
-        n = len(next(iter(read.values())))
-        return predict(head, Samples(read, torch.zeros(n, dtype=torch.long))).softmax(1)
+        unlabelled = torch.zeros(len(next(iter(read.values()))), dtype=torch.long)
+        return predict(head, Samples(read, unlabelled)).softmax(1)
 
     def _contributions(
         self, label: Tensor, present: Present, singles: dict[str, Tensor], whole: Tensor

@@ -3,8 +3,8 @@ arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ def train(
     seed: int = 0,
     decision: str = "balanced",
     overwrite: bool = False,
+    faults: Faults | None = None,
 ) -> dict:
     """Choose among text, image, early and late fusion, train the choice, write the model folder;
     return the report.
@@ -69,17 +70,14 @@ def train(
     Under several processes (torchrun) all take part and the first one writes. The same call on the
     same machine gives the same bytes; where features were encoded in other batches, as after an
     interruption, the last digits may differ.
+    faults: where to note what is wrong with posts, as in `evaluate` and `predict`.
     Raises PostsUnusable, FileExistsError or what the encoders raise; then nothing was written.
     """
     options = options or Options()
-    accelerator = make_accelerator(
-        options.device, mixed=False
-    )  # first: it says which GPU this process has
-    table, encoder, faults = (
-        options.table(posts, "label"),
-        options.encoder(posts),
-        Faults(options.strict),
-    )
+    # first: it says which GPU this process has
+    accelerator = make_accelerator(options.device, mixed=False)
+    faults = Faults(options.strict) if faults is None else faults
+    table, encoder = options.table(posts, "label"), options.encoder(posts)
     out = folder.check_free(out, overwrite)
     data = read_table(table, encoder, faults, options.progress)
     with one_thread():
@@ -108,7 +106,12 @@ def train(
     return report
 
 
-def evaluate(model_folder: Path | str, posts: Path | str, options: Options | None = None) -> dict:
+def evaluate(
+    model_folder: Path | str,
+    posts: Path | str,
+    options: Options | None = None,
+    faults: Faults | None = None,
+) -> dict:
     """Return the model's scores on labelled posts, with intervals; see `scores.figures`, and
     "problems", "answered_by".
 
@@ -116,24 +119,20 @@ def evaluate(model_folder: Path | str, posts: Path | str, options: Options | Non
     whole model.
     """
     options = options or Options()
-    table, encoder, faults = (
-        options.table(posts, "label"),
-        options.encoder(posts),
-        Faults(options.strict),
-    )
+    faults = Faults(options.strict) if faults is None else faults
+    table, encoder = options.table(posts, "label"), options.encoder(posts)
     model, _ = folder.load(model_folder, encoder)
     y, guess, probs, grouping, counts = [], [], [], Grouping(), {"text": 0, "image": 0, "both": 0}
     for chunk, answer in _answers(
-        _with_label(table, model.classes), encoder, model, faults, options, "evaluate"
+        table.labelled(model.classes), encoder, model, faults, options, "evaluate"
     ):
-        pictures = dict(zip(chunk.where["image"], chunk.keys["image"], strict=True))
+        pictures = chunk.pictures
         for k, post in enumerate(chunk.kept):
             y.append(model.classes.index(post.label))
             grouping.add(post, pictures.get(k))
             counts["both" if post.text and post.image else "text" if post.text else "image"] += 1
-        if answer is not None:
-            guess.append(answer.label.numpy())
-            probs.append(answer.probabilities.numpy())
+        guess.append(answer.label.numpy())
+        probs.append(answer.probabilities.numpy())
     if not y:
         raise PostsUnusable(
             f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}"
@@ -171,8 +170,8 @@ def predict(
         rows = iter(range(len(chunk.kept)))
         for each in chunk.outcome:
             if isinstance(each, Problem):
-                problem = {"column": each.column, "kind": each.kind, "detail": each.detail}
-                yield {"row": each.row, "label": None, "problem": problem}
+                problem = asdict(each)
+                yield {"row": problem.pop("row"), "label": None, "problem": problem}
             else:
                 yield record(model, each, answer, next(rows))
 
@@ -221,7 +220,7 @@ def record(model: SentimentModel, post: Post, answer: Answer, k: int) -> dict:
 
 
 def _answers(
-    posts: object,
+    posts: Iterable[Post | Problem],
     encoder: PostEncoder,
     model: SentimentModel,
     faults: Faults,
@@ -231,15 +230,13 @@ def _answers(
     chunks = encoder.chunks(posts, options.columns.image, name if options.progress else "")
     for chunk in chunks:
         chunk, answer = answer_chunk(chunk, model, encoder, options.columns)
-        for each in chunk.outcome:
-            if isinstance(each, Problem):
-                faults.add(each)
+        faults.note(chunk.outcome)
         yield chunk, answer
 
 
 def answer_chunk(
     chunk: Chunk, model: SentimentModel, encoder: PostEncoder, columns: Columns | None = None
-) -> tuple[Chunk, Answer | None]:
+) -> tuple[Chunk, Answer]:
     """Return the chunk, less the posts of which the model can read nothing, and the answer about
     the rest."""
     columns = columns or Columns()
@@ -260,24 +257,4 @@ def answer_chunk(
     for m in MODALITIES:
         features[m][chunk.where[m]] = chunk.features[m]
         present[m][chunk.where[m]] = True
-    return chunk, model.predict(features, present) if n else None
-
-
-def _with_label(table: PostTable, classes: tuple[str, ...]) -> Iterator[Post | Problem]:
-    for post in table:
-        if isinstance(post, Problem):
-            yield post
-        elif post.label is None:
-            yield Problem(
-                post.row, table.columns.label, "missing label", "the label is empty or NaN"
-            )
-        elif post.label not in classes:
-            known = ", ".join(classes)
-            yield Problem(
-                post.row,
-                table.columns.label,
-                "unknown label",
-                f"{post.label!r}; the model knows {known}",
-            )
-        else:
-            yield post
+    return chunk, model.predict(features, present)

@@ -68,12 +68,12 @@ class Demo:
                 chunk, answer = answer_chunk(chunk, self.model, self.encoder)
                 if isinstance(problem := chunk.outcome[0], Problem):
                     raise Refused(f"{problem.kind.capitalize()}: {problem.detail}.")
-                said = record(self.model, chunk.kept[0], answer, 0)
-                return {k: v for k, v in said.items() if k not in ("row", "id")}
+                facts = record(self.model, chunk.kept[0], answer, 0)
+                return {k: v for k, v in facts.items() if k not in ("row", "id")}
             finally:
                 path.unlink(missing_ok=True)
-                for encoder in self.encoder.encoders.values():  # features tell about a post, too
-                    shutil.rmtree(encoder.cache.folder, ignore_errors=True)
+                for cache in self.encoder.caches.values():  # features tell about a post, too
+                    shutil.rmtree(cache.folder, ignore_errors=True)
 
     def warm_up(self) -> None:
         """Load both networks, so that the first post does not wait for them."""

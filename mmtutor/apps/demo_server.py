@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmtutor.apps.demo import Demo
@@ -78,9 +78,9 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Take the address without asking a name server for its name, as HTTPServer would."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay quiet about browsers that went away before their answer."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "mmtutor", ""
     timeout = 60
-    body: bytes | None = None
+    body = b""
 
     def do_GET(self) -> None:
         """Answer with the page, a part of it, or what it tells about the model."""
@@ -100,11 +100,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer about a post: JSON with text (a string) and picture (base64, or null)."""
-        try:
-            self.body = self._read()
-        except Refused as refusal:
-            self._send(refusal.status, JSON, _json({"error": str(refusal)}))
-            return
         self._reply(self._post)
 
     def end_headers(self) -> None:
@@ -118,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _reply(self, make: Callable[[], tuple[str, bytes]]) -> None:
         try:
+            if self.command == "POST":  # first: who still sends would not hear a refusal
+                self.body = self._read()
             self._check_sender()
             status, (kind, content) = 200, make()
         except Refused as refusal:
@@ -170,8 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         return JSON, _json(self.server.demo.answer(*_read_post(self.body)))
 
     def _read(self) -> bytes:
-        """Return the body. One that is too large is read and dropped: who still sends would not
-        hear the refusal."""
+        """Return the body. One that is too large is read and dropped."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,15}", length):
             raise Refused("Expected Content-Length: the size of the body.", 411)
@@ -205,17 +201,12 @@ def _read_post(body: bytes) -> tuple[str, bytes | None]:
     if picture is None:
         return text, None
     try:
-        return text, _checked(base64.b64decode(picture, validate=True))
+        content = base64.b64decode(picture, validate=True)
     except ValueError as error:
-        raise (
-            error if isinstance(error, Refused) else Refused(f"The picture is no base64: {error}")
-        ) from error
-
-
-def _checked(picture: bytes) -> bytes:
-    if len(picture) > MAX_PICTURE:
+        raise Refused(f"The picture is no base64: {error}") from error
+    if len(content) > MAX_PICTURE:
         raise Refused(f"Picture too large: the limit is {MAX_PICTURE // 1_000_000} MB.", 413)
-    return picture
+    return text, content
 
 
 def _json(content: dict) -> bytes:

@@ -4,7 +4,8 @@ other posts."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 
 KEPT = 1000
 """Problems kept in full; beyond them only the counts grow, so that a table of nothing but faults
@@ -48,6 +49,12 @@ class Faults:
         if len(self.first) < KEPT:
             self.first.append(problem)
 
+    def note(self, outcome: Iterable[object]) -> None:
+        """Add those of the posts and problems `outcome` that are problems."""
+        for each in outcome:
+            if isinstance(each, Problem):
+                self.add(each)
+
     @property
     def total(self) -> int:
         """Return how many problems there were."""
@@ -70,8 +77,5 @@ class Faults:
         return {
             "total": self.total,
             "counts": dict(sorted(self.counts.items())),
-            "first": [
-                {"row": p.row, "column": p.column, "kind": p.kind, "detail": p.detail}
-                for p in self.first
-            ],
+            "first": [asdict(problem) for problem in self.first],
         }

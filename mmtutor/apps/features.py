@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from mmtutor.apps.faults import PostsUnusable, Problem
 from mmtutor.apps.posts import Post
 from mmtutor.encoders import ImageEncoder, TextEncoder
+from mmtutor.encoders.cache import FeatureCache
 from mmtutor.encoders.pictures import FORMATS, PictureUnreadable
 
 MODALITIES = ("text", "image")
@@ -32,6 +35,14 @@ MAX_MEGABYTES = 50.0
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 """Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a
 warning."""
+
+
+class Picture(NamedTuple):
+    """A post's picture file and the hash of its content."""
+
+    post: Post
+    path: str
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,18 @@ class Chunk:
     features: dict[str, Tensor]
     where: dict[str, list[int]]
     keys: dict[str, list[bytes]]
+
+    @property
+    def pictures(self) -> dict[int, bytes]:
+        """Return position among the kept posts → content hash of its picture."""
+        return dict(zip(self.where["image"], self.keys["image"], strict=True))
+
+
+def parts(posts: Iterable[Post | Problem]) -> Iterator[list[Post | Problem]]:
+    """Yield posts CHUNK at a time."""
+    posts = iter(posts)
+    while part := list(islice(posts, CHUNK)):
+        yield part
 
 
 class PostEncoder:
@@ -77,10 +100,10 @@ class PostEncoder:
             raise PostsUnusable(f"the folder of pictures, {images}, is no folder: say --images DIR")
         self.root = None if images is None else os.path.realpath(images)
         self.max_megabytes = max_megabytes
-        self.encoders = {
-            "text": TextEncoder(device=device, cache=cache),
-            "image": ImageEncoder(device=device, cache=cache),
-        }
+        self.text = TextEncoder(device=device, cache=cache)
+        self.image = ImageEncoder(device=device, cache=cache)
+        self.encoders = {"text": self.text, "image": self.image}
+        self.caches = {m: cast(FeatureCache, each.cache) for m, each in self.encoders.items()}
 
     @property
     def dims(self) -> dict[str, int]:
@@ -92,9 +115,8 @@ class PostEncoder:
     ) -> Iterator[Chunk]:
         """Yield chunks of CHUNK posts, in order; `progress` names a bar on a terminal, "" shows
         none."""
-        posts = iter(posts)
         with tqdm(desc=progress, unit="post", disable=None if progress else True) as bar:
-            while part := list(islice(posts, CHUNK)):
+            for part in parts(posts):
                 yield self.encode(part, image_column)
                 bar.update(len(part))
 
@@ -102,38 +124,38 @@ class PostEncoder:
         """Return one chunk; a post whose picture cannot be had or read becomes a Problem in
         `image_column`."""
         outcome = list(posts)
-        pictures: dict[int, tuple[str, bytes]] = {}
+        pictures: dict[int, Picture] = {}
         for i, post in enumerate(posts):
             if isinstance(post, Post) and post.image:
-                found = self._file(post, image_column)
-                if isinstance(found, Problem):
-                    outcome[i] = found
+                picture = self._file(post, image_column)
+                if isinstance(picture, Problem):
+                    outcome[i] = picture
                 else:
-                    pictures[i] = found
+                    pictures[i] = picture
         self._look(outcome, pictures, image_column)
-        seen = self._pictures(outcome, pictures, image_column)
-        kept = [i for i, post in enumerate(outcome) if isinstance(post, Post)]
+        pixels = self._pictures(outcome, pictures, image_column)
+        kept = {i: post for i, post in enumerate(outcome) if isinstance(post, Post)}
+        texts = [post.text for post in kept.values() if post.text]
         where = {
-            "text": [k for k, i in enumerate(kept) if outcome[i].text],
-            "image": [k for k, i in enumerate(kept) if outcome[i].image],
+            "text": [k for k, post in enumerate(kept.values()) if post.text],
+            "image": [k for k, post in enumerate(kept.values()) if post.image],
         }
-        texts = [outcome[kept[k]].text for k in where["text"]]
         keys = {
-            "text": self.encoders["text"].keys(texts),
-            "image": [pictures[kept[k]][1] for k in where["image"]],
+            "text": self.text.keys(texts),
+            "image": [pictures[i].key for i, post in kept.items() if post.image],
         }
         features = {
-            "text": self.encoders["text"].encode(texts, progress=False, keys=keys["text"]),
-            "image": seen,
+            "text": self.text.encode(texts, progress=False, keys=keys["text"]),
+            "image": pixels,
         }
-        return Chunk(outcome, [outcome[i] for i in kept], features, where, keys)
+        return Chunk(outcome, list(kept.values()), features, where, keys)
 
     def recall(self, modality: str, keys: np.ndarray, rows: np.ndarray, n: int) -> Tensor:
         """Return a table (n, D) with the cached features of `keys` in `rows`, zeros elsewhere.
 
         A large one is the map of a file that goes with its last reader.
         """
-        cache = self.encoders[modality].cache
+        cache = self.caches[modality]
 
         def gone(rows: list[int]) -> Iterator[tuple[list[int], Tensor]]:
             raise RuntimeError(f"{len(rows)} features vanished from {cache.folder} meanwhile")
@@ -144,125 +166,83 @@ class PostEncoder:
         else:
             # a file without a name: it is gone with the last who maps it
             with TemporaryFile(dir=cache.folder) as file:
-                table = np.memmap(file, np.float32, "w+", shape=(n, cache.dim))
+                shape = (n, cache.dim)
+                table = np.memmap(cast(Any, file), np.float32, "w+", shape=shape)
         for start in range(0, len(keys), SPILL_ROWS):
             part = slice(start, start + SPILL_ROWS)
             table[rows[part]] = cache.fill(keys[part], gone).numpy()
         return torch.from_numpy(table)
 
-    def _file(self, post: Post, column: str) -> tuple[str, bytes] | Problem:
-        """Return path and content hash of a post's picture, or why it cannot be had. Nothing is
-        decoded here."""
+    def _file(self, post: Post, column: str) -> Picture | Problem:
+        """Return a post's picture file, or why it cannot be had. Nothing is decoded here."""
+
+        def problem(kind: str, detail: str) -> Problem:
+            return Problem(post.row, column, kind, f"{post.image}{detail}")
+
         if self.root is None:
-            return Problem(
-                post.row, column, "no folder of pictures", f"{post.image}: say --images DIR"
-            )
+            return problem("no folder of pictures", ": say --images DIR")
         path = os.path.realpath(os.path.join(self.root, post.image))
         if not Path(path).is_relative_to(self.root):
-            return Problem(
-                post.row,
-                column,
-                "path leaves the folder",
-                f"{post.image} is not inside the folder of pictures",
-            )
+            return problem("path leaves the folder", " is not inside the folder of pictures")
         try:
             status = os.stat(path)
-            if not stat.S_ISREG(
-                status.st_mode
-            ):  # a folder; or a pipe, which to read would wait for ever
-                return Problem(post.row, column, "missing picture", f"{post.image} is no file")
+            if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which to read never ends
+                return problem("missing picture", " is no file")
             if (megabytes := status.st_size / 1e6) > self.max_megabytes:
-                detail = (
-                    f"{post.image} has {megabytes:.0f} MB, the limit is {self.max_megabytes:g} MB"
-                )
-                return Problem(post.row, column, "picture too large", detail)
-            return path, self.encoders["image"].keys([path])[0]
+                limit = f"the limit is {self.max_megabytes:g} MB"
+                return problem("picture too large", f" has {megabytes:.0f} MB, {limit}")
+            return Picture(post, path, self.image.keys([path])[0])
         except FileNotFoundError:
-            return Problem(
-                post.row,
-                column,
-                "missing picture",
-                f"{post.image} is not in the folder of pictures",
-            )
-        except (
-            OSError,
-            PictureUnreadable,
-        ) as error:  # a name too long, no permission; the reason without the path
+            return problem("missing picture", " is not in the folder of pictures")
+        except (OSError, PictureUnreadable) as error:  # a name too long, no permission
+            # the reason without the path, which is no matter of who reads the answers
             reason = getattr(error.__cause__ or error, "strerror", None) or type(error).__name__
-            return Problem(
-                post.row, column, "missing picture", f"{post.image} cannot be opened: {reason}"
-            )
+            return problem("missing picture", f" cannot be opened: {reason}")
 
     def _look(
-        self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str
+        self, outcome: list[Post | Problem], pictures: dict[int, Picture], column: str
     ) -> None:
         """Look at the headers of pictures that are not cached: sizes that no photograph has are not
         decoded."""
-        rows = list(pictures)
-        for k in (
-            self.encoders["image"].cache.missing([pictures[i][1] for i in rows]) if rows else []
-        ):
-            post, (path, _) = outcome[rows[k]], pictures[rows[k]]
-            if problem := _header_problem(post, path, column):
-                twins = [
-                    i for i in rows if i in pictures and pictures[i][1] == pictures[rows[k]][1]
-                ]
+        new = list(pictures.values())
+        for k in self.caches["image"].missing([picture.key for picture in new]) if new else []:
+            if problem := _header_problem(new[k], column):
+                twins = [i for i, picture in pictures.items() if picture.key == new[k].key]
                 for i in twins:  # the same file may stand in several rows
-                    outcome[i] = Problem(outcome[i].row, column, problem.kind, problem.detail)
-                    del pictures[i]
+                    outcome[i] = replace(problem, row=pictures.pop(i).post.row)
 
     def _pictures(
-        self, outcome: list[Post | Problem], pictures: dict[int, tuple[str, bytes]], column: str
+        self, outcome: list[Post | Problem], pictures: dict[int, Picture], column: str
     ) -> Tensor:
         """Encode pictures; each that turns out unreadable is left out and the rest encoded again,
         from the cache."""
         while True:
             rows = list(pictures)
-            paths, keys = [pictures[i][0] for i in rows], [pictures[i][1] for i in rows]
+            paths = [picture.path for picture in pictures.values()]
+            keys = [picture.key for picture in pictures.values()]
             try:
-                return self.encoders["image"].encode(paths, progress=False, keys=keys)
+                return self.image.encode(paths, progress=False, keys=keys)
             except PictureUnreadable as error:
-                i = rows[error.index]
-                detail = f"{outcome[i].image}: {error.__cause__ or error}"
-                outcome[i] = Problem(
-                    outcome[i].row,
-                    column,
-                    "corrupt picture",
-                    detail.replace(paths[error.index], ""),
-                )
-                del pictures[i]
+                post, path, _ = pictures.pop(rows[error.index])
+                detail = f"{post.image}: {error.__cause__ or error}".replace(path, "")
+                outcome[rows[error.index]] = Problem(post.row, column, "corrupt picture", detail)
 
 
-def _header_problem(post: Post, path: str, column: str) -> Problem | None:
-    import warnings
-
+def _header_problem(picture: Picture, column: str) -> Problem | None:
+    row, name = picture.post.row, picture.post.image
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # an error below, with our words
-            with Image.open(path, formats=FORMATS) as image:
+            # an error below, with our words
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(picture.path, formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        return Problem(
-            post.row,
-            column,
-            "picture too large",
-            f"{post.image} unpacks to more pixels than is safe",
-        )
+        detail = f"{name} unpacks to more pixels than is safe"
+        return Problem(row, column, "picture too large", detail)
     except Exception as error:  # Pillow's readers raise errors of many kinds on broken files
-        return Problem(
-            post.row,
-            column,
-            "corrupt picture",
-            f"{post.image}: no readable picture ({type(error).__name__})",
-        )
+        detail = f"{name}: no readable picture ({type(error).__name__})"
+        return Problem(row, column, "corrupt picture", detail)
     if width * height > MAX_PIXELS:
-        size = f"{width} × {height} pixels"
-        return Problem(
-            post.row,
-            column,
-            "picture too large",
-            f"{post.image} has {size}, the limit is {MAX_PIXELS:,}",
-        )
+        detail = f"{name} has {width} × {height} pixels, the limit is {MAX_PIXELS:,}"
+        return Problem(row, column, "picture too large", detail)
     return None

@@ -114,7 +114,7 @@ def _swap(partial: Path, folder: Path) -> None:
 def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
     """Return what, besides the weights, makes the model: names, classes, calibrations, encoders,
     versions."""
-    text, image = encoder.encoders["text"], encoder.encoders["image"]
+    text, image = encoder.text, encoder.image
     return {
         "format": FORMAT,
         "classes": list(model.classes),
@@ -161,13 +161,8 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
         heads = {}
         for name, dims in config["heads"].items():
             heads[name] = new_head(dims, len(config["classes"]))
-            mine = {
-                k.removeprefix(name + "."): v
-                for k, v in tensors.items()
-                if k.startswith(name + ".")
-            }
-            heads[name].load_state_dict(mine)
-            heads[name].eval()
+            named = ((k.partition("."), v) for k, v in tensors.items())
+            heads[name].load_state_dict({k: v for (owner, _, k), v in named if owner == name})
         calibrations = {
             m: OpinionCalibration(c["temperature"], tuple(c["offsets"]))
             for m, c in config["calibrations"].items()

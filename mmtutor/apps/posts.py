@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable, Problem
@@ -104,6 +105,21 @@ class PostTable:
         for row, record in self._records():
             yield record if isinstance(record, Problem) else self._post(row, record, seen)
 
+    def labelled(self, classes: tuple[str, ...] = ()) -> Iterator[Post | Problem]:
+        """Yield each row as a Post with a label, which is among `classes` where some are given, or
+        as a Problem."""
+        for post in self:
+            if isinstance(post, Problem):
+                yield post
+            elif post.label is None:
+                detail = "the label is empty or NaN"
+                yield Problem(post.row, self.columns.label, "missing label", detail)
+            elif classes and post.label not in classes:
+                detail = f"{post.label!r}; the model knows {', '.join(classes)}"
+                yield Problem(post.row, self.columns.label, "unknown label", detail)
+            else:
+                yield post
+
     @property
     def is_json(self) -> bool:
         """Say whether the file holds JSON Lines."""
@@ -119,18 +135,17 @@ class PostTable:
             if (bad := re.search("[\x00\ud800-\udfff]", cell or "")) is not None:
                 column = getattr(self.columns, name)
                 return Problem(row, column, "not a text", f"it holds the character {bad.group()!r}")
-        label, group, name = ((cells[k] or "").strip() or None for k in ("label", "group", "id"))
-        if name is not None and seen.setdefault(name, row) != row:
-            return Problem(
-                row, self.columns.id, "duplicated id", f"{name!r} is the id of row {seen[name]} too"
-            )
+        label, group, key = ((cells[k] or "").strip() or None for k in ("label", "group", "id"))
+        if key is not None and seen.setdefault(key, row) != row:
+            detail = f"{key!r} is the id of row {seen[key]} too"
+            return Problem(row, self.columns.id, "duplicated id", detail)
         if label is not None and label.lower() in MISSING:
             label = None
         if not text and not image:
             return Problem(
                 row, self.columns.text, "empty post", "there is neither a text nor a picture"
             )
-        return Post(row, text, image, label, group, name)
+        return Post(row, text, image, label, group, key)
 
     def _records(self) -> Iterator[tuple[int, dict[str, str] | Problem]]:
         return self._json_records() if self.is_json else self._table_records()
@@ -145,43 +160,24 @@ class PostTable:
                 f"{self.path.name}: row 1 cannot be read as a header: {error}"
             ) from error
         self._check_header(header, delimiter)
-        row = 1
-        while True:
-            row += 1
+        for row in count(2):
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                kind, column = "broken quoting", header[0]
-                yield (
-                    row,
-                    Problem(
-                        row,
-                        column,
-                        kind,
-                        f"{error}: is a quotation mark never closed, or not doubled?",
-                    ),
-                )
+                detail = f"{error}: is a quotation mark never closed, or not doubled?"
+                yield row, Problem(row, header[0], "broken quoting", detail)
                 continue
-            if not cells:  # a blank line, at the end of many files; a spreadsheet counts it
-                continue
-            if len(cells) != len(header):
+            if len(cells) == len(header):
+                yield row, dict(zip(header, cells, strict=True))
+            elif cells:  # not a blank line, which ends many files and counts in a spreadsheet
+                column = header[min(len(cells), len(header)) - 1]
                 detail = (
                     f"{len(cells)}, the header has {len(header)}: a {delimiter!r} in a text without"
                     " quotes?"
                 )
-                yield (
-                    row,
-                    Problem(
-                        row,
-                        header[min(len(cells), len(header)) - 1],
-                        "wrong number of cells",
-                        detail,
-                    ),
-                )
-                continue
-            yield row, dict(zip(header, cells, strict=True))
+                yield row, Problem(row, column, "wrong number of cells", detail)
 
     def _json_records(self) -> Iterator[tuple[int, dict[str, str] | Problem]]:
         for row, line in enumerate(self._lines(), 1):
@@ -196,20 +192,11 @@ class PostTable:
                 continue
             if row == 1:  # later rows may lack what they do not have
                 self._check_header(list(record), None)
-            known = set(vars(self.columns).values())
-            if odd := next(
-                (k for k, v in record.items() if k in known and isinstance(v, dict | list)), ""
-            ):
-                yield row, Problem(row, odd, "not a text", f"it is a {type(record[odd]).__name__}")
-                continue
-            # null and NaN, which alone is unequal to itself, are empty cells
-            yield (
-                row,
-                {
-                    key: "" if value is None or value != value else str(value)
-                    for key, value in record.items()
-                },
-            )
+            cells = {k: v for k, v in record.items() if k in vars(self.columns).values()}
+            if odd := next((k for k, v in cells.items() if isinstance(v, dict | list)), ""):
+                yield row, Problem(row, odd, "not a text", f"it is a {type(cells[odd]).__name__}")
+            else:  # null and NaN, which alone is unequal to itself, are empty cells
+                yield row, {k: "" if v is None or v != v else str(v) for k, v in cells.items()}
 
     def _check_header(self, header: list[str], delimiter: str | None) -> None:
         """Raise PostsUnusable where the columns are not those of posts, with a guess at the
@@ -251,27 +238,22 @@ class PostTable:
         """Yield decoded lines; \\n, \\r\\n and \\r end one."""
         with self.path.open("rb") as file:
             start = file.read(4)
-        encoding = self.encoding or next(
-            (name for bom, name in BOMS.items() if start.startswith(bom)), None
-        )
+        marked = next((name for bom, name in BOMS.items() if start.startswith(bom)), None)
+        encoding = self.encoding or marked
         self.encodings.clear()
-        if encoding is not None:
-            try:
-                with self.path.open(encoding=encoding, newline=None) as file:
-                    for number, line in enumerate(file):
-                        self.encodings[encoding] += 1
-                        yield line if number else line.removeprefix("\ufeff")
-            except (UnicodeError, LookupError) as error:
-                raise PostsUnusable(
-                    f"{self.path.name} cannot be read as {encoding}: {error}"
-                ) from error
-            return
-        # latin-1 maps each byte to one character and back: line ends are found before anything is
-        # decoded
-        with self.path.open(encoding="latin-1", newline=None) as file:
-            for number, line in enumerate(file, 1):
-                text, name = decode(line.encode("latin-1"))
-                self.encodings[name] += 1
-                if name != "utf-8":
-                    self.odd_lines.setdefault(name, number)
-                yield text.removeprefix("\ufeff") if number == 1 else text
+        try:
+            # latin-1 maps each byte to one character and back: line ends are found before anything
+            # is decoded
+            with self.path.open(encoding=encoding or "latin-1", newline=None) as file:
+                for number, line in enumerate(file, 1):
+                    text, name = line, encoding
+                    if name is None:
+                        text, name = decode(line.encode("latin-1"))
+                        if name != "utf-8":
+                            self.odd_lines.setdefault(name, number)
+                    self.encodings[name] += 1
+                    yield text.removeprefix("\ufeff") if number == 1 else text
+        except (UnicodeError, LookupError) as error:
+            raise PostsUnusable(
+                f"{self.path.name} cannot be read as {encoding}: {error}"
+            ) from error

@@ -27,7 +27,7 @@ def figures(
     only has no interval, null.
     """
     values = {"macro_f1": macro_f1(guess, y), "accuracy": accuracy(guess, y)}
-    intervals = [None, None]
+    intervals: list[list[float] | None] = [None, None]
     if len(np.unique(groups)) > 1:
         said, true = np.eye(classes)[guess], np.eye(classes)[y]
         parts = np.hstack([said * true, said, true])  # (N, 3C): hits, guesses and truths per class

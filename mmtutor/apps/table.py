@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mmtutor.apps.faults import Faults, PostsUnusable, Problem
-from mmtutor.apps.features import MODALITIES, PostEncoder
+from mmtutor.apps.faults import Faults, PostsUnusable
+from mmtutor.apps.features import MODALITIES, PostEncoder, parts
 from mmtutor.apps.posts import Post, PostTable
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.data.mvsa import normalise
@@ -20,12 +22,9 @@ from mmtutor.encoders.shards import KEY_BYTES
 MOST_CLASSES = 100
 
 
-class _Numbers(dict):
-    """Gives each new key the next number."""
-
-    def __missing__(self, key: object) -> int:
-        self[key] = len(self)
-        return self[key]
+def _numbers() -> defaultdict[Any, int]:
+    """Return a table that gives each new key the next number."""
+    return defaultdict(count().__next__)
 
 
 class Grouping:
@@ -36,7 +35,7 @@ class Grouping:
         """Start without posts."""
         self._given: list[int] = []
         self._links: list[tuple[int, int]] = []  # (post, number of its words or of its picture)
-        self._names, self._things = _Numbers(), _Numbers()
+        self._names, self._things = _numbers(), _numbers()
 
     def add(self, post: Post, picture: bytes | None) -> None:
         """Add the next post; picture: the content hash of its picture file, None for none."""
@@ -69,24 +68,20 @@ def read_table(
     MOST_CLASSES.
     """
     _share_encoding(posts, encoder)
-    labels, grouping = _Numbers(), Grouping()
+    labels, grouping = _numbers(), Grouping()
     y: list[int] = []
     keys = {m: bytearray() for m in MODALITIES}
     has: dict[str, list[bool]] = {m: [] for m in MODALITIES}
     for chunk in encoder.chunks(
-        _labelled(posts), posts.columns.image, "features" if progress else ""
+        posts.labelled(), posts.columns.image, "features" if progress else ""
     ):
-        _note(chunk.outcome, faults)
-        at = {
-            m: dict(zip(chunk.where[m], range(len(chunk.where[m])), strict=True))
-            for m in MODALITIES
-        }
+        faults.note(chunk.outcome)
+        pictures = chunk.pictures
         for k, post in enumerate(chunk.kept):
             y.append(labels[post.label])
-            grouping.add(post, chunk.keys["image"][at["image"][k]] if k in at["image"] else None)
-            for m in MODALITIES:
-                has[m].append(k in at[m])
+            grouping.add(post, pictures.get(k))
         for m in MODALITIES:
+            has[m] += np.isin(np.arange(len(chunk.kept)), chunk.where[m]).tolist()
             keys[m] += b"".join(key.ljust(KEY_BYTES, b"\0") for key in chunk.keys[m])
     classes = _classes(labels, len(y), faults, posts)
     number = np.array([classes.index(name) for name in labels])
@@ -118,34 +113,10 @@ def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
     state = PartialState()  # of the processes that `device.make_accelerator` has found
     if state.num_processes == 1:
         return
-    from mmtutor.apps.features import CHUNK
-
-    mine: list[Post | Problem] = []
-    for number, post in enumerate(_labelled(posts)):
-        if number // CHUNK % state.num_processes == state.process_index:
-            mine.append(post)
-        if len(mine) == CHUNK:
-            encoder.encode(mine, posts.columns.image)
-            mine = []
-    if mine:
-        encoder.encode(mine, posts.columns.image)
+    for number, part in enumerate(parts(posts.labelled())):
+        if number % state.num_processes == state.process_index:
+            encoder.encode(part, posts.columns.image)
     state.wait_for_everyone()
-
-
-def _labelled(posts: PostTable) -> Iterable[Post | Problem]:
-    for post in posts:
-        if isinstance(post, Post) and post.label is None:
-            yield Problem(
-                post.row, posts.columns.label, "missing label", "the label is empty or NaN"
-            )
-        else:
-            yield post
-
-
-def _note(outcome: list[Post | Problem], faults: Faults) -> None:
-    for each in outcome:
-        if isinstance(each, Problem):
-            faults.add(each)
 
 
 def _classes(labels: dict[str, int], n: int, faults: Faults, posts: PostTable) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ figures and words."""
 from __future__ import annotations
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.faults import Faults
@@ -85,18 +86,14 @@ def training_report(
 def _per_class(table: GroupedSamples, choice: Choice) -> dict:
     """Return precision, recall and the confusion counts of the winner's answers in the first
     repeat."""
-    y = table.labels[choice.compared].numpy()
-    guess = choice.guesses[choice.winner][0].numpy()
-    counts = np.zeros((len(table.classes),) * 2, int)
-    np.add.at(counts, (y, guess), 1)
-    found = {}
-    for c, name in enumerate(table.classes):
-        right, said, true = counts[c, c], counts[:, c].sum(), counts[c].sum()
-        found[name] = {
-            "precision": float(right / said) if said else None,
-            "recall": float(right / true),
-        }
-    return {"classes": found, "confusion": counts.tolist(), "macro_f1": macro_f1(guess, y)}
+    y, guess = table.labels[choice.compared], choice.guesses[choice.winner][0]
+    counts = confusion_matrix(y, guess, labels=range(len(table.classes)))
+    columns = counts.diagonal(), counts.sum(0), counts.sum(1)
+    classes = {
+        name: {"precision": float(right / said) if said else None, "recall": float(right / true)}
+        for name, right, said, true in zip(table.classes, *columns, strict=True)
+    }
+    return {"classes": classes, "confusion": counts.tolist(), "macro_f1": macro_f1(guess, y)}
 
 
 def _words(table: GroupedSamples, choice: Choice, comparison: dict | None) -> list[str]:

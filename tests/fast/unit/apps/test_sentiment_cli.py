@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmtutor.apps import cli
+from mmtutor.apps import actions
 from mmtutor.apps.folder import FILES, SUMS
 from mmtutor.cli import main
 
@@ -257,7 +257,7 @@ def test_ctrl_c_is_told(run, trained, posts, monkeypatch):
     def stop(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_predict", stop)
+    monkeypatch.setattr(actions, "_predict", stop)
     code, _, err = run("predict", trained, posts)
     assert code == 130 and "interrupted; features that were finished are kept" in err
 
