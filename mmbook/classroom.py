@@ -142,24 +142,34 @@ def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
     shutil.copytree(
         COURSE, out / "course", ignore=shutil.ignore_patterns("__pycache__", "__init__.py")
     )
-    for name in chapters or paths:
-        nb, folder = nbformat.read(paths[name], as_version=4), paths[name].parent
-        source = course_source(nb)
-        homes = {"instructor": nb, "course/source": exercises.without_outputs(source)}
-        for home, edition in {**homes, "student": exercises.student_edition(source)}.items():
-            target = out / home / name
-            target.mkdir(parents=True)
-            save(edition, target / f"{name}.ipynb")
-            for file in files_of(nb, folder):
-                (target / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / file, target / file)
-        done = nbgrader(out / "course", "generate_assignment", name)
-        if done.returncode:
-            raise ClassroomError(
-                f"nbgrader cannot make the assignment {name}:\n{done.stderr[-3000:]}"
-            )
+    chosen = list(chapters or paths)
+    for name in chosen:
+        write_editions(name, paths[name], out)
+    made = nbgrader(out / "course", "generate_assignment", "*")  # all of them in one process
+    if made.returncode:
+        raise ClassroomError(f"nbgrader cannot make the assignments:\n{made.stderr[-3000:]}")
+    for name in chosen:
         write_zip(out / "student" / name, name, out / "release" / f"{name}.zip")
     return out
+
+
+def write_editions(name: str, path: Path, out: Path) -> None:
+    """Write the editions of the sheet at path for instructors, course and students, with the files
+    that it reads."""
+    nb = nbformat.read(path, as_version=4)
+    source = course_source(nb)
+    editions = {
+        "instructor": nb,
+        "course/source": exercises.without_outputs(source),
+        "student": exercises.student_edition(source),
+    }
+    for home, edition in editions.items():
+        target = out / home / name
+        target.mkdir(parents=True)
+        save(edition, target / f"{name}.ipynb")
+        for file in files_of(nb, path.parent):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parent / file, target / file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

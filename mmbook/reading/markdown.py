@@ -121,12 +121,11 @@ def section_points(nb: NotebookNode, heading: str) -> list[str]:
     points: list[str] = []
     inside = False
     for line in markdown_lines(nb):
-        if line.section != heading or line.level or not line.text.strip():
-            inside = False
-        elif line.text.startswith("- "):
+        inside &= line.row > 0 and bool(line.text.strip()) and not line.level
+        if line.section == heading and line.text.startswith("- "):
             points.append(line.text[2:].strip())
             inside = True
-        elif inside:
+        elif inside:  # a point runs on to an empty line, and never into the next cell
             points[-1] += " " + line.text.strip()
     return points
 

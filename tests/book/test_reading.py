@@ -131,8 +131,9 @@ def test_a_cell_is_cut_at_its_folds():
 
 
 def test_points_of_a_section_and_title():
-    text = "# T\n\n## You will be able to\n\n- one\n  and more;\n- two\n\nBut.\n\n## Next\n\n- no"
-    nb = new_notebook(cells=[markdown("```\n# no\n```"), markdown(text)])
+    text = "# T\n\n## You will be able to\n\n- one\n  and more;\n- two"
+    after = "**Cost**: not of the point.\n\nBut.\n\n## Next\n\n- no"
+    nb = new_notebook(cells=[markdown("```\n# no\n```"), markdown(text), markdown(after)])
     assert reading.title(nb) == "T"
     assert reading.section_points(nb, "You will be able to") == ["one and more;", "two"]
 

@@ -28,7 +28,8 @@ TASKS = (
     "## 1. Double it\n\n*Guided, easy, 10 minutes, 2 points.* Do.",
     "## 2. Predict: halves\n\n*Open, hard, 25 minutes, 1 point.* Do.",
 )
-PAGE = "# T\n\n" + "\n\n".join(f"<!-- teaching: {name} -->" for name in teaching.WRITERS)
+NAMES = ("objectives", "cost", "memory", "plan twelve weeks", "plan three days")
+PAGE = "# T\n\n" + "\n\n".join(f"<!-- teaching: {name} -->" for name in NAMES)
 
 
 def session(when: str, **own: Any) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_guide_of_the_book_has_no_fault():
-    assert teaching.problems(CHAPTERS, GUIDE) == []
+    assert teaching.Guide(CHAPTERS, GUIDE).problems == []
 
 
 def test_every_lesson_promises_and_every_sheet_asks():
@@ -133,7 +134,7 @@ def test_tables_of_the_small_book(book):
         [*row[:3], "", ""] for row in rows(text)
     ]
     assert ["1 {doc}`Exercises </book/01_small/exercises>`", "9", "800", "35", "3"] in rows(text)
-    assert rows(text).count(["Monday", link, "1.1<br>40\xa0min", "1.2<br>30\xa0min"]) == 2
+    assert rows(text).count(["Monday", link, "1.1<br>40&nbsp;min", "1.2<br>30&nbsp;min"]) == 2
     assert "took 1234 MB" in text
     assert "took 800 MB" in text
     assert "49 GB for the notebook, and 32 GB" in text
@@ -141,7 +142,7 @@ def test_tables_of_the_small_book(book):
 
 
 def test_memory_for_a_hub_follows_the_largest_notebook_and_the_largest_sheet():
-    text = teaching.memory_sentence(CHAPTERS, GUIDE)
+    text = teaching.tables(teaching.Guide(CHAPTERS, GUIDE))["memory"]
     pages = [page for chapter in CHAPTERS.values() for page in chapter.pages]
     sheets = [page for page in pages if page.name.endswith("/exercises")]
     for megabytes in (
@@ -170,7 +171,7 @@ FAULTS = {
     ),
     "exercise that is no title": (
         lambda g: break_entry(g, exercises=[1, "Double", "halves"]),
-        ["0 exercises", "have 1"],
+        ["[1].exercises[0]", "1 is not of type"],
     ),
     "words that fit two": (
         lambda g: break_entry(g, exercises=["l", "Double", "halves"]),
@@ -181,11 +182,17 @@ FAULTS = {
         ["fly", "0 objectives", "0 entries for 'add two"],
     ),
     "words from the middle": (lambda g: break_entry(g, objective="two numbers"), ["0 objectives"]),
-    "no words": (lambda g: break_entry(g, objective=""), ["0 objectives"]),
+    "no words": (lambda g: break_entry(g, objective=""), ["[1].objective", "non-empty"]),
     "both ways": (lambda g: break_entry(g, **{"not exercised": "x"}), ["say either"]),
-    "neither way": (lambda g: break_entry(g, exercises=[]), ["say either"]),
-    "unknown key": (lambda g: break_entry(g, exercise=["Double"]), ["nothing else"]),
-    "entry of words": (lambda g: g["objectives"][LESSON].append("add"), ["'add'", "nothing else"]),
+    "neither way": (lambda g: break_entry(g, exercises=[]), ["[1].exercises", "non-empty"]),
+    "unknown key": (
+        lambda g: break_entry(g, exercise=["Double"]),
+        ["[1]", "'exercise' was unexpected"],
+    ),
+    "entry of words": (
+        lambda g: g["objectives"][LESSON].append("add"),
+        ["[2]", "'add' is not of type"],
+    ),
     "objective twice": (
         lambda g: g["objectives"][LESSON].append(g["objectives"][LESSON][0]),
         ["2 entries for 'say why"],
@@ -201,7 +208,7 @@ FAULTS = {
     ),
     "unknown page in a plan": (
         lambda g: break_session(g, pages=["y"]),
-        ["twelve weeks, 'Monday'", "no notebook 'y'"],
+        ["twelve weeks, Monday", "no notebook 'y'"],
     ),
     "unknown chapter in a plan": (
         lambda g: break_session(g, home={"09": ["a"]}),
@@ -219,29 +226,35 @@ FAULTS = {
     "too long at home": (lambda g: break_session(g, read=6), ["31 minutes home", "the 30 of"]),
     "minutes in words": (
         lambda g: break_session(g, talk="long"),
-        ["'Monday'", "talk is missing or no int"],
+        ["['twelve weeks'].sessions[0].talk", "'long' is not of type"],
     ),
-    "unknown key of a session": (lambda g: break_session(g, quiz=[]), ["'Monday'", "quiz is"]),
+    "unknown key of a session": (
+        lambda g: break_session(g, quiz=[]),
+        ["['twelve weeks'].sessions[0]", "'quiz' was unexpected"],
+    ),
     "session of words": (
         lambda g: g["plans"]["three days"]["sessions"].append("x"),
-        ["three days, 'x'", "no mapping"],
+        ["['three days'].sessions[1]", "'x' is not of type"],
     ),
     "title without list": (
         lambda g: break_session(g, home={"01_small": "halves"}),
-        ["Monday", "home, 01_small: 'halves'"],
+        ["sessions[0].home", "'halves' is not of type 'array'"],
     ),
-    "entry without list": (lambda g: break_entry(g, exercises="Double"), ["'exercises' is a list"]),
+    "entry without list": (
+        lambda g: break_entry(g, exercises="Double"),
+        ["[1].exercises", "'Double' is not of type 'array'"],
+    ),
     "plan without limit": (
         lambda g: g["plans"]["three days"].pop("home"),
-        ["'three days'", "home is missing"],
+        ["['three days']", "'home' is a required property"],
     ),
     "unknown plan": (
         lambda g: g["plans"].update({"a year": {}}),
-        ["'a year'", "twelve weeks and three days only"],
+        ["plans", "'a year' was unexpected"],
     ),
     "no session key": (
         lambda g: g["plans"]["three days"]["sessions"][0].pop("read"),
-        ["three days", "read is"],
+        ["['three days'].sessions[0]", "'read' is a required property"],
     ),
 }
 
@@ -271,7 +284,9 @@ def test_all_faults_are_listed_at_once(book):
 def test_missing_part_of_the_guide_is_named(book, key):
     guide = small_guide()
     del guide[key]
-    with pytest.raises(teaching.TeachingError, match=f"teaching.yml has no mapping '{key}'"):
+    with pytest.raises(
+        teaching.TeachingError, match=f"teaching.yml, .*'{key}' is a required property"
+    ):
         insert(book, guide)
 
 
