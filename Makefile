@@ -27,10 +27,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtutor needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 
-# The site is built from stored outputs, so reading it needs no torch: only the extra "book" is installed for it.
+# The site is built from stored outputs, so reading it needs no torch: the extra "book" is installed for it, and the
+# package itself without its dependencies.
 $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what the site is built with ..."
 	$(PIP) $$($(BIN)/python -m mmbook.environment extra book)
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -39,7 +41,7 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.book
 
 book: $(VENV)/.book  ## build the site from stored outputs into _build/html
-	$(BIN)/python -m mmbook.site build
+	$(BIN)/jupyter-book build --all -n -W --keep-going .
 
 $(VENV)/.pdf: pyproject.toml constraints.txt | $(VENV)/.book
 	$(PIP) $$($(BIN)/python -m mmbook.environment extra pdf)
@@ -83,7 +85,7 @@ classroom: $(VENV)/.all  ## build student and instructor editions, zips and an n
 	$(BIN)/python -m mmbook.classroom
 
 clean:  ## remove what was built, keep the environment, downloads and cached features
-	rm -rf _build .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf _build .pytest_cache .hypothesis .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove the environment

@@ -11,9 +11,9 @@ import importlib.metadata as metadata
 import re
 import sys
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from mmbook import root
+
 # conda-forge's names; everything else comes through pip
 CONDA = {"torch": "pytorch", "torchvision": "torchvision", "transformers": "transformers"}
 TOP = "mmtutor"
@@ -21,7 +21,7 @@ TOP = "mmtutor"
 
 def project() -> dict:
     """Return the [project] table of pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return tomllib.loads((root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def extra(name: str) -> list[str]:
@@ -98,9 +98,9 @@ def main(arguments: list[str]) -> None:
         case ["extra", name]:
             print(" ".join(f"{r}" for r in extra(name)))
         case ["conda"]:
-            (ROOT / "environment.yml").write_text(conda(), encoding="utf-8")
+            (root() / "environment.yml").write_text(conda(), encoding="utf-8")
         case ["freeze"]:
-            (ROOT / "constraints.txt").write_text(freeze(), encoding="utf-8")
+            (root() / "constraints.txt").write_text(freeze(), encoding="utf-8")
         case _:
             sys.exit(__doc__)
 

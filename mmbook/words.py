@@ -13,7 +13,9 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from mmbook import root
+
+ROOT = root(strict=False)
 
 
 @dataclass(frozen=True, eq=False)

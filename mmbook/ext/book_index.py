@@ -7,10 +7,12 @@ names of another language stand behind the English one, and lead to the same ent
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 PAGE = "book/index_of_terms"
 PLACE = "% index of terms"
@@ -112,10 +114,18 @@ def write_index(app: Sphinx, doctree: nodes.document, page: str) -> None:
         place.replace_self(found)
 
 
+def always_again(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> Iterable[str]:
+    """Name the index: any other page may use other terms now."""
+    return {PAGE} & env.found_docs
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the handlers."""
     app.add_node(UsesOfTerms)
     app.connect("doctree-read", remember_place)
     app.connect("doctree-read", collect_uses)
     app.connect("doctree-resolved", write_index)
+    app.connect("env-get-outdated", always_again)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

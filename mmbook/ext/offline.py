@@ -1,7 +1,7 @@
 """Keep the built pages on their own host, and usable with a keyboard and a screen reader.
 
 The theme and its helpers add scripts twice, name other hosts, and leave a few elements without a
-name. Each handler below mends one of these while a page is written; `mmbook/site/checks.py` then
+name. Each handler below mends one of these while a page is written; `mmbook/site/page_laws.py` then
 proves the result over the built files.
 """
 
@@ -16,6 +16,8 @@ from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+from mmbook.site.packages import node
 
 LOGGER = logging.getLogger(__name__)
 CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]+")
@@ -114,6 +116,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # leaves a node process behind (2 of 25 starts, measured). Its network variant, on 127.0.0.1,
     # tries again until it listens.
     server.start_server_process = server.start_network_socket
+    sphinxcontrib.katex.NODEJS_BINARY = node()
     sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = (
         60.0  # 5 s are too few there
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from mmbook import root
+
+ROOT = root(strict=False)
 NO_SOURCES = {".ipynb_checkpoints", "_build"}
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mmbook import browser, site
+from mmbook import browser, root, site
+from mmbook.site.packages import environment
 
-HOME = site.ROOT / "_build" / "lighthouse"
 CATEGORIES = ("performance", "accessibility", "best-practices")
 GOALS = {
     "desktop": dict.fromkeys(CATEGORIES, 95),
@@ -33,11 +33,18 @@ GOALS = {
 PRESETS = {"desktop": ["--preset=desktop"], "mobile": []}  # without a preset it simulates a phone
 
 
+def home() -> Path:
+    """Return where Lighthouse is installed."""
+    return root() / "_build" / "lighthouse"
+
+
 def heaviest(folder: Path, count: int) -> list[str]:
     """Return the names of the `count` heaviest pages of the book, with their pictures, heaviest
     first."""
     pages = [
-        path for path in folder.rglob("*.html") if site.pages.is_article(site.pages.read_page(path))
+        path
+        for path in folder.rglob("*.html")
+        if site.resources.is_article(site.resources.read_page(path))
     ]
 
     def bytes_of(path: Path) -> int:
@@ -51,8 +58,9 @@ def heaviest(folder: Path, count: int) -> list[str]:
 
 def command(url: str, form: str, report: Path, chromium: str) -> tuple[list[str], dict[str, str]]:
     """Return the command line and environment of one run of Lighthouse over `url`."""
+    lighthouse = home()
     flags = " ".join(["--headless=new", *browser.QUIET])
-    words = [site.node(), str(HOME / "node_modules" / "lighthouse" / "cli" / "index.js"), url]
+    words = [site.node(), str(lighthouse / "node_modules" / "lighthouse" / "cli" / "index.js"), url]
     words += [
         f"--chrome-flags={flags}",
         "--output=json",
@@ -61,7 +69,7 @@ def command(url: str, form: str, report: Path, chromium: str) -> tuple[list[str]
         *PRESETS[form],
     ]
     words += [f"--only-categories={','.join(CATEGORIES)}", "--no-enable-error-reporting"]
-    return words, site.environment() | {"CHROME_PATH": chromium}
+    return words, environment() | {"CHROME_PATH": chromium}
 
 
 def run(url: str, form: str, chromium: str) -> dict[str, Any]:
@@ -113,9 +121,9 @@ def losses(results: list[dict[str, Any]]) -> list[str]:
 def measure(pages: list[str], runs: int) -> list[str]:
     """Print a line for each page and form as it comes; return what is below its goal."""
     chromium = browser.chromium()
-    site.install(Path(__file__).parent / "npm" / "lighthouse", HOME, "Lighthouse (about 150 MB)")
+    site.install("lighthouse", home(), "Lighthouse (about 150 MB)")
     short = []
-    with site.hosting.server(site.SITE, 0) as server:
+    with site.hosting.server(site.built(), 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             for page in pages:
@@ -158,10 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.runs < 1 or options.pages < 1:
         parser.error(f"--runs {options.runs} --pages {options.pages}: both must be at least 1")
     try:
-        if not (site.SITE / "index.html").is_file():
-            raise site.SiteError("there is no built site yet: run `make book` first")
-        pages = options.page or heaviest(site.SITE, options.pages)
-        if unknown := [page for page in pages if not (site.SITE / page).is_file()]:
+        pages = options.page or heaviest(site.built(), options.pages)
+        if unknown := [page for page in pages if not (site.built() / page).is_file()]:
             raise site.SiteError(
                 f"the built site has no {', '.join(unknown)}: name pages such as book/intro.html"
             )

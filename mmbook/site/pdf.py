@@ -19,9 +19,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from mmbook import browser, site
+from mmbook import browser, root, site
 
-TARGET = site.ROOT / "_build" / "mmtutor.pdf"
 DROPPED = "script, noscript, style, .headerlink, button, .copybtn, .katex-mathml, iframe"
 PRINT_CSS = """
 @page { size: A4; margin: 22mm 20mm 20mm;
@@ -170,7 +169,7 @@ def gather(folder: Path, toc: Path) -> Book:
     """Return all pages of the table of contents in its order, and the answers behind them."""
     table = yaml.safe_load(toc.read_text(encoding="utf-8"))
     book = Book(folder.resolve(), table["root"])
-    pages = set(site.checks.toc_pages(toc))
+    pages = set(site.page_laws.toc_pages(toc))
     add_page(book, table["root"], 1, pages)
     for part in table.get("parts", [{"chapters": table.get("chapters", [])}]):
         if part.get("caption"):
@@ -214,7 +213,7 @@ def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> st
     first = book.folder / f"{book.root}.html"
     sheets = [
         (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri()
-        for link in site.pages.read_page(first).select('head link[rel~="stylesheet"]')
+        for link in site.resources.read_page(first).select('head link[rel~="stylesheet"]')
     ]
     links = "".join(f'<link rel="stylesheet" href="{sheet}">' for sheet in sheets)
     logo = book.folder / "_static" / "logo.svg"
@@ -317,11 +316,12 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m mmbook.site.pdf", description="Print the built book."
     ).parse_args(arguments)
     try:
-        count = make(site.SITE, site.ROOT / "_toc.yml", site.ROOT / "_config.yml", TARGET)
+        target = root() / "_build" / "mmtutor.pdf"
+        count = make(site.folder(), root() / "_toc.yml", root() / "_config.yml", target)
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{TARGET}: {count} pages, {TARGET.stat().st_size / 1e6:.1f} MB")
+    print(f"{target}: {count} pages, {target.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -9,6 +9,7 @@ sources.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 from pathlib import Path
@@ -70,6 +71,7 @@ def cut_icon_fonts(site: Path) -> tuple[int, int]:
         raise RuntimeError(
             f"{len(fonts)} icon fonts and {len(points)} icons under {site}: has the theme changed?"
         )
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # else it reports every table it cuts
     before = sum(path.stat().st_size for path in fonts)
     for path in fonts:
         options = subset.Options(

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
-from mmbook.site.pages import css_addresses, is_article, read_page, resources
+from mmbook.site.resources import css_addresses, is_article, read_page, resources
 
 KB = 1024
 TEXT_PAGE_LIMIT = 120 * KB  # without formulas and pictures

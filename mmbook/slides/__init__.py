@@ -22,11 +22,9 @@ import nbformat
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_notebook, new_raw_cell
 
-from mmbook import site
+from mmbook import root, site
 from mmbook.slides.text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
 
-ROOT = Path(__file__).resolve().parents[2]
-SLIDES = ROOT / "_build" / "slides"
 TEMPLATE = Path(__file__).with_name("template")
 REVEAL = "reveal.js"
 ROOM = 640  # px for what stands on a slide of 720, its padding left out
@@ -207,10 +205,10 @@ def export(deck: Deck, markup: list[str], title: str) -> str:
     return exporter.from_notebook_node(new_notebook(cells=cells, metadata={"title": title}))[0]
 
 
-def lessons(root: Path = ROOT) -> list[Path]:
+def lessons(home: Path) -> list[Path]:
     """Return the lessons that the table of contents names, in its order."""
-    pages = site.checks.toc_pages(root / "_toc.yml")
-    return [root / f"{page}.ipynb" for page in pages if page.endswith("/lesson")]
+    pages = site.page_laws.toc_pages(home / "_toc.yml")
+    return [home / f"{page}.ipynb" for page in pages if page.endswith("/lesson")]
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -227,11 +225,12 @@ def read(path: Path) -> nbformat.NotebookNode:
         ) from error
 
 
-def convert(
-    path: Path, web: Path, bibliography: Path = ROOT / "book" / "references.bib"
-) -> tuple[str, str]:
-    """Return the title and the HTML of one lesson's slides. web: the folder with KaTeX
-    (`site.fetch`)."""
+def convert(path: Path, web: Path, bibliography: Path | None = None) -> tuple[str, str]:
+    """Return the title and the HTML of one lesson's slides.
+
+    web: the folder with KaTeX (`site.fetch`); bibliography: a BibTeX file, by default the book's.
+    """
+    bibliography = bibliography or root() / "book" / "references.bib"
     nb = read(path)
     reader = Reader(nb, path, bibliography)
     deck = make_deck(reader, nb.cells)
@@ -260,9 +259,10 @@ def lay_out_reveal(web: Path, target: Path) -> None:
         shutil.copy(path, target)
 
 
-def build(chosen: list[str], output: Path = SLIDES) -> Path:
+def build(chosen: list[str], output: Path | None = None) -> Path:
     """Make the slides of the chosen chapters (none: all) and the index; then replace `output`."""
-    every = {path.parent.name: path for path in lessons()}
+    output = output or root() / "_build" / "slides"
+    every = {path.parent.name: path for path in lessons(root())}
     if unknown := [name for name in chosen if name not in every]:
         raise SlidesError(f"there is no chapter {unknown[0]!r}: choose from {', '.join(every)}")
     try:

@@ -4,10 +4,8 @@ committed."""
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -22,15 +20,6 @@ from mmbook.words import WORDS
 
 matplotlib.use("agg")
 ALT = "One blue line that rises from left to right"
-
-
-def extension(name: str) -> ModuleType:
-    """Return an extension of the site, from mmbook/ext, which is no package."""
-    path = Path(__file__).resolve().parents[2] / "mmbook" / "ext" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def markdown(source: str, *tags: str) -> NotebookNode:

@@ -25,4 +25,4 @@ def built_site(node_packages: Path) -> Path:
     sources."""
     if not site.is_current():
         site.build()
-    return site.SITE
+    return site.folder()

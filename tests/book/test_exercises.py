@@ -12,8 +12,9 @@ import pytest
 from nbformat import NotebookNode
 
 from mmbook import exercises as law
-from mmbook import sheets, site
+from mmbook import sheets
 from mmbook.execution import SetMissing, needs, obtain
+from mmbook.ext import site_build
 from mmbook.reading import ROOT, Notebook, book_sheets, label
 from tests.book.builders import code, exercises, graded_cell, solution_cell, write
 
@@ -291,15 +292,11 @@ def test_forms_are_checked_with_what_the_site_needs_only():
     assert done.returncode == 0
 
 
-def test_the_site_is_not_built_from_a_bad_sheet(tmp_path, monkeypatch):
+def test_the_site_is_not_built_from_a_bad_sheet(tmp_path):
     nb = exercises()
     no_points(nb)
     write(nb, tmp_path / "book" / "01_x" / "exercises.ipynb")
-    monkeypatch.setattr(site, "ROOT", tmp_path)
-    monkeypatch.setattr(
-        site, "fetch", lambda: pytest.fail("a bad sheet must stop the build before anything else")
-    )
     with pytest.raises(
         RuntimeError, match=r"exercises\.ipynb:\d+: cell 2: a graded cell is worth 0 points"
     ):
-        site.build()
+        site_build.check_sources(tmp_path)

@@ -14,9 +14,10 @@ from docutils import nodes
 from docutils.utils import new_document
 
 from mmbook import laws, site
+from mmbook.ext import quiz_assets, site_build
 from mmbook.reading import Notebook, read_quizzes, source_rows
 from mmbook.words import WORDS
-from tests.book.builders import code, extension, fold, markdown, notebook, picture, quiz, write
+from tests.book.builders import code, fold, markdown, notebook, picture, quiz, write
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "book/01_x/lesson.ipynb"
@@ -346,18 +347,16 @@ def test_the_law_says_what_the_build_says(tmp_path):
     assert len(said_of(nb)) == 3
 
 
-def test_broken_quiz_stops_the_site_before_anything_is_made(tmp_path, monkeypatch):
+def test_broken_quiz_stops_the_site_before_anything_is_made(tmp_path):
     nb = notebook()
     nb.cells[-2].source = quiz().replace(RIGHT, "Well.", 1)
     write(nb, tmp_path / NAME)
     write(nb, tmp_path / "book/.ipynb_checkpoints/lesson.ipynb")
-    monkeypatch.setattr(site, "ROOT", tmp_path)
-    monkeypatch.setattr(site, "fetch", lambda: pytest.fail("the build went on"))
     with pytest.raises(
         site.SiteError,
         match=rf"sound pages:\n{NAME}:{row(tmp_path, '**1. Is')}: cell 7: .*expected one$",
     ):
-        site.build()
+        site_build.check_sources(tmp_path)
 
 
 def test_the_check_needs_none_of_the_heavy_packages():
@@ -387,7 +386,7 @@ def test_the_page_says_which_fold_is_right():
     )
     document = new_document("lesson")
     document += [section, other]
-    extension("quiz").mark_right(None, document)
+    quiz_assets.mark_right(None, document)
     assert section["classes"] == ["quiz"] and other["classes"] == []
     folds = [node.astext() for node in document.findall(nodes.raw) if "summary" in node.astext()]
     assert ["data-right" in text for text in folds] == [False, True, False, False, False, False]

@@ -18,7 +18,7 @@ from mmbook import site
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-TOC = site.checks.toc_pages(ROOT / "_toc.yml")
+TOC = site.page_laws.toc_pages(ROOT / "_toc.yml")
 TERMS = set(
     """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion, late fusion,
     decision-level fusion, alignment, missing modality, presence mask, encoder, embedding, frozen features, pooling,
@@ -96,7 +96,7 @@ def soup(html: str) -> BeautifulSoup:
     return BeautifulSoup(html, "html.parser")
 
 
-@pytest.mark.parametrize("law", site.checks.PAGE_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", site.page_laws.PAGE_LAWS, ids=lambda law: law.__name__)
 def test_good_page_keeps_the_law(law):
     assert law(soup(GOOD)) == []
 
@@ -107,11 +107,11 @@ def test_good_page_keeps_the_law(law):
 )
 def test_law_notices_a_broken_page(law, old, new):
     assert old in GOOD
-    assert getattr(site.checks, law)(soup(GOOD.replace(old, new, 1)))
+    assert getattr(site.page_laws, law)(soup(GOOD.replace(old, new, 1)))
 
 
 def test_every_law_has_a_page_that_breaks_it():
-    assert set(BROKEN) == {law.__name__ for law in site.checks.PAGE_LAWS}
+    assert set(BROKEN) == {law.__name__ for law in site.page_laws.PAGE_LAWS}
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def small_site(tmp_path) -> Path:
 
 
 def test_small_site_keeps_every_law(small_site):
-    assert site.checks.check_site(small_site, small_site / "toc.yml") == []
+    assert site.page_laws.check_site(small_site, small_site / "toc.yml") == []
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,8 @@ def test_site_law_notices(small_site, name, old, new, complaint):
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     assert any(
-        complaint in breach for breach in site.checks.check_site(small_site, small_site / "toc.yml")
+        complaint in breach
+        for breach in site.page_laws.check_site(small_site, small_site / "toc.yml")
     )
 
 
@@ -288,13 +289,13 @@ def test_breach_names_the_place_in_the_source(small_site, name, source, old, new
     text = page.read_text(encoding="utf-8")
     assert old in text
     page.write_text(text.replace(old, new.replace("%s", drawing.name)), encoding="utf-8")
-    breaches = site.checks.check_site(small_site, small_site / "toc.yml")
+    breaches = site.page_laws.check_site(small_site, small_site / "toc.yml")
     assert len(breaches) == 1
     assert place in breaches[0]
 
 
 def test_built_site_keeps_every_law(built_site):
-    assert site.checks.check_site(built_site, ROOT / "_toc.yml") == []
+    assert site.page_laws.check_site(built_site, ROOT / "_toc.yml") == []
 
 
 def test_every_page_of_the_contents_can_be_reached_from_the_first(built_site):
@@ -390,22 +391,23 @@ def test_glossary_has_the_terms_of_the_field_each_with_its_chinese_term(built_si
             entries[-1].append(child.get_text().rstrip("#").strip())
     entries.pop()
     without = [
-        names for names in entries if not any(site.checks.CHINESE.search(name) for name in names)
+        names for names in entries if not any(site.page_laws.CHINESE.search(name) for name in names)
     ]
     terms = {name for names in entries for name in names}
     assert without == []
     assert terms >= TERMS
 
 
-def test_digest_follows_the_sources(tmp_path, monkeypatch):
-    monkeypatch.setattr(site, "ROOT", tmp_path)
+def test_digest_follows_the_sources_and_no_leftover_of_a_run(tmp_path):
     (tmp_path / "book" / "__pycache__").mkdir(parents=True)
     page = tmp_path / "book" / "page.md"
     page.write_text("one", encoding="utf-8")
-    first = site.digest(("book",))
+    first = site.digest(tmp_path, ("book",))
     (tmp_path / "book" / "__pycache__" / "x.pyc").write_text("cache", encoding="utf-8")
-    assert site.digest(("book",)) == first
+    (tmp_path / "book" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "book" / ".ipynb_checkpoints" / "x.ipynb").write_text("old", encoding="utf-8")
+    assert site.digest(tmp_path, ("book",)) == first
     page.write_text("two", encoding="utf-8")
-    second = site.digest(("book",))
+    second = site.digest(tmp_path, ("book",))
     page.rename(tmp_path / "book" / "other.md")
-    assert len({first, second, site.digest(("book",))}) == 3
+    assert len({first, second, site.digest(tmp_path, ("book",))}) == 3

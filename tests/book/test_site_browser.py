@@ -20,7 +20,7 @@ from mmbook.browser import QUIET, NoBrowser, chromium
 from mmtutor.fusion import decision
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*site.checks.toc_pages(ROOT / "_toc.yml"), "search"]
+PAGES = [*site.page_laws.toc_pages(ROOT / "_toc.yml"), "search"]
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}

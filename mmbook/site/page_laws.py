@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 
-from mmbook.site.pages import css_addresses, read_page, resources
+from mmbook.site.packages import SiteError
+from mmbook.site.resources import css_addresses, read_page, resources
 from mmbook.site.sources import Breach, find
 from mmbook.site.weight import heavy_page, inline_pictures
 
@@ -265,3 +266,9 @@ def check_site(site: Path, toc: Path) -> list[str]:
         for path in sorted(site.rglob(pattern)):
             found += [located(breach, path.relative_to(site), toc.parent) for breach in law(path)]
     return found
+
+
+def demand(site: Path, toc: Path) -> None:
+    """Raise SiteError that lists every breach of a built site."""
+    if breaches := check_site(site, toc):
+        raise SiteError("the built site breaks its laws:\n" + "\n".join(breaches))
