@@ -34,10 +34,10 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 from mmbook.compare import ANY_NUMBER, Tolerance, parse_tolerance, text_difference
 from mmbook.execution import NotebookFailed, SetMissing, needs, obtain
 from mmbook.kernel import build_font_cache, cell_timeout, environment
+from mmbook.reading import GLUED_TEXT
 
 NBVAL_DEFAULT_SECONDS = 2000
 NBVAL_DEFAULT_STARTUP = 60
-GLUED = "application/papermill.record/text/plain"
 # What a display may change from run to run: pictures (their presence counts) and the width a widget
 # would have.
 PRESENCE_ONLY = ("image/", "application/papermill.record/image/")
@@ -50,7 +50,8 @@ class Kernel(RunningKernel):
         self.km, self.kc = start_new_kernel(
             kernel_name=CURRENT_ENV_KERNEL_NAME,
             startup_timeout=startup_seconds,
-            stderr=subprocess.DEVNULL,  # the kernel's own chatter; what cells write to stderr comes as output
+            # the kernel's own chatter; what cells write to stderr comes as output
+            stderr=subprocess.DEVNULL,
             cwd=str(folder),
             env=env,
         )
@@ -156,7 +157,7 @@ def display_difference(stored: NotebookNode, new: NotebookNode, tags: list[str])
         if mime.startswith(PRESENCE_ONLY) or "prints-path" in tags:
             continue
         tolerance = cell_tolerance(tags)
-        if mime == GLUED:
+        if mime == GLUED_TEXT:
             tolerance = Tolerance(
                 stored.get("metadata", {}).get("mmtutor", {}).get("tolerance", 0.0)
             )

@@ -104,9 +104,9 @@ def mend_body(
 
 def drop_thebe(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Remove the configuration blocks of thebe from the text."""
-    for node in list(doctree.findall(nodes.raw)):
-        if "x-thebe-config" in node.astext() or "kernelName" in node.astext():
-            node.parent.remove(node)
+    for raw in list(doctree.findall(nodes.raw)):
+        if "x-thebe-config" in raw.astext() or "kernelName" in raw.astext():
+            raw.parent.remove(raw)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

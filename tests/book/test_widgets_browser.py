@@ -33,7 +33,8 @@ def shown(page: Page, name: str) -> dict[str, Any]:
             const places = [...live.querySelectorAll("[data-shows]")];
             const sliders = [...live.querySelectorAll("input[type=range]")];
             return {
-                values: Object.fromEntries(places.map(e => [e.dataset.shows, Number(e.dataset.value)])),
+                values: Object.fromEntries(
+                    places.map(e => [e.dataset.shows, Number(e.dataset.value)])),
                 texts: Object.fromEntries(places.map(e => [e.dataset.shows, e.textContent])),
                 sliders: Object.fromEntries(sliders.map(e => [e.name, Number(e.value)])),
                 spoken: sliders.map(e => e.getAttribute("aria-valuetext") === live.querySelector(
@@ -198,7 +199,8 @@ def check_curve(page: Page, seen: dict[str, Any]) -> None:
     )
     lines = picture.evaluate(
         """e => Object.fromEntries([...e.querySelectorAll("[data-line]")].map(l => [
-            l.dataset.line, l.getAttribute("points").split(" ").map(p => p.split(",").map(Number))]))"""
+            l.dataset.line,
+            l.getAttribute("points").split(" ").map(p => p.split(",").map(Number))]))"""
     )
     for name in computing.widgets.LINES:
         assert dots[name] == pytest.approx(8 + 280 * (1 - expected[name]), abs=1e-6), name
