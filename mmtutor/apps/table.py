@@ -16,8 +16,7 @@ from mmtutor.apps.features import MODALITIES, PostEncoder, parts
 from mmtutor.apps.posts import Post, PostTable
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.data.mvsa import normalise
-from mmtutor.encoders.cache import content_key
-from mmtutor.encoders.shards import KEY_BYTES
+from mmtutor.encoders.cache import KEY_BYTES, content_key
 
 MOST_CLASSES = 100
 

@@ -1,8 +1,6 @@
-"""Where samples come from: `load(name)` returns a Dataset; `store` finds, downloads and verifies
-real ones.
+"""Where samples come from: `load(name)` returns a Dataset, real ones through `mmtutor.files`.
 
-Importing this package imports no torch and no numpy: the site builder reads the manifests through
-`mmtutor.files.store`.
+Importing this package imports no torch and no numpy. Taught in chapter 1.
 """
 
 from __future__ import annotations
@@ -19,22 +17,26 @@ WORLD_NAMES = ("redundant", "unique", "complement", "synergy", "mixture")
 """The generated worlds. Each is a function of `mmtutor.data.worlds`, which needs torch; their names
 do not."""
 
-_MODULES = {"oasis": "oasis", "mvsa": "mvsa", "digits": "digits"} | dict.fromkeys(
-    WORLD_NAMES, "worlds"
-)
-
-_OTHERS = ("kitti", "phone_drive")
-"""Sets that are not tables of labelled samples: each has a loader of its own in `mmtutor.data`."""
+_LOADERS = dict.fromkeys(WORLD_NAMES, "worlds.load") | {
+    "oasis": "oasis.load",
+    "mvsa": "mvsa.load",
+    "digits": "digits.load",
+    "fsdd": "fsdd.load",
+    "ham10000": "ham10000.load",
+    "kitti": "kitti.dataset",
+    "phone_drive": "phone_drive.dataset",
+}
+"""name → module and function that load it, imported when it is asked for."""
 
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return tuple(_MODULES)
+    return tuple(_LOADERS)
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """Return the data set `name`: real ("oasis", "mvsa"), composed ("digits") or generated (the
-    worlds).
+    """Return the data set `name`: real ("oasis", "mvsa", "fsdd", "ham10000", "kitti",
+    "phone_drive"), composed ("digits") or generated (the worlds).
 
     `options` are those of the set's own function, e.g. `load("oasis", captions="machine")` or
     `load("synergy", n=500)`. A world has its closed forms in the card; for the `World` itself,
@@ -44,11 +46,8 @@ def load(name: str, **options: Any) -> Dataset:
     set does not have; `store.DatasetUnavailable` or `store.DatasetCorrupt` for a real set that
     cannot be had or differs.
     """
-    if name in _OTHERS:
-        raise UnknownDataset(
-            f"{name!r} is not a table of labelled samples: call mmtutor.data.{name}.load() for it"
-        )
-    if name not in _MODULES:
-        raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_MODULES)}")
-    module = importlib.import_module(f"mmtutor.data.{_MODULES[name]}")
-    return module.load(name, **options) if name in WORLD_NAMES else module.load(**options)
+    if name not in _LOADERS:
+        raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_LOADERS)}")
+    module, function = _LOADERS[name].split(".")
+    loader = getattr(importlib.import_module(f"mmtutor.data.{module}"), function)
+    return loader(name, **options) if name in WORLD_NAMES else loader(**options)

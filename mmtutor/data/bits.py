@@ -2,7 +2,7 @@
 samples.
 
 A bit of ±1 seen at distance d (signal over noise standard deviation) has log-odds L ~ N(2d², 4d²)
-in favour of the truth.
+in favour of the truth. Taught in chapter 9.
 """
 
 from __future__ import annotations

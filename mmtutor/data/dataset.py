@@ -1,11 +1,12 @@
-"""What every loader returns: raw samples by modality, labels, groups for honest splits, and the
-data card."""
+"""What every loader returns: raw samples by modality, what is to be predicted, groups for honest
+splits, and the data card. Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,53 +37,51 @@ class Undisplayed(list):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """N samples: raw modalities, class labels, the groups that a split must keep together, and
-    where they come from.
+    """N samples: raw modalities, what is to be predicted, the groups that a split must keep
+    together, and where they come from.
 
     modalities[m]: N raw samples (list of Path for pictures, list of str for text, tensor (N, ...)
-    for arrays);
-    labels: (N,) int64 in 0..len(classes)-1; groups: (N,) int64, one number per group, named by
-    `group_names[number]`;
-    targets[t]: (N,) further columns, e.g. a rating; card: facts of the data card (title, licence,
-    citation, ...).
+    for arrays, list of sequences where lengths differ); groups: (N,) int64, one number per group,
+    named by `group_names[number]`;
+    labels: (N,) int64 in 0..len(classes)-1, None where there is no class to predict;
+    targets[t]: N further things to predict: a tensor (N,) of numbers, or a list of N sequences,
+    boxes or texts; card: facts of the data card (title, licence, citation, ...).
     Raises ValueError naming the column whose length or range is wrong.
     """
 
     name: str
-    modalities: dict[str, Sequence]
-    labels: Tensor
-    classes: tuple[str, ...]
+    modalities: Mapping[str, Sequence | Tensor | np.ndarray]
     groups: np.ndarray
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
     group_names: tuple[str, ...] | None = None
+    targets: Mapping[str, Sequence | Tensor | np.ndarray] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
-    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length and labels or groups without a name; hide what must not
         be shown."""
         for column, values in self._columns():
-            if len(values) != len(self.labels):
+            if len(values) != len(self):
                 raise ValueError(
-                    f"{self.name}: {column} has {len(values)} rows, labels have {len(self.labels)}"
+                    f"{self.name}: {column} has {len(values)} rows, groups have {len(self)}"
                 )
-        for column, values, known in (
-            ("labels", torch.as_tensor(self.labels), self.classes),
-            ("groups", torch.as_tensor(self.groups), self.group_names),
-        ):
-            if (
-                known is not None
-                and len(values)
-                and not 0 <= int(values.min()) <= int(values.max()) < len(known)
-            ):
-                raise ValueError(
-                    f"{self.name}: {column} range from {int(values.min())} to {int(values.max())}, "
-                    f"expected 0 to {len(known) - 1}"
-                )
+        if self.labels is not None:
+            self._check_range("labels", self.labels, self.classes)
+        if self.group_names is not None:
+            self._check_range("groups", self.groups, self.group_names)
         if self.do_not_display:
-            hidden = {
-                m: Undisplayed(x) if isinstance(x, list) else x for m, x in self.modalities.items()
-            }
-            object.__setattr__(self, "modalities", hidden)
+            for kind in ("modalities", "targets"):
+                table = getattr(self, kind)
+                hidden = {k: Undisplayed(x) if isinstance(x, list) else x for k, x in table.items()}
+                object.__setattr__(self, kind, hidden)
+
+    def _check_range(self, column: str, values: Tensor | np.ndarray, names: Sequence[str]) -> None:
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < len(names):
+            raise ValueError(
+                f"{self.name}: {column} range from {int(values.min())} to {int(values.max())}, "
+                f"expected 0 to {len(names) - 1}"
+            )
 
     @property
     def do_not_display(self) -> bool:
@@ -91,7 +90,7 @@ class Dataset:
 
     def __len__(self) -> int:
         """Return the number of samples N."""
-        return len(self.labels)
+        return len(self.groups)
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Dataset:
         """Return the samples at `index` (positions, a boolean mask or a slice), every column cut
@@ -109,15 +108,12 @@ class Dataset:
                     f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}"
                 )
             rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
-        return Dataset(
-            self.name,
-            {m: _take(x, rows) for m, x in self.modalities.items()},
-            self.labels[torch.from_numpy(rows)],
-            self.classes,
-            self.groups[rows],
-            self.group_names,
-            self.card,
-            {t: x[torch.from_numpy(rows)] for t, x in self.targets.items()},
+        return replace(
+            self,
+            modalities={m: _take(x, rows) for m, x in self.modalities.items()},
+            groups=self.groups[rows],
+            labels=None if self.labels is None else _take(self.labels, rows),
+            targets={t: _take(x, rows) for t, x in self.targets.items()},
         )
 
     def sample(self, i: int) -> dict[str, Any]:
@@ -136,20 +132,20 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Return counts only, so that no cell shows a sample by accident."""
-        counts = torch.bincount(torch.as_tensor(self.labels), minlength=len(self.classes)).tolist()
-        classes = ", ".join(
-            f"{name} {count}" for name, count in zip(self.classes, counts, strict=True)
-        )
-        return (
-            f"Dataset {self.name}: {len(self)} samples, {len(np.unique(self.groups))} groups; "
-            f"modalities {', '.join(self.modalities)}; classes {classes}"
-        )
+        text = f"Dataset {self.name}: {len(self)} samples, {len(np.unique(self.groups))} groups; "
+        text += f"modalities {', '.join(self.modalities)}"
+        if self.labels is None:
+            return f"{text}; targets {', '.join(self.targets)}"
+        counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+        pairs = zip(self.classes, counts, strict=True)
+        return f"{text}; classes {', '.join(f'{name} {count}' for name, count in pairs)}"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>"
 
     def _columns(self) -> Iterator[tuple[str, Sequence | Tensor | np.ndarray]]:
-        yield "groups", self.groups
+        if self.labels is not None:
+            yield "labels", self.labels
         yield from ((f"modalities[{m!r}]", x) for m, x in self.modalities.items())
         yield from ((f"targets[{t!r}]", x) for t, x in self.targets.items())
 

@@ -1,55 +1,32 @@
 """Digits seen and heard: scikit-learn's 1797 real pictures, each with a recording of somebody
-saying that digit."""
+saying that digit. Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
 import math
-import wave
-from dataclasses import dataclass
+from dataclasses import replace
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
 
+from mmtutor.data import fsdd
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.data.fsdd import WORDS
 from mmtutor.speech import SAMPLE_RATE, Request, add_noise, speak_all
 from mmtutor.speech.logmel import LogMel
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-029")
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 _VARIANTS = (*(f"f{i}" for i in range(1, 6)), *(f"m{i}" for i in range(1, 6)))
 # Takes of each word by each voice: 200 recordings of a digit, more than its 183 pictures at most.
 _TAKES = 5
 _RATES, _PITCHES = (100, 260), (0, 99)
-_CARD = {
-    "name": "digits",
-    "title": "Digits seen and heard",
-    "do_not_display": False,
-    "citation": (
-        "Alpaydin, E., & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine"
-        " Learning Repository. https://doi.org/10.24432/C50P49"
-    ),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class _Recordings:
-    """M recordings to draw from: waveforms (T_i,), digits, groups, voices (M,), and what the data
-    card says."""
-
-    waveforms: list[Tensor]
-    digits: np.ndarray
-    groups: np.ndarray
-    voices: np.ndarray
-    group_names: tuple[str, ...]
-    sample_rate: int
-    facts: dict[str, Any]
+_CITATION = (
+    "Alpaydin, E., & Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine"
+    " Learning Repository. https://doi.org/10.24432/C50P49"
+)
 
 
 def load(
@@ -75,8 +52,8 @@ def load(
     first time.
     Raises ValueError naming the option, SpeechUnavailable, and what `store.fetch` raises.
     """
-    if speech not in _SOURCES:
-        raise ValueError(f"unknown speech {speech!r}; known: {', '.join(_SOURCES)}")
+    if speech not in ("espeak", "fsdd"):
+        raise ValueError(f"unknown speech {speech!r}; known: espeak, fsdd")
     if not 0 <= image_noise < math.inf:
         raise ValueError(f"image_noise must be a standard deviation from 0, got {image_noise!r}")
     if snr_db is not None and not math.isfinite(snr_db):
@@ -85,29 +62,36 @@ def load(
         )
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed must be a whole number from 0, got {seed!r}")
-    source = _SOURCES[speech]()
+    recordings = _espeak() if speech == "espeak" else _fsdd()
     pixels, digits = load_digits(return_X_y=True)
-    rows = _pair(digits, source.digits, np.random.default_rng([seed, 0]))
-    heard = [source.waveforms[row] for row in rows]
+    spoken = recordings.subset(
+        _pair(digits, recordings.labels.numpy(), np.random.default_rng([seed, 0]))
+    )
+    waveform = spoken.modalities["waveform"]
     if snr_db is not None:
         generator = _generator(seed, 1)
-        heard = [add_noise(waveform, snr_db, generator) for waveform in heard]
+        waveform = [add_noise(signal, snr_db, generator) for signal in waveform]
     image = torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)
     modalities = {
         "image": image + image_noise * torch.randn(image.shape, generator=_generator(seed, 2)),
-        "audio": LogMel(sample_rate=source.sample_rate).spectrogram(heard),
+        "audio": LogMel(sample_rate=spoken.card["sample_rate"]).spectrogram(waveform),
     }
-    return Dataset(
+    card = spoken.card
+    citations = [_CITATION, card["citation"]] if "citation" in card else [_CITATION]
+    return replace(
+        spoken,
         name="digits",
-        modalities=modalities | ({"waveform": heard} if waveforms else {}),
-        labels=torch.from_numpy(digits).long(),
-        classes=WORDS,
-        groups=source.groups[rows],
-        group_names=source.group_names,
-        targets={"voice": torch.from_numpy(source.voices[rows])},
-        card=_CARD
-        | {"n": len(digits), "speech": speech, "sample_rate": source.sample_rate}
-        | source.facts,
+        modalities=modalities | ({"waveform": waveform} if waveforms else {}),
+        card={
+            "name": "digits",
+            "title": "Digits seen and heard",
+            "do_not_display": False,
+            "citation": "; ".join(citations),
+            "n": len(digits),
+            "speech": speech,
+            "sample_rate": card["sample_rate"],
+            "licence": f"pictures CC BY 4.0; speech {card['licence']}",
+        },
     )
 
 
@@ -128,57 +112,35 @@ def _generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> 1))
 
 
-def _espeak() -> _Recordings:
+def _espeak() -> Dataset:
     """Speak every word in every voice. The takes do not depend on the seed of `load`: one cache
     file serves all."""
     rng = np.random.default_rng(0)
-    asked, digits, groups, voices = [], [], [], []
+    requests, digits, groups, voices = [], [], [], []
     for digit, word in enumerate(WORDS):
         for group, accent in enumerate(ACCENTS):
             for take, variant in enumerate(_VARIANTS * _TAKES):
                 rate, pitch = (int(rng.integers(low, high + 1)) for low, high in (_RATES, _PITCHES))
-                asked.append(Request(word, accent, variant, rate, pitch))
+                requests.append(Request(word, accent, variant, rate, pitch))
                 digits.append(digit)
                 groups.append(group)
                 voices.append(group * len(_VARIANTS) + take % len(_VARIANTS))
-    waveforms = [utterance.waveform for utterance in speak_all(asked)]
-    licence = "pictures CC BY 4.0; speech generated by espeak-ng on this machine"
-    return _Recordings(
-        waveforms,
-        np.array(digits),
-        np.array(groups),
-        np.array(voices),
-        ACCENTS,
-        SAMPLE_RATE,
-        {"licence": licence},
-    )
-
-
-def _fsdd() -> _Recordings:
-    """Read the Free Spoken Digit Dataset: files <digit>_<speaker>_<index>.wav, 16 bits, mono, 8000
-    Hz."""
-    data = manifest("fsdd")
-    folder = fetch(data) / "recordings"
-    paths = sorted(folder.glob("*.wav"))
-    digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
-    waveforms = []
-    for path in paths:
-        with wave.open(str(path)) as file:
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        waveforms.append(torch.from_numpy(samples.astype(np.float32)).div_(32768))
-    who = np.array([SPEAKERS.index(speaker) for speaker in speakers], np.int64)
-    return _Recordings(
-        waveforms,
-        np.array(digits, np.int64),
-        who,
-        who,
-        SPEAKERS,
-        8000,
-        {
-            "licence": f"pictures CC BY 4.0; speech {data.licence}",
-            "citation": f"{_CARD['citation']}; {data.citation}",
+    return Dataset(
+        name="espeak",
+        modalities={"waveform": [utterance.waveform for utterance in speak_all(requests)]},
+        groups=np.array(groups),
+        labels=torch.tensor(digits),
+        classes=WORDS,
+        group_names=ACCENTS,
+        targets={"voice": torch.tensor(voices)},
+        card={
+            "licence": "generated by espeak-ng on this machine",
+            "sample_rate": SAMPLE_RATE,
         },
     )
 
 
-_SOURCES = {"espeak": _espeak, "fsdd": _fsdd}
+def _fsdd() -> Dataset:
+    """Return the real recordings, the speaker as their voice."""
+    recordings = fsdd.load()
+    return replace(recordings, targets={"voice": torch.from_numpy(recordings.groups)})

@@ -1,5 +1,6 @@
 """MVSA-Single: tweets with a picture, labelled for sentiment (2000 posts). Measure on it; never
-show a post."""
+show a post. Taught in chapter 10.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""OASIS: 590 photographs rated for valence and arousal, each with a human and a machine caption."""
+"""OASIS: 590 photographs rated for valence and arousal, each with a human and a machine
+caption. Taught in chapter 1.
+"""
 
 from __future__ import annotations
 

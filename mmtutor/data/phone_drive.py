@@ -1,5 +1,6 @@
 """One drive of 342 s, recorded by a phone on the dash and by the car's own bus: two clocks, many
-rates."""
+rates. Taught in chapter 7.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import manifest
 from mmtutor.files.store import fetch
 
@@ -96,6 +98,18 @@ def load(accept_licence: bool = False) -> Drive:
     )
     streams |= _streams(car, "Time", _CAR)
     return Drive(streams, data.facts())
+
+
+def dataset(accept_licence: bool = False) -> Dataset:
+    """Return the drive as a data set of one sample: sequences to predict from sequences.
+
+    modalities: the phone's streams by name, each a list of one `Stream`; targets: the car's.
+    Raises what `store.fetch` raises.
+    """
+    drive = load(accept_licence)
+    phone = {name: [stream] for name, stream in drive.streams.items() if name in _PHONE}
+    car = {name: [stream] for name, stream in drive.streams.items() if name in _CAR}
+    return Dataset("phone_drive", phone, np.zeros(1, np.int64), targets=car, card=drive.card)
 
 
 def _streams(

@@ -1,5 +1,6 @@
 """One generated world: how its samples are drawn, what the best observer would say, how much there
-is to know."""
+is to know. Taught in chapter 3.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +8,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmtutor.data.bits import part_accuracy, part_information, part_log_posterior
+from mmtutor.data.dataset import Dataset
 from mmtutor.types import Features, Present, Samples
-
-if TYPE_CHECKING:
-    from mmtutor.data.dataset import Dataset
 
 MODALITIES = ("a", "b")
 KINDS = ("redundant", "unique", "complement", "synergy")
@@ -33,7 +31,7 @@ _DIGITS = {
 class World:
     """One world: its parameters, its samples, and what can be known about them.
 
-    weights: part → share of signal power, > 0; n: samples that `samples()` draws; strength: s, > 0,
+    weights: part → share of signal power, > 0; n: samples that `dataset()` draws; strength: s, > 0,
     in units of the features; noise: standard deviation, > 0, one number or {"a": ..., "b": ...};
     dim: width of each modality;
     seed: fixes the directions q. `dataclasses.replace(world, noise=...)` keeps the directions, so
@@ -94,51 +92,24 @@ class World:
         features = {m: self._observe(m, bits[m], rng) for m in MODALITIES}
         return Samples(features, torch.from_numpy(self._label(bits["a"], bits["b"])))
 
-    def samples(self) -> Samples:
-        """Return the world's own n samples: `sample(n, seed=0)`, drawn once."""
-        return self._own
-
-    @property
-    def features(self) -> Features:
-        """The world's own samples: modality → (n, dim) float32."""
-        return self._own.features
-
-    modalities = features
-
-    @property
-    def labels(self) -> Tensor:
-        """The world's own labels: (n,) int64 in 0..C-1."""
-        return self._own.labels
-
-    @property
-    def groups(self) -> np.ndarray:
-        """(n,) int64: each sample is its own group, as all are drawn independently."""
-        return np.arange(self.n, dtype=np.int64)
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The facts of a data card, with the closed forms in it."""
-        facts = {
-            "title": f"Generated world: {self.name}",
-            "licence": "none needed: generated",
-            "do_not_display": False,
-        }
-        return facts | {
-            "n": self.n,
-            "bayes_accuracy": self.bayes_accuracy,
-            "information": self.information,
-        }
-
-    def __len__(self) -> int:
-        """Return n, the number of the world's own samples."""
-        return self.n
-
     def dataset(self) -> Dataset:
-        """Return the world's own n samples as a `Dataset`, to be cut and shown like any other."""
-        from mmtutor.data.dataset import Dataset
-
+        """Return n samples, `sample(n, seed=0)`, as a `Dataset`: each its own group, the closed
+        forms in the card."""
+        drawn = self.sample(self.n)
         return Dataset(
-            self.name, dict(self.features), self.labels, self.classes, self.groups, card=self.card
+            self.name,
+            drawn.features,
+            np.arange(self.n),
+            drawn.labels,
+            self.classes,
+            card={
+                "title": f"Generated world: {self.name}",
+                "licence": "none needed: generated",
+                "do_not_display": False,
+                "n": self.n,
+                "bayes_accuracy": self.bayes_accuracy,
+                "information": self.information,
+            },
         )
 
     @property
@@ -204,23 +175,23 @@ class World:
             joint = (joint[:, :, None] + part[:, None, :]).flatten(1)
         return torch.softmax(joint, dim=1).to(features[looked_at[0]].dtype)
 
-    @cached_property
-    def _own(self) -> Samples:
-        return self.sample(self.n)
-
     def _amplitudes(self) -> np.ndarray:
         return self.strength * np.sqrt(np.array(list(self.weights.values())))
+
+    @property
+    def _noise(self) -> dict[str, float]:
+        return _checked_noise(self.noise)
 
     def _reach(self, kind: str) -> tuple[float, float]:
         """Return d_m = s_k / noise_m of one part: the distance from 0 to the bit's mean, in
         standard deviations."""
         amplitude = self.strength * math.sqrt(self.weights[kind])
-        return amplitude / self.noise["a"], amplitude / self.noise["b"]
+        return amplitude / self._noise["a"], amplitude / self._noise["b"]
 
     def _observe(self, modality: str, bits: np.ndarray, rng: np.random.Generator) -> Tensor:
         nuisance = self.strength * rng.choice([-1.0, 1.0], (len(bits), 1))
         latent = np.hstack([(2 * bits - 1) * self._amplitudes(), nuisance])  # (n, parts + 1)
-        noise = self.noise[modality] * rng.standard_normal((len(bits), self.dim))
+        noise = self._noise[modality] * rng.standard_normal((len(bits), self.dim))
         return torch.from_numpy(latent @ self.directions[modality].numpy() + noise).float()
 
     def _label(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -243,7 +214,7 @@ class World:
             raise ValueError(
                 f"features[{modality!r}] must be (N, {self.dim}), not {tuple(x.shape)}"
             )
-        scale = torch.from_numpy(2 * self._amplitudes() / self.noise[modality] ** 2).to(x.device)
+        scale = torch.from_numpy(2 * self._amplitudes() / self._noise[modality] ** 2).to(x.device)
         odds = x.double() @ self.directions[modality][:-1].T.to(x.device) * scale
         if present is not None and modality in present:
             there = present[modality]

@@ -3,6 +3,7 @@ content.
 
 Every encoder has `.name`, `.dim` and `.encode(samples) -> Tensor (N, D)`. The classes are imported
 on first use: asking for one modality does not load the libraries of the others.
+Taught in chapter 2.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Features on disk, found by what was encoded and by which encoder: computed once, read as a memory
-map.
+"""Features on disk, found by what was encoded and by which encoder: computed once, then read.
 
-One folder per encoder holds shards (see shards.py), each whole and never changed once it has its
-final name. Writers therefore need no lock: two notebooks that encode the same pictures at once both
-store them, and the next merge drops one copy. Only merging, which deletes the shards that it
-replaces, takes a lock.
+One SQLite file per encoder holds a row per sample. SQLite sees to what is hard: many processes that
+write at once, one that is killed while it writes, a disk that is full. Each row bears a checksum;
+a row or a file that is not what was written is set aside and computed again. Taught in chapter 2.
 """
 
 from __future__ import annotations
@@ -12,26 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from mmtutor.encoders.shards import KEY_BYTES, SUFFIX, Shard, ShardCorrupt, write_shard
 from mmtutor.files.roots import CacheNotWritable, cache_root
 
+KEY_BYTES = 16
 FLUSH_ROWS = 256
 """Rows kept in memory before they are written: what an interruption may cost."""
-MERGE_ROWS = 4096
-"""Rows copied at a time when shards are merged."""
+SPILL_BYTES = 64_000_000
+"""Features above this size are handed out as the map of a file that goes with its last reader."""
 LOCK_SECONDS = 30.0
-"""How long to wait for another process's merge."""
+"""How long to wait while another process writes."""
+
+_TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB, checksum BLOB)"
+_PAGE_BYTES = 16384  # three rows of width 1280 to a page; with the usual 4096 each is cut in two
 
 Compute = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]
 """Positions to encode → batches (positions, features (B, D)), in any order."""
@@ -60,13 +61,12 @@ class FeatureCache:
     def __init__(
         self, encoder: str, fingerprint: dict[str, object], dim: int, root: Path | str | None = None
     ) -> None:
-        """Name the folder; nothing is read or written yet."""
-        if root is None:
-            root = cache_root() / "features"
+        """Name folder and file; nothing is read or written yet."""
+        root = cache_root() / "features" if root is None else Path(root).absolute()
         text = json.dumps({"encoder": encoder, "dim": dim, **fingerprint}, sort_keys=True)
-        self.folder = Path(root) / f"{encoder}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.folder = root / f"{encoder}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.path = self.folder / "features.sqlite"
         self.dim = dim
-        self._open: dict[str, Shard] = {}
 
     def fill(
         self, keys: list[bytes] | np.ndarray, compute: Compute, flush_rows: int = FLUSH_ROWS
@@ -74,185 +74,166 @@ class FeatureCache:
         """Return features (N, D) float32 of `keys`, in order; `compute` is asked for those that are
         not stored yet.
 
-        What `compute` has yielded is stored even if it then raises. Where all rows lie in one shard
-        in order, which a complete call brings about, the tensor is a copy-on-write memory map;
-        otherwise a copy in memory.
+        What `compute` has yielded is stored even if it then raises. A table above SPILL_BYTES comes
+        as the map of a nameless file, so that it takes no memory until it is read.
         Raises CacheNotWritable before anything is computed, if the folder cannot be written.
         """
-        if len(keys) == 0:
+        keys = _as_keys(keys)
+        if not keys:
             return torch.empty(0, self.dim)
-        wanted = _as_keys(keys)
-        for _ in range(
-            3
-        ):  # another process may merge or delete shards between two looks at the folder
-            missing = self.missing(wanted)
-            if missing:
-                self._check_writable()
-                self._store(wanted, compute(missing), flush_rows)
-            found = self._read(wanted)
-            if found is not None:
-                return torch.from_numpy(found)
+        for attempt in range(4):  # find damage, look through the file, begin a new one, read it
+            try:
+                features, absent = self._read(keys)
+                if not absent:
+                    return torch.from_numpy(features)
+                # What was stored and is not found lies in a damaged file, or was deleted meanwhile.
+                with closing(self._open_to_write(check=attempt > 0)) as database:
+                    self._store(database, keys, compute(absent), flush_rows)
+            except sqlite3.DatabaseError as error:
+                self._set_aside(error)
         raise RuntimeError(
             f"features were not all computed, or vanish from {self.folder} as they are written"
         )
 
     def missing(self, keys: list[bytes] | np.ndarray) -> list[int]:
         """Return the first position of each distinct key that is not stored."""
-        wanted = _as_keys(keys)
-        known = np.zeros(len(wanted), bool)
-        for shard in self._shards():
-            known |= shard.find(wanted) >= 0
-        _, first = np.unique(wanted, return_index=True)
-        return sorted(int(i) for i in first if not known[i])
-
-    def _shards(self) -> list[Shard]:
-        """Open the folder's shards, largest first; corrupt ones are removed, so that their rows are
-        computed again."""
-        names = (
-            sorted(path.name for path in self.folder.glob(f"*{SUFFIX}"))
-            if self.folder.is_dir()
-            else []
-        )
-        for name in names:
-            if name not in self._open:
-                self._open_shard(self.folder / name)
-        self._open = {name: self._open[name] for name in names if name in self._open}
-        return sorted(self._open.values(), key=lambda shard: -len(shard.keys))
-
-    def _open_shard(self, path: Path) -> None:
+        keys = _as_keys(keys)
         try:
-            self._open[path.name] = Shard.open(path, self.dim)
-        except FileNotFoundError:
-            return  # merged by another process since the folder was listed
-        except ShardCorrupt as error:
-            _log.warning("%s: its features are computed again", error)
-            with suppress(
-                OSError
-            ):  # in a cache that is only read, the bad file stays and is passed over each time
-                path.unlink()
+            return self._read(keys)[1]
+        except sqlite3.DatabaseError as error:
+            self._set_aside(error)
+            return _first_positions(keys)
 
-    def _check_writable(self) -> None:
-        """Find out before hours of encoding, not after them."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise self._not_writable(error) from error
-
-    def _not_writable(self, error: OSError) -> CacheNotWritable:
-        return CacheNotWritable(
-            f"Features cannot be stored in {self.folder}: {error.strerror or error}. Set the"
-            " environment variable MMTUTOR_CACHE to a folder that you can write to, or make the"
-            " encoder with cache=False."
-        )
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        """Open the file: "ro" to read, also where nothing may be written, "rwc" to make or change
+        it."""
+        address = f"{self.path.as_uri()}?mode={mode}"
+        database = sqlite3.connect(address, LOCK_SECONDS, isolation_level=None, uri=True)
+        database.text_factory = bytes  # in a damaged file, what is no text may pass for some
+        return database
 
     def _store(
-        self, keys: np.ndarray, batches: Iterable[tuple[list[int], Tensor]], flush_rows: int
+        self,
+        database: sqlite3.Connection,
+        keys: list[bytes],
+        batches: Iterable[tuple[list[int], Tensor]],
+        flush_rows: int,
     ) -> None:
-        """Write computed batches to shards of about `flush_rows` rows; what is finished survives an
+        """Write computed batches in parts of about `flush_rows` rows; what is finished survives an
         exception."""
-        positions: list[int] = []
-        blocks: list[np.ndarray] = []
+        waiting: list[tuple[bytes, bytes, bytes]] = []
         try:
-            for rows, features in batches:
-                values = features.detach().to("cpu", torch.float32).numpy()
-                if values.shape != (len(rows), self.dim):
-                    raise ValueError(
-                        f"features have shape {values.shape}, expected {(len(rows), self.dim)}"
-                    )
-                positions.extend(rows)
-                blocks.append(values)
-                if len(positions) >= flush_rows:
-                    self._write(keys[positions], blocks)
-                    positions, blocks = [], []
+            for positions, features in batches:
+                values = features.detach().to("cpu", torch.float32).numpy().astype("<f4")
+                expected = (len(positions), self.dim)
+                if values.shape != expected:
+                    raise ValueError(f"features have shape {values.shape}, expected {expected}")
+                for position, value in zip(positions, values, strict=True):
+                    key, row = keys[position], value.tobytes()
+                    waiting.append((key, row, _checksum(key, row)))
+                if len(waiting) >= flush_rows:
+                    self._write(database, waiting)
+                    waiting = []
         finally:
-            if positions:
-                self._write(keys[positions], blocks)
+            self._write(database, waiting)
 
-    def _write(self, keys: np.ndarray, blocks: Iterable[np.ndarray]) -> Path:
+    def _open_to_write(self, check: bool) -> sqlite3.Connection:
+        """Find out before hours of encoding, not after them, whether this file can be written.
+
+        check: look through all of it first; DatabaseError where it is damaged.
+        """
         try:
-            return write_shard(self.folder, keys, blocks, self.dim)
-        except OSError as error:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            database = self._connect("rwc")
+            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            database.execute(_TABLE)
+            database.execute("PRAGMA user_version = 1")  # writes, which making the table may not
+        except (OSError, sqlite3.OperationalError) as error:
+            raise self._not_writable(error) from error
+        if check and database.execute("PRAGMA integrity_check").fetchone() != (b"ok",):
+            raise sqlite3.DatabaseError("it is damaged inside")
+        return database
+
+    def _write(self, database: sqlite3.Connection, rows: list[tuple[bytes, bytes, bytes]]) -> None:
+        """Write rows in one transaction: all of them or none."""
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            with database:
+                database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
             raise self._not_writable(error) from error
 
-    def _read(self, keys: np.ndarray) -> np.ndarray | None:
-        """Return the rows of `keys`: a stretch of one map, else merged, else gathered; None if some
-        are not there."""
-        shards = self._shards()
-        run = _first_run(shards, keys)
-        if run is not None:
-            return run
-        owner, rows = _owners(shards, keys)
-        if (owner < 0).any():
-            return None
-        used = [shards[i] for i in np.unique(owner)]
-        # Merging only what is wanted whole keeps the disk from growing, however often random
-        # subsets are asked for.
-        if len(used) > 1 and all(shard.within(keys) for shard in used):
-            with suppress(
-                OSError
-            ):  # a cache that is only read stays in pieces: the same rows, gathered below
-                return self._merge(keys)
-        return _gather(shards, owner, rows, self.dim)
+    def _read(self, keys: list[bytes]) -> tuple[np.ndarray, list[int]]:
+        """Return the rows of `keys`, and the first position of each distinct key whose row is not
+        stored, or not as it was written."""
+        table, absent = self._room(len(keys)), []
+        wanted = "SELECT row, checksum FROM features WHERE key = ?"
+        try:
+            with closing(self._connect("ro")) as database:
+                database.execute("BEGIN")  # one lock for all rows and not one for each
+                for position, key in enumerate(keys):
+                    row, checksum = database.execute(wanted, (key,)).fetchone() or (None, None)
+                    if isinstance(row, bytes) and checksum == _checksum(key, row):
+                        table[position] = np.frombuffer(row, "<f4")
+                    else:
+                        absent.append(position)
+                        if checksum is not None:
+                            _log.warning(
+                                "%s: a row does not match its checksum and is computed again",
+                                self.path,
+                            )
+        except sqlite3.OperationalError as error:  # no such file or table yet
+            if "column" in str(error):
+                raise sqlite3.DatabaseError(f"its header is damaged: {error}") from error
+            return table, _first_positions(keys)
+        except UnicodeDecodeError as error:  # sqlite3 puts the damaged text into its message
+            raise sqlite3.DatabaseError("its header is damaged") from error
+        return table, [absent[i] for i in _first_positions([keys[i] for i in absent])]
 
-    def _merge(self, keys: np.ndarray) -> np.ndarray | None:
-        """Put the rows of `keys` into one shard, in order, and delete the shards that it makes
-        superfluous."""
-        self._check_writable()
-        with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
-            shards = self._shards()
-            if _first_run(shards, keys) is None:
-                owner, rows = _owners(shards, keys)
-                if (owner < 0).any():
-                    return None
-                parts = [slice(i, i + MERGE_ROWS) for i in range(0, len(keys), MERGE_ROWS)]
-                self._write(
-                    keys, (_gather(shards, owner[part], rows[part], self.dim) for part in parts)
-                )
-                shards = self._shards()
-            kept = next(shard for shard in shards if shard.run(keys) is not None)
-            for shard in shards:
-                if shard is not kept and shard.within(kept.keys):
-                    with suppress(
-                        OSError
-                    ):  # Windows refuses while another process reads it; it goes next time
-                        shard.path.unlink()
-            self._sweep()
-            return kept.run(keys)
+    def _room(self, rows: int) -> np.ndarray:
+        """Return an empty table (rows, D): in memory, or above SPILL_BYTES in a file without a
+        name."""
+        if rows * self.dim * 4 <= SPILL_BYTES:
+            return np.empty((rows, self.dim), np.float32)
+        # Beside the cache where possible: a system's folder for temporary files may be memory.
+        beside = self.folder if os.access(self.folder, os.W_OK) else None
+        with tempfile.TemporaryFile(dir=beside) as file:
+            return np.memmap(file, np.float32, "w+", shape=(rows, self.dim))
 
-    def _sweep(self) -> None:
-        """Delete what processes that were killed while writing left behind, once it is a day
-        old."""
-        for path in self.folder.glob("*.part"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > 86_400:
-                    path.unlink()
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Rename a file that SQLite cannot read, so that a new one takes its place."""
+        _log.warning(
+            "%s cannot be read (%s): it is set aside, its features are computed again",
+            self.path,
+            error,
+        )
+        try:
+            self.path.replace(self.path.with_suffix(".damaged"))
+        except FileNotFoundError:
+            pass  # another process was faster
+        except OSError as problem:
+            raise self._not_writable(problem) from error
 
-
-def _as_keys(keys: list[bytes] | np.ndarray) -> np.ndarray:
-    return np.asarray(keys, f"S{KEY_BYTES}")
-
-
-def _first_run(shards: list[Shard], keys: np.ndarray) -> np.ndarray | None:
-    """Return the first stretch of a shard that holds `keys` in order, None if there is none."""
-    return next((run for shard in shards if (run := shard.run(keys)) is not None), None)
+    def _not_writable(self, error: OSError | sqlite3.OperationalError) -> CacheNotWritable:
+        reason = getattr(error, "strerror", None) or error
+        return CacheNotWritable(
+            f"features cannot be stored in {self.folder}: {reason}. Set the environment variable"
+            " MMTUTOR_CACHE to a folder that you can write to, or give cache=False to the encoder."
+        )
 
 
-def _owners(shards: list[Shard], keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each key, the index of a shard that has it (-1: none) and its row there. Both
-    (N,) int64."""
-    owner, rows = np.full(len(keys), -1), np.zeros(len(keys), np.int64)
-    for index, shard in enumerate(shards):
-        found = shard.find(keys)
-        take = (found >= 0) & (owner < 0)
-        owner[take], rows[take] = index, found[take]
-    return owner, rows
+def _as_keys(keys: list[bytes] | np.ndarray) -> list[bytes]:
+    """Return keys of full length: numpy's S16 drops the zeros at a key's end."""
+    return [bytes(key).ljust(KEY_BYTES, b"\0") for key in keys]
 
 
-def _gather(shards: list[Shard], owner: np.ndarray, rows: np.ndarray, dim: int) -> np.ndarray:
-    """Copy rows out of several shards. owner, rows: (N,) → (N, D) float32."""
-    out = np.empty((len(owner), dim), np.float32)
-    for index in np.unique(owner):
-        out[owner == index] = shards[index].features[rows[owner == index]]
-    return out
+def _first_positions(keys: list[bytes]) -> list[int]:
+    """Return the first position of each distinct key, in order."""
+    first: dict[bytes, int] = {}
+    for position, key in enumerate(keys):
+        first.setdefault(key, position)
+    return list(first.values())
+
+
+def _checksum(key: bytes, row: bytes) -> bytes:
+    return hashlib.blake2b(row, digest_size=8, key=key).digest()

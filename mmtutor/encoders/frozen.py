@@ -1,5 +1,7 @@
 """What the image and the text encoder share: a frozen network, a device, batches, the cache, a
-progress bar."""
+progress
+bar. Taught in chapter 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pictures → vectors, with a convolutional network trained on ImageNet and then left as it is."""
+"""Pictures → vectors, with a convolutional network trained on ImageNet and then left as it is.
+
+Taught in chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -179,8 +182,9 @@ class ImageEncoder(FrozenEncoder):
 def _features(network: nn.Module, batch: Tensor) -> Tensor:
     """Run a network up to its last feature map: timm has a method for it, in torchvision the last
     two layers go."""
-    if hasattr(network, "forward_features"):
-        return network.forward_features(batch)
+    forward_features = getattr(network, "forward_features", None)
+    if callable(forward_features):
+        return forward_features(batch)
     for layer in list(network.children())[:-2]:
         batch = layer(batch)
     return batch

@@ -1,5 +1,6 @@
 """Any picture a reader may have → the same small RGB square. Files, PIL images, numpy arrays, torch
-tensors."""
+tensors. Taught in chapter 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sentences → vectors, with a transformer trained on text and then left as it is."""
+"""Sentences → vectors, with a transformer trained on text and then left as it is.
+
+Taught in chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,9 @@ class TextEncoder(FrozenEncoder):
         )
         return cut["input_ids"]
 
-    def _by_length(self, ids: list[list[int]], rows: list[int]) -> Iterator[list[int]]:
+    def _by_length(
+        self, ids: list[list[int]] | dict[int, list[int]], rows: list[int]
+    ) -> Iterator[list[int]]:
         """Cut `rows` into batches of similar length, longest first: little padding, and too large
         fails at once."""
         rows = sorted(rows, key=lambda i: -len(ids[i]))

@@ -17,7 +17,7 @@ _WIDEST_LICENCE = 48
 def list_sets() -> str:
     """Return a table of all sets: name, samples, size, commercial use, where it is on this machine,
     licence."""
-    rows = [("name", "samples", "MB", "commercial", "present", "licence")]
+    rows: list[tuple[str, ...]] = [("name", "samples", "MB", "commercial", "present", "licence")]
     for data in map(manifest, names()):
         short = data.licence[: _WIDEST_LICENCE - 1] + "…"
         licence = data.licence if len(data.licence) <= _WIDEST_LICENCE else short

@@ -96,7 +96,8 @@ class Manifest:
     @property
     def commercial(self) -> str:
         """Whether the set may be used commercially, in words: "yes", "no" or "unknown"."""
-        return {True: "yes", False: "no"}.get(self.commercial_use, "unknown")
+        words: dict[bool | str, str] = {True: "yes", False: "no"}
+        return words.get(self.commercial_use, "unknown")
 
     @property
     def get_command(self) -> str:

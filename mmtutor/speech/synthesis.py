@@ -1,5 +1,6 @@
 """Speech made on this machine, with known timing: espeak-ng says when each word and each phoneme
-begins."""
+begins. Taught in chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ class Request:
             )
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not isinstance(value, Integral) or not low <= value <= high:
+            if not isinstance(value, Integral) or not low <= int(value) <= high:
                 raise ValueError(
                     f"{name} must be a whole number from {low} to {high}, got {value!r}"
                 )

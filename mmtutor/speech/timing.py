@@ -1,11 +1,13 @@
 """When is what said: espeak-ng's events as words and phonemes with a beginning and an end, in
-samples."""
+samples. Taught in chapter 7.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_left
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -92,8 +94,8 @@ def cut_open(
     positions = np.array([at for at, _ in cuts])
     added = np.concatenate([[0], np.cumsum([n for _, n in cuts])])
 
-    def moved(at: int, side: str) -> int:
-        return at + int(added[np.searchsorted(positions, at, side)])
+    def moved(at: int, side: Literal["left", "right"]) -> int:
+        return at + int(added[positions.searchsorted(at, side)])
 
     shifted = [
         [(moved(start, "right"), moved(end, "left"), text) for start, end, text in table]

@@ -81,8 +81,8 @@ def test_index_outside_is_an_error(index):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"groups": np.array([1, 2])}, r"groups has 2 rows, labels have 3"),
-        ({"modalities": {"text": ["x"]}}, r"modalities\['text'\] has 1 rows, labels have 3"),
+        ({"groups": np.array([1, 2])}, r"labels has 3 rows, groups have 2"),
+        ({"modalities": {"text": ["x"]}}, r"modalities\['text'\] has 1 rows, groups have 3"),
         ({"targets": {"valence": torch.zeros(4)}}, r"targets\['valence'\] has 4 rows"),
         ({"labels": torch.tensor([0, 1, 2])}, r"labels range from 0 to 2, expected 0 to 1"),
         ({"labels": torch.tensor([0, 1, -1])}, r"labels range from -1 to 1, expected 0 to 1"),
@@ -92,6 +92,23 @@ def test_index_outside_is_an_error(index):
 def test_wrong_column_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         make(**change)
+
+
+def test_targets_may_be_sequences_and_there_may_be_no_class():
+    boxes = [["car"], [], ["cyclist", "car"]]
+    data = make(labels=None, classes=(), targets={"objects": boxes, "speed": torch.arange(3.0)})
+    assert len(data) == 3 and data.labels is None
+    assert repr(data).endswith("modalities image, text, audio; targets objects, speed")
+    part = data.subset([2, 0])
+    assert part.labels is None and part.targets["objects"] == [["cyclist", "car"], ["car"]]
+    assert part.targets["speed"].tolist() == [2, 0] and part.groups.tolist() == [2, 4]
+    with pytest.raises(ValueError, match=r"targets\['objects'\] has 2 rows, groups have 3"):
+        make(labels=None, targets={"objects": boxes[:2]})
+
+
+def test_targets_that_must_not_be_shown_are_hidden_too():
+    secret = make(targets={"answer": [SECRET] * 3}, card={"do_not_display": True})
+    assert SECRET not in repr(secret.targets) + repr(secret.subset([0]).targets)
 
 
 def test_repr_shows_counts_only():

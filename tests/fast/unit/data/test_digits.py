@@ -56,9 +56,10 @@ def test_pictures_are_those_of_scikit_learn(cached):
 def test_each_picture_hears_its_digit_in_its_accent_and_nothing_twice(cached):
     data = load("digits", waveforms=True)
     source = digits._espeak()
+    waveforms = source.modalities["waveform"]
     known = {
         content(w): (d, g)
-        for w, d, g in zip(source.waveforms, source.digits, source.groups, strict=True)
+        for w, d, g in zip(waveforms, source.labels.tolist(), source.groups.tolist(), strict=True)
     }
     heard = [content(waveform) for waveform in data.modalities["waveform"]]
     assert [known[key] for key in heard] == list(
@@ -188,3 +189,14 @@ def test_fsdd_has_signal_in_every_speakers_voice(real):
         held_out = data.groups == speaker
         model = RidgeClassifier(alpha=300).fit(features[~held_out], labels[~held_out])
         assert model.score(features[held_out], labels[held_out]) > 0.25, data.group_names[speaker]
+
+
+def test_fsdd_alone_is_the_recordings_with_their_speakers(real):
+    real("fsdd")
+    data = load("fsdd")
+    assert len(data) == 3000 and data.classes[7] == "seven" and data.card["sample_rate"] == 8000
+    assert torch.bincount(data.labels).tolist() == [300] * 10
+    assert np.bincount(data.groups).tolist() == [500] * 6
+    assert data.group_names[data.groups[0]] == "george" and int(data.labels[0]) == 0
+    waveform = data.modalities["waveform"][0]
+    assert waveform.dtype == torch.float32 and 0 < waveform.abs().max() <= 1

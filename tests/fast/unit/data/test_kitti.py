@@ -15,7 +15,7 @@ from mmtutor.alignment.space import (
     to_camera,
     to_image,
 )
-from mmtutor.data import kitti
+from mmtutor.data import kitti, load
 from mmtutor.files import store
 
 POINTS = {"000000": 115384, "000001": 120268, "000002": 126891}
@@ -163,3 +163,19 @@ def test_unknown_frame_names_the_known_ones():
 def test_set_that_cannot_be_had_says_how(home):
     with pytest.raises(store.DatasetUnavailable, match="mmtutor data get kitti --accept-licence"):
         kitti.load()
+
+
+def test_the_frames_are_a_data_set_with_boxes_as_targets(real):
+    real("kitti")
+    data = load("kitti")
+    assert len(data) == 3 and data.labels is None and data.group_names == kitti.FRAMES
+    assert [len(points) for points in data.modalities["lidar"]] == list(POINTS.values())
+    assert [[o.kind for o in objects] for objects in data.targets["objects"]] == list(
+        OBJECTS.values()
+    )
+    second = data.subset([1])
+    frame = kitti.load("000001")
+    assert second.modalities["image"] == [frame.image]
+    calibration = second.modalities["calibration"][0]
+    np.testing.assert_array_equal(calibration.projection, frame.calibration.projection)
+    assert repr(data).endswith("modalities image, lidar, calibration; targets objects")

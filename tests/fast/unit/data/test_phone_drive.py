@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmtutor.alignment.clock import estimate_lag, resample, synchronise
-from mmtutor.data import phone_drive
+from mmtutor.data import load, phone_drive
 from mmtutor.files import store
 
 GRID = np.arange(2, 340, 0.1)
@@ -168,3 +168,14 @@ def test_set_that_cannot_be_had_says_how(home):
         store.DatasetUnavailable, match="mmtutor data get phone_drive --accept-licence"
     ):
         phone_drive.load()
+
+
+def test_the_drive_is_a_data_set_of_one_sample_with_sequences(drive):
+    data = load("phone_drive")
+    assert len(data) == 1 and data.labels is None and data.card["n"] == 3419
+    assert set(data.modalities) | set(data.targets) == set(drive.streams)
+    assert all(name.startswith("phone_") for name in data.modalities)
+    assert all(name.startswith("car_") for name in data.targets)
+    np.testing.assert_array_equal(
+        data.targets["car_steering"][0].values, drive.streams["car_steering"].values
+    )

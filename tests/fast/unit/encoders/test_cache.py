@@ -6,19 +6,18 @@ import logging
 import multiprocessing
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import torch
 
-from mmtutor.encoders import shards
 from mmtutor.encoders.cache import CacheNotWritable, FeatureCache, content_key
-from mmtutor.encoders.shards import Shard, write_shard
 
 DIM = 6
 
@@ -68,16 +67,21 @@ def cache(tmp_path):
     return FeatureCache("numbers", {"version": 1}, DIM, tmp_path)
 
 
-def files(cache):
-    return sorted(cache.folder.glob("*.safetensors"))
+def stored(cache) -> dict[bytes, bytes]:
+    """Read the file without our code: key → row."""
+    with closing(sqlite3.connect(cache.path)) as database:
+        return dict(database.execute("SELECT key, row FROM features"))
+
+
+def fresh(cache):
+    """The same cache as another process would open it."""
+    return FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent)
 
 
 def test_what_is_stored_is_not_computed_again_and_is_the_same(cache):
     numbers = list(range(21))
     first, asked = fill(cache, numbers)
-    again, asked_again = fill(
-        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), numbers
-    )
+    again, asked_again = fill(fresh(cache), numbers)
     assert asked == numbers
     assert asked_again == []
     assert torch.equal(first, expected(numbers))
@@ -112,27 +116,29 @@ def test_no_keys_give_no_rows_and_touch_no_disk(cache):
     assert not cache.folder.exists()
 
 
-def test_all_rows_in_order_are_one_file_and_a_memory_map(cache):
-    features, _ = fill(cache, list(range(40)))  # computed in five pieces of eight
-    assert len(files(cache)) == 1
-    shard = Shard.open(files(cache)[0], DIM)
-    mapped = FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent)
-    again, _ = fill(mapped, list(range(40)))
-    backing = next(iter(mapped._open.values())).features
-    assert isinstance(backing, np.memmap)
-    assert again.data_ptr() == backing.ctypes.data
-    assert torch.equal(features, torch.from_numpy(np.array(shard.features)))
+def test_large_tables_come_as_the_map_of_a_file_without_a_name(cache, monkeypatch):
+    small, _ = fill(cache, list(range(40)))
+    monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 40 * DIM * 4 - 1)
+    tables = []
+    room = FeatureCache._room
+    monkeypatch.setattr(
+        FeatureCache, "_room", lambda self, rows: tables.append(room(self, rows)) or tables[-1]
+    )
+    large, asked = fill(cache, list(range(40)))
+    assert isinstance(tables[-1], np.memmap) and large.data_ptr() == tables[-1].ctypes.data
+    assert asked == [] and torch.equal(large, small)
+    large += 1  # the map is the reader's own
+    assert torch.equal(fill(fresh(cache), list(range(40)))[0], small)
+    assert [path.name for path in cache.folder.iterdir()] == ["features.sqlite"]
 
 
 def test_writing_into_the_features_does_not_change_the_file(cache):
     features, _ = fill(cache, list(range(8)))
-    before = files(cache)[0].read_bytes()
+    before = cache.path.read_bytes()
     features += 100  # would crash on a read-only map, and would corrupt the cache on a shared one
     assert torch.equal(features, expected(range(8)) + 100)
-    assert files(cache)[0].read_bytes() == before
-    again, _ = fill(
-        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(8))
-    )
+    assert cache.path.read_bytes() == before
+    again, _ = fill(fresh(cache), list(range(8)))
     assert torch.equal(again, expected(range(8)))
 
 
@@ -161,13 +167,12 @@ def test_interruption_keeps_what_was_finished(cache):
     features, asked = fill(cache, list(range(30)))
     assert asked == list(range(20, 30))
     assert torch.equal(features, expected(range(30)))
-    assert len(files(cache)) == 1
 
 
 def test_wrong_width_from_the_encoder_is_refused(cache):
     with pytest.raises(ValueError, match=r"shape \(2, 3\), expected \(2, 6\)"):
         cache.fill([key(1), key(2)], lambda rows: [(rows, torch.zeros(len(rows), 3))])
-    assert files(cache) == []
+    assert stored(cache) == {}
 
 
 def test_an_encoder_that_leaves_samples_out_is_an_error(cache):
@@ -177,58 +182,81 @@ def test_an_encoder_that_leaves_samples_out_is_an_error(cache):
         )
 
 
-@pytest.mark.parametrize(
-    "place", [0, 3, 20, -1, -40], ids=["length", "length-high", "header", "checksum", "keys"]
-)
-def test_an_altered_byte_is_noticed_and_the_rows_computed_again(cache, place, caplog):
+@pytest.mark.parametrize("place", [0, 16, 100], ids=str)
+def test_a_damaged_file_is_set_aside_and_made_again(cache, place, caplog):
     fill(cache, list(range(12)))
-    path = files(cache)[0]
-    content = bytearray(path.read_bytes())
+    content = bytearray(cache.path.read_bytes())
     content[place] ^= 0xFF
-    path.write_bytes(content)
+    cache.path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        features, asked = fill(
-            FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
-        )
+        features, asked = fill(fresh(cache), list(range(12)))
     assert asked == list(range(12))
     assert torch.equal(features, expected(range(12)))
-    assert str(path) in caplog.text
-    assert not path.exists()
+    assert str(cache.path) in caplog.text and "computed again" in caplog.text
+    assert cache.path.with_suffix(".damaged").read_bytes() == content
+    assert fill(fresh(cache), list(range(12)))[1] == []
+
+
+def test_no_altered_byte_gives_a_wrong_row(cache):
+    """Nor an error: headers, the index and the rows themselves are struck, one byte at a time."""
+    fill(cache, list(range(30)))
+    content = cache.path.read_bytes()
+    written = np.flatnonzero(np.frombuffer(content, np.uint8))
+    for place in written[:: len(written) // 30]:
+        for path in cache.folder.iterdir():
+            path.unlink()
+        cache.path.write_bytes(
+            content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+        )
+        features, _ = fill(fresh(cache), list(range(40)))
+        assert torch.equal(features, expected(range(40))), f"byte {place}"
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 0.5, -1])
-def test_a_truncated_file_is_noticed(cache, keep, caplog):
+def test_a_truncated_file_is_noticed(cache, keep):
     fill(cache, list(range(12)))
-    path = files(cache)[0]
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    features, asked = fill(
-        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
-    )
-    assert asked == list(range(12))
+    content = cache.path.read_bytes()
+    end = int(keep * len(content)) if isinstance(keep, float) else keep
+    cache.path.write_bytes(content[:end])
+    features, _ = fill(fresh(cache), list(range(12)))
     assert torch.equal(features, expected(range(12)))
-    assert "computed again" in caplog.text
+    assert stored(cache).keys() == {key(n) for n in range(12)}
 
 
-def test_a_changed_feature_is_noticed(cache, caplog):
+@pytest.mark.parametrize("alone", [True, False], ids=["that row", "asked with others"])
+def test_a_changed_feature_is_noticed_and_that_row_alone_computed_again(cache, alone, caplog):
     fill(cache, list(range(12)))
-    path = files(cache)[0]
-    content = path.read_bytes()
+    content = cache.path.read_bytes()
     changed = content.replace(value(3).numpy().tobytes(), value(4).numpy().tobytes())
     assert changed != content
-    path.write_bytes(changed)
-    features, _ = fill(
-        FeatureCache("numbers", {"version": 1}, DIM, cache.folder.parent), list(range(12))
-    )
-    assert torch.equal(features, expected(range(12)))
+    cache.path.write_bytes(changed)
+    numbers = [3] if alone else list(range(12))
+    features, asked = fill(fresh(cache), numbers)
+    assert asked == [3]
+    assert torch.equal(features, expected(numbers))
     assert "checksum" in caplog.text
+    assert fill(fresh(cache), list(range(12)))[1] == []
 
 
-def test_safetensors_own_reader_finds_the_same_tables(cache):
+def test_rows_that_changed_places_are_noticed(cache):
+    fill(cache, [1, 2])
+    with closing(sqlite3.connect(cache.path)) as database, database:
+        for old, new in ((key(1), b"x"), (key(2), key(1)), (b"x", key(2))):
+            database.execute("UPDATE features SET key = ? WHERE key = ?", (new, old))
+    features, asked = fill(fresh(cache), [1, 2])
+    assert asked == [1, 2] and torch.equal(features, expected([1, 2]))
+
+
+def test_the_file_is_a_table_that_sqlite_reads(cache):
     fill(cache, list(range(12)))
-    tables = safetensors.numpy.load_file(files(cache)[0])
-    assert np.array_equal(tables["features"], expected(range(12)).numpy())
-    assert [row.tobytes() for row in tables["keys"]] == [key(n) for n in range(12)]
+    assert stored(cache) == {key(n): value(n).numpy().tobytes() for n in range(12)}
+
+
+def test_a_key_that_ends_in_zeros_is_found_as_an_array_too(cache):
+    keys = [b"\1" * 15 + b"\0", b"\2" * 16]
+    features = cache.fill(keys, lambda rows: [(rows, expected(rows))])
+    assert cache.missing(np.array(keys, "S16")) == []
+    assert torch.equal(cache.fill(np.array(keys, "S16"), Counting([])), features)
 
 
 def test_folder_that_cannot_be_made_is_named_before_anything_is_computed(tmp_path):
@@ -242,13 +270,20 @@ def test_folder_that_cannot_be_made_is_named_before_anything_is_computed(tmp_pat
 
 
 def test_full_disk_is_a_clear_error_and_leaves_nothing_half_written(cache, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    """SQLite's own limit on the size of a file answers as a full disk does."""
+    connect = cache._connect
 
-    monkeypatch.setattr(shards.os, "fsync", full)
-    with pytest.raises(CacheNotWritable, match="No space left"):
-        fill(cache, [1, 2])
-    assert list(cache.folder.iterdir()) == []
+    def small(mode):
+        database = connect(mode)
+        database.execute("PRAGMA max_page_count = 3")
+        return database
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_connect", small)
+        with pytest.raises(CacheNotWritable, match="disk is full"):
+            fill(cache, list(range(600)))
+    assert stored(cache).items() <= {(key(n), value(n).numpy().tobytes()) for n in range(600)}
+    assert torch.equal(fill(cache, list(range(600)))[0], expected(range(600)))
 
 
 def read_as_nobody(root, numbers, queue):
@@ -269,7 +304,7 @@ def test_a_cache_that_may_only_be_read_is_read():
     with tempfile.TemporaryDirectory() as root:
         cache = FeatureCache("numbers", {"version": 1}, DIM, root)
         fill(cache, list(range(5)))
-        fill(cache, list(range(5, 9)))  # two files, which a writer would merge
+        fill(cache, list(range(5, 9)))
         for folder in (root, cache.folder):
             os.chmod(folder, 0o555)
         context = multiprocessing.get_context("spawn")
@@ -306,66 +341,42 @@ def test_processes_that_write_at_once_all_get_the_right_rows(cache, tmp_path):
     features, asked = fill(cache, list(range(80)))
     assert asked == []
     assert torch.equal(features, expected(range(80)))
-    assert len(files(cache)) == 1  # the merge has dropped every copy
-    assert list(cache.folder.glob("*.part")) == []
+    assert [path.name for path in cache.folder.iterdir()] == ["features.sqlite"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_killed_writer_leaves_no_half_file_under_a_final_name(cache, tmp_path):
+def test_a_killed_writer_leaves_whole_rows(cache, tmp_path):
     context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=work, args=(tmp_path, list(range(4000)), 1, 0.004))
+    worker = context.Process(target=work, args=(tmp_path, list(range(1000)), 1, 0.004))
     worker.start()
     deadline = time.monotonic() + 60
-    while len(files(cache)) < 3 and time.monotonic() < deadline:
+    while len(cache.missing([key(n) for n in range(24)])) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
-    found = files(cache)
-    assert len(found) >= 3
-    rows = sum(len(Shard.open(path, DIM).keys) for path in found)  # raises where one is not whole
-    features, asked = fill(cache, list(range(4000)))
-    assert len(asked) == 4000 - rows
-    assert torch.equal(features, expected(range(4000)))
+    rows = 1000 - len(cache.missing([key(n) for n in range(1000)]))
+    assert 24 <= rows < 1000
+    features, asked = fill(cache, list(range(1000)))
+    assert len(asked) == 1000 - rows
+    assert torch.equal(features, expected(range(1000)))
 
 
-def test_shards_deleted_under_an_open_cache_are_computed_again(cache):
+def test_a_file_deleted_under_an_open_cache_is_made_again(cache):
     fill(cache, list(range(10)))
-    for path in files(cache):
-        path.unlink()
+    cache.path.unlink()
     features, asked = fill(cache, list(range(10)))
     assert asked == list(range(10))
     assert torch.equal(features, expected(range(10)))
 
 
 def test_random_subsets_do_not_make_the_cache_grow(cache):
-    fill(cache, list(range(50)))
-    fill(cache, list(range(50, 100)))
-    size = sum(path.stat().st_size for path in files(cache))
+    fill(cache, list(range(100)))
+    size = cache.path.stat().st_size
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         numbers = torch.randperm(100, generator=generator)[:30].tolist()
         assert torch.equal(fill(cache, numbers)[0], expected(numbers))
-    assert sum(path.stat().st_size for path in files(cache)) == size
-
-
-def test_leftovers_of_killed_writers_go_after_a_day(cache):
-    fill(cache, list(range(3)))
-    old, fresh = cache.folder / "old.part", cache.folder / "fresh.part"
-    for path in (old, fresh):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    fill(cache, list(range(20)))
-    assert not old.exists()
-    assert fresh.exists()
-
-
-def test_write_shard_streams_blocks(tmp_path):
-    keys = np.array([key(n) for n in range(5)], "S16")
-    path = write_shard(
-        tmp_path, keys, iter([expected([0, 1]).numpy(), expected([2, 3, 4]).numpy()]), DIM
-    )
-    assert np.array_equal(Shard.open(path, DIM).features, expected(range(5)).numpy())
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert cache.path.stat().st_size == size
 
 
 def test_keys_depend_on_content_kind_and_split_only():

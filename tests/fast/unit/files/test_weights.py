@@ -68,7 +68,7 @@ def test_altered_file_is_not_loaded(tmp_path, monkeypatch):
         file.write(b"altered")
     with pytest.raises(WeightsCorrupt, match=r"weights\.pth.*579344248a93"):
         check(copy, WEIGHTS["efficientnet-lite0"])
-    monkeypatch.setattr(weights, "_packaged", lambda _: copy)
+    monkeypatch.setattr(weights, "_packaged", lambda *_: copy)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("an altered file was loaded"))
     with pytest.raises(WeightsCorrupt, match="not loaded"):
         ImageEncoder(cache=False).encode([torch.zeros(3, 8, 8)])
@@ -94,7 +94,8 @@ ONLINE = {
 
 @pytest.fixture
 def nothing_downloaded(tmp_path, monkeypatch):
-    """Hide what this machine may have downloaded earlier."""
+    """Hide what this machine may have downloaded earlier, and a setting that forbids downloads."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", _nothing_local)
 
@@ -221,3 +222,13 @@ def test_unknown_attribute_of_the_package_names_the_known_ones():
 
     with pytest.raises(AttributeError, match="ImageEncoder, TextEncoder"):
         mmtutor.encoders.VideoEncoder  # noqa: B018
+
+
+@pytest.mark.parametrize("make", [ImageEncoder, TextEncoder])
+def test_other_weights_have_a_cache_of_their_own(make, monkeypatch):
+    """Else features of an exchanged weight file would pass for those of the new one."""
+    before = make().cache.folder
+    assert make().cache.folder == before
+    name = make().name
+    monkeypatch.setitem(WEIGHTS, name, replace(WEIGHTS[name], sha256="0" * 64))
+    assert make().cache.folder != before
