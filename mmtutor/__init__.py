@@ -6,3 +6,7 @@ installed.
 """
 
 __version__ = "0.1.0"
+
+GLUE_MIME = "application/papermill.record/"
+"""Prefix of the MIME type of a number that prose cites:
+`report.glue` writes it, the site reads it."""

@@ -1,4 +1,7 @@
-"""What the rooms above ask of their input, each refusal with an error that names what is wrong."""
+"""What the rooms above ask of their input, each refusal with an error that names what is wrong.
+
+Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from mmtutor.types import Samples
 Array = Tensor | np.ndarray | Sequence[float]
 """Anything the evaluation functions read: a torch tensor on any device, a numpy array, a list of
 numbers."""
+
+NATS_PER_UNIT = {"nats": 1.0, "bits": float(np.log(2))}
 
 
 def whole_number(
@@ -46,6 +51,14 @@ def proper_fraction(name: str, value: float, zero: bool = False) -> None:
         raise ValueError(f"{name} must be a number {span}, not {value!r}")
 
 
+def per_unit(units: str) -> float:
+    """Return how many nats one of these units has; ValueError for units other than "nats" and
+    "bits"."""
+    if units not in NATS_PER_UNIT:
+        raise ValueError(f"units must be 'nats' or 'bits', not {units!r}")
+    return NATS_PER_UNIT[units]
+
+
 def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) -> None:
     """Raise KeyError, naming them, if `what` has names that are not among the `known`."""
     known = list(known)
@@ -53,7 +66,7 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) 
         raise KeyError(f"{what} names unknown {unknown}; the {of} are {known}")
 
 
-def as_numpy(values: Array) -> np.ndarray:
+def as_numpy(values: Array | float) -> np.ndarray:
     """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
     become float64."""
     if isinstance(values, Tensor):
@@ -193,6 +206,19 @@ def probabilities(probs: Array, tolerance: float = 2e-3) -> np.ndarray:
             " take softmax first."
         )
     return array
+
+
+def float_samples(what: str, x: object, dims: tuple[int, ...], shape: str) -> Tensor:
+    """Return x; TypeError unless a float tensor, ValueError for another number of axes than `dims`
+    allows, emptiness, NaN or infinity. shape: what the messages ask for."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{what}: {given}, expected float tensors {shape}")
+    if x.dim() not in dims or x.numel() == 0:
+        raise ValueError(f"{what}: shape {tuple(x.shape)}, expected {shape}, not empty")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{what}: NaN or inf, expected finite values")
+    return x
 
 
 def check_arguments(

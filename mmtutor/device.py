@@ -1,4 +1,4 @@
-"""Where to compute: one rule for encoders and training."""
+"""Where to compute: one rule for encoders and training. Taught in chapter 1."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """One look for all figures: colour-blind safe, direct labels, readable on a light and on a dark
-page."""
+page.
+
+Taught in chapter 1.
+"""
 
 from __future__ import annotations
 

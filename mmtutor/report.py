@@ -1,19 +1,22 @@
-"""Numbers the prose cites, and tables made from results: nothing in the book is typed by hand."""
+"""Numbers the prose cites, and tables made from results: nothing in the book is typed by hand.
+
+Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import display
 
+from mmtutor import GLUE_MIME
 from mmtutor.evaluation import corrected_interval, paired_comparison
-
-GLUE_PREFIX = "application/papermill.record/"
+from mmtutor.files.whole import whole
 
 
 def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{}") -> None:
@@ -28,9 +31,9 @@ def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{
     if isinstance(value, int | float) and not np.isfinite(value):
         raise ValueError(f"{name!r} is {value}: a number that prose cites must be finite")
     display(
-        {GLUE_PREFIX + "text/plain": repr(fmt.format(value))},
+        {GLUE_MIME + "text/plain": repr(fmt.format(value))},
         metadata={
-            "scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX},
+            "scrapbook": {"name": name, "mime_prefix": GLUE_MIME},
             "mmtutor": {"tolerance": tol},
         },
         raw=True,
@@ -58,7 +61,8 @@ def comparison_table(
     """
     if against not in scores:
         raise KeyError(f"against={against!r} is not among the methods {list(scores)}")
-    rows, sizes = {}, {"n_train": n_train, "n_test": n_test, "test_fraction": test_fraction}
+    sizes: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "test_fraction": test_fraction}
+    rows = {}
     for method, values in scores.items():
         mean = corrected_interval(values, **sizes)
         row = {score: f"{mean.estimate:.3f}", "95 % interval": f"{mean.low:.3f} to {mean.high:.3f}"}
@@ -83,14 +87,8 @@ def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
     content = {"command": command, "machine": machine, "rows": rows}
     content["sha256"] = _digest(content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two processes may write at once
-    try:
-        partial.write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path, encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_results(path: Path | str) -> dict:

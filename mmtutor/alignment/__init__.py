@@ -3,7 +3,7 @@ of another.
 
 `clock` brings streams of any rate onto one grid, `space` points into a picture, `warping` follows
 two recordings of one thing, `forced` finds tokens in a recording, `contrastive` brings two
-modalities into one space.
+modalities into one space. Taught in chapter 7.
 """
 
 from mmtutor.alignment.clock import (

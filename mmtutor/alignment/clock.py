@@ -1,5 +1,8 @@
 """Onto one clock: streams of any rate, with jittered stamps, gaps, a lag and a clock that runs too
-fast or too slow."""
+fast or too slow.
+
+Taught in chapter 7.
+"""
 
 from __future__ import annotations
 
@@ -200,8 +203,8 @@ def synchronise(
     times = first + np.arange(int((last - first) * rate + 1e-6) + 1) / rate
     times[-1] = min(times[-1], last)  # by rounding it may lie behind the end, where nothing is
     values, masks = {}, {}
-    for name, (_, given) in streams.items():
-        table = _floats(given, len(mended[name]), f"stream {name!r}")
+    for name, (_, measured) in streams.items():
+        table = _floats(measured, len(mended[name]), f"stream {name!r}")
         table = table[:, None] if table.ndim == 1 else table
         read = _read(table, mended[name], times, rate, gaps.get(name))
         masks[name] = read.isfinite().all(1)
@@ -222,9 +225,8 @@ def _read(
     total, weights = here, here.isfinite().to(here.dtype)
     for step in np.arange(1, fine) / fine:  # in steps of the grid
         # Both sides or neither: half a window, at a gap or an end, would be a lag.
-        pair = sum(
-            resample(values, stamps, times + sign * step / rate, max_gap) for sign in (-1, 1)
-        )
+        left = resample(values, stamps, times - step / rate, max_gap)
+        pair = left + resample(values, stamps, times + step / rate, max_gap)
         weight = 2 * (1 - float(step)) * pair.isfinite().to(pair.dtype)
         total = total + weight * pair.nan_to_num(0.0) / 2
         weights = weights + weight

@@ -1,5 +1,8 @@
 """One space for two modalities: pairs drawn together, how well a partner is found, and the best
-linear answer."""
+linear answer.
+
+Taught in chapter 7.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Where two signals fit best: Pearson's correlation at every shift, and its peak to a fraction of a
-sample."""
+sample.
+
+Taught in chapter 7.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 a CTC network.
 
 Log-probabilities (T, C) come from any recogniser, the targets from the transcript. All states are
-taken a step further at once, so the loops run over frames only.
+taken a step further at once, so the loops run over frames only. Taught in chapter 7.
 """
 
 from __future__ import annotations

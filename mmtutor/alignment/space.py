@@ -1,5 +1,8 @@
 """Into one space: lidar points and labelled boxes in the picture, and what a wrong calibration does
-to them."""
+to them.
+
+Taught in chapter 7.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 metrics: accuracy, macro-F1, Brier score, log loss. calibration: ECE, reliability curve,
 temperature. intervals: bootstrap and Nadeau-Bengio. splits: stratified and grouped folds.
-Everything takes torch tensors or numpy arrays.
+Everything takes torch tensors or numpy arrays. Taught in chapter 1.
 """
 
 from mmtutor.evaluation.calibration import (

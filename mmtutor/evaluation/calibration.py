@@ -1,5 +1,8 @@
 """Does 80 % sure mean right 80 % of the time? Measuring it, drawing it, and mending it with one
-number."""
+number.
+
+Taught in chapter 5.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +64,11 @@ def reliability_curve(probs: Array, y: Array, bins: int = 15) -> ReliabilityCurv
     )  # right-closed: confidence 1 belongs to the last bin
     count = np.bincount(where, minlength=bins)
     kept = np.flatnonzero(count)
-    means = (np.bincount(where, values, bins)[kept] / count[kept] for values in (confidence, right))
-    return ReliabilityCurve(*means, count[kept], edges[kept], edges[kept + 1])
+    sure, hits = (np.bincount(where, values, bins)[kept] for values in (confidence, right))
+    kept_count = count[kept]
+    return ReliabilityCurve(
+        sure / kept_count, hits / kept_count, kept_count, edges[kept], edges[kept + 1]
+    )
 
 
 def expected_calibration_error(probs: Array, y: Array, bins: int = 15) -> float:

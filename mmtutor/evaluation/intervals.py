@@ -1,10 +1,14 @@
 """How sure are we? Intervals for one method and for the difference of two, over samples, groups or
-folds."""
+folds.
+
+Taught in chapter 1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -155,13 +159,9 @@ def corrected_interval(
     interval of no width.
     """
     scores = _fold_scores("values", values)
-    proper_fraction("level", level)
-    half = _standard_error(scores, _ratio(test_fraction, n_train, n_test)) * _quantile(
-        level, len(scores)
-    )
-    return Interval(
-        float(scores.mean()), float(scores.mean() - half), float(scores.mean() + half), level
-    )
+    sizes: dict[str, Any] = {"test_fraction": test_fraction, "n_train": n_train, "n_test": n_test}
+    mean = paired_comparison(scores, np.zeros_like(scores), **sizes, level=level)
+    return Interval(mean.difference, mean.low, mean.high, level)
 
 
 def paired_comparison(
@@ -196,10 +196,11 @@ def paired_comparison(
         )
     proper_fraction("level", level)
     gain = first - second
-    mean, error = float(gain.mean()), _standard_error(gain, _ratio(test_fraction, n_train, n_test))
+    variance = (1 / len(gain) + _ratio(test_fraction, n_train, n_test)) * gain.var(ddof=1)
+    mean, error = float(gain.mean()), float(np.sqrt(variance))
     t = abs(mean) / error if error else (np.inf if mean else 0.0)
     p = float(2 * stats.t.sf(t, len(gain) - 1))
-    half = error * _quantile(level, len(gain))
+    half = error * float(stats.t.ppf((1 + level) / 2, len(gain) - 1))
     wins, ties = int((gain > 0).sum()), int((gain == 0).sum())
     return Comparison(mean, mean - half, mean + half, p, wins, len(gain), ties, level)
 
@@ -257,11 +258,3 @@ def _ratio(
     ):
         raise ValueError(f"n_train must be > 0 and n_test >= 0, not {n_train!r} and {n_test!r}")
     return float(test.mean() / train.mean())
-
-
-def _standard_error(scores: np.ndarray, ratio: float) -> float:
-    return float(np.sqrt((1 / len(scores) + ratio) * scores.var(ddof=1)))
-
-
-def _quantile(level: float, n: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))

@@ -1,4 +1,4 @@
-"""Metrics of predictions and of probabilities; each returns a plain float."""
+"""Metrics of predictions and of probabilities; each returns a plain float. Taught in chapter 1."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Which samples to learn from and which to ask: repeated, stratified, and with groups kept
-whole."""
+whole.
+
+Taught in chapter 1.
+"""
 
 from __future__ import annotations
 

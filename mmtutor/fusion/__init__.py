@@ -2,6 +2,7 @@
 
 Every fusion takes features by modality name and masks for what is missing:
 `forward(features, present=None) -> (B, out_features)`; those that read sequences also take `masks`.
+Taught in chapters 3, 4 and 5.
 """
 
 from mmtutor.fusion.classifier import FusionClassifier

@@ -1,10 +1,11 @@
-"""A fusion followed by a head: the smallest multimodal model."""
+"""A fusion followed by a head: the smallest multimodal model. Taught in chapter 3."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmtutor.fusion.inputs import Fusion
 from mmtutor.types import Features, Masks, Present
 
 
@@ -22,7 +23,7 @@ class FusionClassifier(nn.Module):
 
     def __init__(
         self,
-        fusion: nn.Module,
+        fusion: Fusion,
         classes: int,
         hidden: int | None = None,
         dropout: float = 0.0,

@@ -1,4 +1,7 @@
-"""Feature-level (early) fusion: join the modalities' representations, then decide once."""
+"""Feature-level (early) fusion: join the modalities' representations, then decide once.
+
+Taught in chapter 3.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.fusion.inputs import check_dims, masked_vectors, presence
+from mmtutor.fusion.inputs import Fusion, masked_vectors, presence
 from mmtutor.types import Features, Present
 
 
-class ConcatFusion(nn.Module):
+class ConcatFusion(Fusion):
     """h = [x_1; x_2; ...; x_M]: lay the modalities side by side, in the order of `dims`.
 
     features[m]: (B, dims[m]) → (B, Σ dims). An absent modality contributes zeros and receives no
@@ -26,16 +29,14 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, dims: dict[str, int]) -> None:
         """Remember the width of each modality: dims[m] ≥ 1."""
-        super().__init__()
-        self.dims = check_dims(dims)
-        self.out_features = sum(dims.values())
+        super().__init__(dims, sum(dims.values()))
 
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features)."""
         return torch.cat(list(masked_vectors(features, self.dims, present).values()), dim=-1)
 
 
-class SumFusion(nn.Module):
+class SumFusion(Fusion):
     """h = b + Σ_m W_m x_m: project every modality to one width, then add.
 
     features[m]: (B, dims[m]) → (B, out_features). An absent modality adds nothing. Exactly a linear
@@ -46,8 +47,7 @@ class SumFusion(nn.Module):
 
     def __init__(self, dims: dict[str, int], out_features: int) -> None:
         """Make one projection per modality and one bias; out_features ≥ 1."""
-        super().__init__()
-        self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
+        super().__init__(dims, out_features)
         self.project = nn.ModuleDict(
             {m: nn.Linear(d, out_features, bias=False) for m, d in dims.items()}
         )
@@ -60,7 +60,7 @@ class SumFusion(nn.Module):
         return sum((self.project[m](x[m]) for m in self.dims), self.bias)  # (B, out)
 
 
-class GatedFusion(nn.Module):
+class GatedFusion(Fusion):
     """h = Σ_m z_m ⊙ tanh(W_m x_m + b_m),  z = softmax over the modalities of V [x_1; ...; x_M] + c.
 
     features[m]: (B, dims[m]) → (B, out_features). For each output unit the sample itself sets how
@@ -73,8 +73,7 @@ class GatedFusion(nn.Module):
     def __init__(self, dims: dict[str, int], out_features: int) -> None:
         """Make one candidate per modality and one gate layer that sees all of them; out_features ≥
         1."""
-        super().__init__()
-        self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
+        super().__init__(dims, out_features)
         self.candidate = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
         # one modality has nothing to choose between: no gate, and no weights that could never learn
         self.gate = (
@@ -119,7 +118,7 @@ class GatedFusion(nn.Module):
         return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))
 
 
-class TensorFusion(nn.Module):
+class TensorFusion(Fusion):
     """h = vec([1; x_1] ⊗ [1; x_2] ⊗ ... ⊗ [1; x_M]): every product of features across modalities,
     of every order.
 
@@ -132,9 +131,7 @@ class TensorFusion(nn.Module):
 
     def __init__(self, dims: dict[str, int]) -> None:
         """Remember the width of each modality: dims[m] ≥ 1."""
-        super().__init__()
-        self.dims = check_dims(dims)
-        self.out_features = math.prod(d + 1 for d in dims.values())
+        super().__init__(dims, math.prod(d + 1 for d in dims.values()))
 
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features)."""
@@ -150,7 +147,7 @@ class TensorFusion(nn.Module):
         return product
 
 
-class LowRankFusion(nn.Module):
+class LowRankFusion(Fusion):
     """h = Σ_r Π_m W_m^(r) [1; x_m]: tensor fusion and a linear layer, without ever building the
     tensor.
 
@@ -164,18 +161,15 @@ class LowRankFusion(nn.Module):
 
     def __init__(self, dims: dict[str, int], out_features: int, rank: int) -> None:
         """Make one factor per modality, rank · out_features wide; rank ≥ 1, out_features ≥ 1."""
-        super().__init__()
-        self.dims, self.out_features = (
-            check_dims(dims, out_features=out_features, rank=rank),
-            out_features,
-        )
+        super().__init__(dims, out_features, rank=rank)
         self.rank = rank
         # the layer's bias is the column of W_m that meets the 1
-        self.factor = nn.ModuleDict({m: nn.Linear(d, rank * out_features) for m, d in dims.items()})
+        factors = {m: nn.Linear(d, rank * out_features) for m, d in dims.items()}
+        self.factor = nn.ModuleDict(factors)
         # with the usual start, a product over many modalities is nearly 0 or huge: here its
         # variance is that of one [1; x] is d + 1 numbers of size 1; rank^(-1/2M) in each factor is
         # rank^(-1/2) in their product
-        for factor in self.factor.values():
+        for factor in factors.values():
             std = rank ** (-0.5 / len(dims)) / math.sqrt(factor.in_features + 1)
             nn.init.normal_(factor.weight, std=std)
             nn.init.normal_(factor.bias, std=std)
@@ -187,7 +181,7 @@ class LowRankFusion(nn.Module):
         return product.unflatten(1, (self.rank, self.out_features)).sum(1)  # (B, out)
 
 
-class FilmFusion(nn.Module):
+class FilmFusion(Fusion):
     """h = (1 + γ) ⊙ u + β,  [γ; β] = V x_c,  u = b + Σ_{m≠c} W_m x_m: the condition c scales and
     shifts the others.
 
@@ -202,8 +196,7 @@ class FilmFusion(nn.Module):
     def __init__(self, dims: dict[str, int], out_features: int, condition: str) -> None:
         """Make the generator of γ and β from dims[condition], and one projection for each other
         modality."""
-        super().__init__()
-        self.dims, self.out_features = check_dims(dims, out_features=out_features), out_features
+        super().__init__(dims, out_features)
         if condition not in dims or len(dims) < 2:
             raise ValueError(
                 f"condition is {condition!r}, expected one of at least two modalities; dims is"

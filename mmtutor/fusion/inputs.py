@@ -1,13 +1,34 @@
-"""What every fusion does first: check what it was given, and hide what stands in absent slots."""
+"""What every fusion does first: check what it was given, and hide what stands in absent slots.
+
+Taught in chapter 3.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtutor.checks import known_names, whole_number
 from mmtutor.types import Features, Masks, Present
+
+
+class Fusion(nn.Module):
+    """What every fusion is: a module that knows its modalities' widths and its own.
+
+    dims[m] ≥ 1: the width of modality m; out_features ≥ 1; `sizes`: further sizes to check by name.
+    """
+
+    dims: dict[str, int]
+    out_features: int
+
+    def __init__(self, dims: dict[str, int], out_features: int, **sizes: int) -> None:
+        """Refuse sizes below 1, naming them, and remember dims and out_features."""
+        super().__init__()
+        self.dims = check_dims(dims, out_features=out_features, **sizes)
+        self.out_features = out_features
 
 
 def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
@@ -22,9 +43,7 @@ def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
     return dict(dims)
 
 
-def check_modalities(
-    given: dict[str, Tensor], expected: dict[str, int] | list[str], what: str
-) -> None:
+def check_modalities(given: Mapping[str, object], expected: Collection[str], what: str) -> None:
     """Raise KeyError unless `given` holds exactly the `expected` modalities; the message names the
     odd ones."""
     if missing := [m for m in expected if m not in given]:

@@ -1,9 +1,13 @@
 """Model-level (intermediate) fusion: networks that exchange information inside, before anything is
-decided."""
+decided.
+
+Taught in chapter 4.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 
 from mmtutor.checks import known_names
 from mmtutor.fusion.inputs import (
-    check_dims,
+    Fusion,
     check_modalities,
     hide_absent,
     hide_unreal,
@@ -22,7 +26,7 @@ from mmtutor.fusion.inputs import (
 from mmtutor.types import Features, Masks, Present
 
 
-class EncoderFusion(nn.Module):
+class EncoderFusion(Fusion):
     """h = fusion({m: encoder_m(x_m)}): one network per modality, then any fusion, all trained
     together.
 
@@ -34,25 +38,43 @@ class EncoderFusion(nn.Module):
     al., TPAMI 2019 (arXiv 1705.09406), section 5.2.
     """
 
-    def __init__(self, encoders: dict[str, nn.Module], fusion: nn.Module) -> None:
+    def __init__(self, encoders: dict[str, nn.Module], fusion: Fusion) -> None:
         """Join `encoders` by `fusion`, a module with `dims` and `out_features`."""
-        super().__init__()
-        check_modalities(encoders, fusion.dims, "encoders")
+        super().__init__(fusion.dims, fusion.out_features)
+        check_modalities(encoders, self.dims, "encoders")
         self.encoders, self.fusion = nn.ModuleDict(encoders), fusion
-        self.out_features = fusion.out_features
 
     def forward(
         self, features: Features, present: Present | None = None, masks: Masks | None = None
     ) -> Tensor:
         """Return (B, out_features)."""
-        check_modalities(features, self.fusion.dims, "features")
-        known_names("masks", masks or {}, self.fusion.dims, "modalities")
-        x = hide_unreal(hide_absent(features, list(self.fusion.dims), present), masks)
+        check_modalities(features, self.dims, "features")
+        known_names("masks", masks or {}, self.dims, "modalities")
+        x = hide_unreal(hide_absent(features, list(self.dims), present), masks)
         codes = {m: encoder(x[m]) for m, encoder in self.encoders.items()}
         return self.fusion(codes, present) if masks is None else self.fusion(codes, present, masks)
 
 
-class CrossAttentionFusion(nn.Module):
+class _SequenceFusion(Fusion):
+    """Projects each modality's steps to one width before they attend to each other."""
+
+    def __init__(self, dims: dict[str, int], out_features: int, heads: int, **sizes: int) -> None:
+        super().__init__(dims, out_features, heads=heads, **sizes)
+        if out_features % heads:
+            raise ValueError(
+                f"heads is {heads}, expected a divisor of out_features = {out_features}"
+            )
+        self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
+
+    def _projected(
+        self, features: Features, present: Present | None, masks: Masks | None
+    ) -> tuple[Features, Masks]:
+        """Return the sequences, each (B, T_m, out_features), and which steps are real."""
+        sequences, real = masked_sequences(features, self.dims, present, masks)
+        return {m: self.project[m](s) for m, s in sequences.items()}, real
+
+
+class CrossAttentionFusion(_SequenceFusion):
     """x_m ← x_m + Σ_{n≠m} softmax(Q_mn x_m (K_mn x_n)ᵀ / √d) V_mn x_n: each step of m reads the
     steps of all others.
 
@@ -69,15 +91,11 @@ class CrossAttentionFusion(nn.Module):
 
     def __init__(self, dims: dict[str, int], out_features: int, heads: int, layers: int) -> None:
         """Build the projections, `layers` exchanges, and the layer that joins."""
-        super().__init__()
-        self.dims = check_dims(dims, out_features=out_features, heads=heads, layers=layers)
-        _check_heads(out_features, heads)
+        super().__init__(dims, out_features, heads, layers=layers)
         if len(dims) < 2:
             raise ValueError(
                 f"dims is {dims}, expected at least two modalities: one has nobody to read from"
             )
-        self.out_features = out_features
-        self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
         self.exchange = nn.ModuleList(
             _Exchange(list(dims), out_features, heads) for _ in range(layers)
         )
@@ -87,8 +105,7 @@ class CrossAttentionFusion(nn.Module):
         self, features: Features, present: Present | None = None, masks: Masks | None = None
     ) -> Tensor:
         """Return (B, out_features)."""
-        sequences, real = masked_sequences(features, self.dims, present, masks)
-        x = {m: self.project[m](s) for m, s in sequences.items()}  # each (B, T_m, out)
+        x, real = self._projected(features, present, masks)  # each (B, T_m, out)
         for exchange in self.exchange:
             x = exchange(x, real)
         return self.join(torch.cat([mean_over_steps(x[m], real.get(m)) for m in self.dims], -1))
@@ -102,8 +119,7 @@ class CrossAttentionFusion(nn.Module):
         Rows sum to 1; the last column is the step of zeros. They say where a layer looked, not what
         mattered.
         """
-        sequences, real = masked_sequences(features, self.dims, present, masks)
-        x = {m: self.project[m](s) for m, s in sequences.items()}
+        x, real = self._projected(features, present, masks)
         kept: list[dict[tuple[str, str], Tensor]] = []
         for exchange in self.exchange:
             kept.append({})
@@ -111,7 +127,7 @@ class CrossAttentionFusion(nn.Module):
         return kept
 
 
-class BottleneckFusion(nn.Module):
+class BottleneckFusion(_SequenceFusion):
     """[x_m; z_m] = transformer_m([x_m; z]), z ← mean of z_m over those present: all that passes
     goes through few steps.
 
@@ -129,13 +145,7 @@ class BottleneckFusion(nn.Module):
     ) -> None:
         """Build the projections, the bottleneck, `layers` layers per modality, and the layer that
         joins."""
-        super().__init__()
-        self.dims = check_dims(
-            dims, out_features=out_features, bottlenecks=bottlenecks, heads=heads, layers=layers
-        )
-        _check_heads(out_features, heads)
-        self.out_features = out_features
-        self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
+        super().__init__(dims, out_features, heads, layers=layers, bottlenecks=bottlenecks)
         self.bottleneck = nn.Parameter(torch.randn(bottlenecks, out_features))
         self.layers = nn.ModuleList(
             nn.ModuleDict({m: _SelfAttention(out_features, heads) for m in dims})
@@ -147,8 +157,7 @@ class BottleneckFusion(nn.Module):
         self, features: Features, present: Present | None = None, masks: Masks | None = None
     ) -> Tensor:
         """Return (B, out_features)."""
-        sequences, real = masked_sequences(features, self.dims, present, masks)
-        x = {m: self.project[m](s) for m, s in sequences.items()}  # each (B, T_m, out)
+        x, real = self._projected(features, present, masks)  # each (B, T_m, out)
         size, batch = len(self.bottleneck), len(next(iter(x.values())))
         z = self.bottleneck.expand(batch, -1, -1)  # (B, bottlenecks, out)
         with_z = {
@@ -157,7 +166,7 @@ class BottleneckFusion(nn.Module):
         for layer in self.layers:
             views = []
             for m in self.dims:
-                together = layer[m](torch.cat([x[m], z], 1), with_z.get(m))
+                together = layer[m](torch.cat([x[m], z], 1), with_z.get(m))  # type: ignore[index]
                 x[m], mine = together[:, :-size], together[:, -size:]
                 views.append((mine, real.get(m)))
             z = _mean_of_present(views, z)
@@ -264,17 +273,12 @@ def _mean_of_present(views: list[tuple[Tensor, Tensor | None]], before: Tensor) 
     """Return the mean of the modalities' z (B, bottlenecks, W) over those with a real step;
     `before` if none has."""
     if all(real is None for _, real in views):
-        return sum(z for z, _ in views) / len(views)
-    there = [
-        z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype) for z, real in views
-    ]  # M times (B,)
-    count = sum(there)[:, None, None]
-    total = sum(
-        torch.where(t[:, None, None] > 0, z, 0.0) for (z, _), t in zip(views, there, strict=True)
-    )
+        return reduce(torch.add, (z for z, _ in views)) / len(views)
+    some = [
+        (z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype))[:, None, None]
+        for z, real in views
+    ]  # M times (B, 1, 1)
+    count = reduce(torch.add, some)
+    shown = (torch.where(s > 0, z, 0.0) for (z, _), s in zip(views, some, strict=True))
+    total = reduce(torch.add, shown)
     return torch.where(count > 0, total / count.clamp(min=1), before)
-
-
-def _check_heads(width: int, heads: int) -> None:
-    if width % heads:
-        raise ValueError(f"heads is {heads}, expected a divisor of out_features = {width}")

@@ -3,7 +3,7 @@ units="bits".
 
 gaussian: the formula. tables: labels that can be counted. estimators: histogram and nearest
 neighbours. neural: lower bounds from a trained critic. pid: redundant, unique and synergetic parts,
-and what shuffling can correct.
+and what shuffling can correct. Taught in chapter 9.
 """
 
 from mmtutor.information.estimators import histogram_mi, ksg_mi

@@ -1,5 +1,8 @@
 """The minimum behind the BROJA decomposition: the least joint information that two given pairs of
-marginals allow."""
+marginals allow.
+
+Taught in chapter 9.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Mutual information from samples without a model: count cells, or measure distances to
-neighbours."""
+neighbours.
+
+Taught in chapter 9.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from mmtutor.checks import Array, pair, varying, whole_number
+from mmtutor.checks import Array, pair, per_unit, varying, whole_number
 from mmtutor.information.tables import discrete_mi, plug_in_joint
-from mmtutor.information.units import per_unit
 
 TIES = 0.05
 """Most samples of a column that may share their value: float32 rounding makes far fewer, labels and

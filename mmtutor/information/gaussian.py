@@ -1,11 +1,13 @@
-"""The one family of continuous variables whose information is a formula: Gaussians."""
+"""The one family of continuous variables whose information is a formula: Gaussians.
+
+Taught in chapter 9.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.checks import Array, finite, whole_number
-from mmtutor.information.units import per_unit
+from mmtutor.checks import Array, finite, per_unit, whole_number
 
 
 def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:

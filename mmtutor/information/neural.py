@@ -1,5 +1,8 @@
 """Lower bounds on mutual information from a small network that learns to tell true pairs from false
-ones."""
+ones.
+
+Taught in chapter 9.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mmtutor.checks import Array, pair, proper_fraction, varying, whole_number
-from mmtutor.information.units import per_unit
+from mmtutor.checks import Array, pair, per_unit, proper_fraction, varying, whole_number
 
 HIDDEN, EMBEDDED = 64, 32  # width of the two hidden layers; of what the separable critic compares
 LEARNING_RATE = 1e-3
@@ -177,13 +179,13 @@ def _fit(
 def _evaluate(
     bound: Callable[..., float], held: Pair, train: Pair, ceiling: float | None, unit: float
 ) -> Bound:
-    found = bound(*held), bound(*train)
-    if not all(map(math.isfinite, found)):
+    fresh, known = bound(*held), bound(*train)
+    if not (math.isfinite(fresh) and math.isfinite(known)):
         raise RuntimeError(
-            f"the critic diverged (fresh {found[0]}, train {found[1]}): take fewer steps or a"
-            " larger batch"
+            f"the critic diverged (fresh {fresh}, train {known}): take fewer steps or a larger"
+            " batch"
         )
-    return Bound(found[0] / unit, found[1] / unit, None if ceiling is None else ceiling / unit)
+    return Bound(fresh / unit, known / unit, None if ceiling is None else ceiling / unit)
 
 
 def _sides(
@@ -196,11 +198,9 @@ def _sides(
         train, held = given, pair(*fresh, names=("fresh x", "fresh y"))
     else:
         proper_fraction("fresh, if not samples (x, y),", fresh)
-        order, kept = (
-            torch.randperm(len(given[0]), generator=generator).numpy(),
-            round(len(given[0]) * (1 - fresh)),
-        )
-        train, held = (tuple(v[rows] for v in given) for rows in (order[:kept], order[kept:]))
+        order = torch.randperm(len(given[0]), generator=generator).numpy()
+        cut = round(len(order) * (1 - fresh))
+        train, held = ((given[0][i], given[1][i]) for i in (order[:cut], order[cut:]))
     for name, a, b in zip(("x", "y"), train, held, strict=True):
         if a.shape[1] != b.shape[1]:
             raise ValueError(
@@ -210,11 +210,9 @@ def _sides(
     sizes = len(train[0]), len(held[0])
     available = f": there are {sizes[0]} samples to train on and {sizes[1]} fresh ones"
     whole_number("batch", batch, 2, min(sizes), available)
-    scales = [(v.mean(0), v.std(0)) for v in train]
-    return tuple(
-        tuple(
-            torch.from_numpy((v - mean) / std).float()
-            for v, (mean, std) in zip(side, scales, strict=True)
-        )
-        for side in (train, held)
+    x_train, x_held, y_train, y_held = (
+        torch.from_numpy((v - known.mean(0)) / known.std(0)).float()
+        for known, fresh_ones in zip(train, held, strict=True)
+        for v in (known, fresh_ones)
     )
+    return (x_train, y_train), (x_held, y_held)

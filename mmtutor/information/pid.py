@@ -4,7 +4,7 @@ together.
     I(X1; Y) = R + U1      I(X2; Y) = R + U2      I(X1, X2; Y) = R + U1 + U2 + S
 
 Three equations for four numbers: a decomposition is a choice of one more, and there is more than
-one sensible choice.
+one sensible choice. Taught in chapter 9.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy, table, whole_number
+from mmtutor.checks import Array, as_numpy, per_unit, table, whole_number
 from mmtutor.information.broja import least_joint_information
 from mmtutor.information.tables import information_density, mutual_information, plug_in_joint
-from mmtutor.information.units import per_unit
 
 LEAST = 1e-15
 """Smallest positive entry of a table that "broja" takes."""

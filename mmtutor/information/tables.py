@@ -1,11 +1,13 @@
-"""Labels that can be counted: the table of their joint shares, and what it says."""
+"""Labels that can be counted: the table of their joint shares, and what it says.
+
+Taught in chapter 9.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mmtutor.checks import Array, table, whole_labels
-from mmtutor.information.units import per_unit
+from mmtutor.checks import Array, per_unit, table, whole_labels
 
 
 def plug_in_joint(*labels: Array) -> np.ndarray:

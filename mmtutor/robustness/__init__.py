@@ -2,7 +2,7 @@
 
 corrupt: raw samples made worse, by a measured amount. dropout: modalities hidden in training.
 curves: score against severity. imputation: missing features guessed from the others. quality: how
-unusual features look, as weights.
+unusual features look, as weights. Taught in chapter 8.
 """
 
 from mmtutor.robustness.corrupt import KINDS, Kind, corrupt

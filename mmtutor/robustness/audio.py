@@ -1,11 +1,15 @@
 """Recordings made worse: waveforms (N, T) in and out, each row its own. `corrupt` checks and
-dispatches."""
+dispatches.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from mmtutor.checks import float_samples
 from mmtutor.speech import add_noise
 
 STRETCHES = 20
@@ -19,9 +23,9 @@ def check(x: object) -> None:
         if not x:
             raise ValueError("audio samples are an empty list, expected at least one waveform (T,)")
         for index, waveform in enumerate(x):
-            _check_waveforms(waveform, 1, f"audio sample {index}", "(T,)")
+            float_samples(f"audio sample {index}", waveform, (1,), "(T,)")
     else:
-        _check_waveforms(x, 2, "audio samples", "(N, T), or a list of (T_i,)")
+        float_samples("audio samples", x, (2,), "(N, T), or a list of (T_i,)")
 
 
 def noise(x: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
@@ -48,13 +52,3 @@ def dropouts(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
         torch.arange(x.shape[1], device=x.device) * STRETCHES // x.shape[1]
     )  # (T,): which one a step lies in
     return x.masked_fill(lost[:, stretch], 0.0)
-
-
-def _check_waveforms(x: object, dim: int, name: str, shape: str) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: {given}, expected float tensors {shape}")
-    if x.dim() != dim or x.numel() == 0:
-        raise ValueError(f"{name}: shape {tuple(x.shape)}, expected {shape}, not empty")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"{name}: NaN or inf, expected finite values")

@@ -1,12 +1,15 @@
 """corrupt: one door to everything that can go wrong with a raw sample, by a severity from 0 to
-1."""
+1.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,11 +26,7 @@ class Kind(NamedTuple):
 
     unit: str
     value: Callable[[float], float]
-    apply: Callable[[Raw, float, torch.Generator], Raw]
-
-
-def _share(severity: float) -> float:
-    return severity
+    apply: Callable[..., Any]
 
 
 def _decibels(severity: float) -> float:
@@ -36,24 +35,24 @@ def _decibels(severity: float) -> float:
 
 KINDS: dict[str, dict[str, Kind]] = {
     "image": {
-        "noise": Kind("sd of the noise, black = 0, white = 1", _share, images.noise),
+        "noise": Kind("sd of the noise, black = 0, white = 1", float, images.noise),
         "blur": Kind(
             "sd of the Gaussian, in shorter sides", lambda severity: 0.2 * severity, images.blur
         ),
-        "occlusion": Kind("share of the area", _share, images.occlusion),
-        "brightness": Kind("shift, black = 0, white = 1", _share, images.brightness),
+        "occlusion": Kind("share of the area", float, images.occlusion),
+        "brightness": Kind("shift, black = 0, white = 1", float, images.brightness),
         "jpeg": Kind("JPEG quality, 100 to 5", lambda severity: 100 - 95 * severity, images.jpeg),
     },
     "text": {
-        "typos": Kind("share of the characters", _share, texts.typos),
-        "dropped words": Kind("share of the words", _share, texts.dropped_words),
+        "typos": Kind("share of the characters", float, texts.typos),
+        "dropped words": Kind("share of the words", float, texts.dropped_words),
     },
     "audio": {
         "noise": Kind("signal-to-noise ratio in dB, below 30 down to -20", _decibels, audio.noise),
         "clipping": Kind(
             "share of the peak that is left", lambda severity: 1 - severity, audio.clipping
         ),
-        "dropouts": Kind("share of the recording", _share, audio.dropouts),
+        "dropouts": Kind("share of the recording", float, audio.dropouts),
     },
     "stream": {
         "lag": Kind("share of the stream's length", lambda severity: 0.5 * severity, streams.lag),

@@ -1,5 +1,8 @@
 """Score against severity, and two questions to ask of it: better than doing without? How much of
-the gain is left?"""
+the gain is left?
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Modality dropout: hide modalities at random while training, so that the model learns to do
-without."""
+without.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
@@ -60,13 +63,11 @@ class ModalityDropout:
                 " length"
             )
         masks = torch.stack(list(there.values()))  # (M, N)
-        like = {"generator": generator, "device": masks.device}
-        kept = masks & (
-            torch.rand(masks.shape, **like) >= self._probabilities(there).to(masks.device)
+        draws, lots = (
+            torch.rand(masks.shape, generator=generator, device=masks.device) for _ in range(2)
         )
-        lots = torch.rand(masks.shape, **like).masked_fill(
-            ~masks, -1.0
-        )  # the highest lot among those present
+        kept = masks & (draws >= self._probabilities(there).to(masks.device))
+        lots = lots.masked_fill(~masks, -1.0)  # the highest lot among those present is rescued
         rescued = lots.argmax(0) == torch.arange(len(masks), device=masks.device)[:, None]
         kept |= rescued & masks & ~kept.any(0)
         return dict(zip(there, kept, strict=True))

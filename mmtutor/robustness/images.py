@@ -1,5 +1,8 @@
 """Pictures made worse: x is (N, C, H, W) float in 0..1, and so is what comes back. `corrupt` checks
-and dispatches."""
+and dispatches.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmtutor.checks import float_samples
+
 GREY = 0.5
 """What covers an occluded square: the middle of the range, on black and on white pictures a
 change."""
@@ -18,17 +23,9 @@ change."""
 def check(x: object) -> None:
     """Raise TypeError or ValueError, saying what was expected, unless x is pictures (N, C, H, W),
     float, in 0..1."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"image samples are {given}, expected a float tensor (N, C, H, W) in 0..1")
-    if x.dim() != 4 or x.numel() == 0:
-        raise ValueError(
-            f"image samples have shape {tuple(x.shape)}, expected (N, C, H, W), none of them 0"
-        )
-    if not bool(((x >= 0) & (x <= 1)).all()):  # written so that NaN fails too
-        raise ValueError(
-            "image samples have values outside 0..1 or NaN: divide 8-bit pictures by 255"
-        )
+    x = float_samples("image samples", x, (4,), "(N, C, H, W) in 0..1")
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError("image samples have values outside 0..1: divide 8-bit pictures by 255")
 
 
 def noise(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Missing features guessed from those that are there."""
+"""Missing features guessed from those that are there. Taught in chapter 8."""
 
 from __future__ import annotations
 

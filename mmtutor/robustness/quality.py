@@ -1,5 +1,8 @@
 """How unusual do these features look? A number per sample and modality, and a vote that listens to
-it."""
+it.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 

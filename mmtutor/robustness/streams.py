@@ -1,25 +1,21 @@
 """Sensor streams made worse: x is (N, T, D), N streams of T steps and D channels. `corrupt` checks
-and dispatches."""
+and dispatches.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from mmtutor.checks import float_samples
+
 
 def check(x: object) -> None:
     """Raise TypeError or ValueError, saying what was expected, unless x is (N, T, D) or (T, D),
     finite floats."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"stream samples are {given}, expected a float tensor (N, T, D) or (T, D)")
-    if x.dim() not in (2, 3) or x.numel() == 0:
-        raise ValueError(
-            f"stream samples have shape {tuple(x.shape)}, expected (N, T, D) or (T, D), none of"
-            " them 0"
-        )
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("stream samples hold NaN or inf, expected finite values")
+    float_samples("stream samples", x, (2, 3), "(N, T, D) or (T, D)")
 
 
 def lag(x: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,8 @@
 """Texts made worse: a list of strings in, a list of as many strings out. `corrupt` checks and
-dispatches."""
+dispatches.
+
+Taught in chapter 8.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,13 @@ def typos(texts: list[str], share: float, generator: torch.Generator) -> list[st
     there.
     """
     lengths = [len(text) for text in texts]
-    like = {"generator": generator, "device": generator.device}
-    edits = torch.randint(SWAP, REPLACE + 1, (sum(lengths),), **like)
-    edits = torch.where(torch.rand(sum(lengths), **like) < share, edits, 0)
+    size, device = (sum(lengths),), generator.device
+    edits = torch.randint(SWAP, REPLACE + 1, size, generator=generator, device=device)
+    hit = torch.rand(size, generator=generator, device=device) < share
+    edits = torch.where(hit, edits, 0)
     # a multiple of 25 and of 26: which of the other letters, whether the character is itself one of
     # the 26 or not
-    letters = torch.randint(25 * 26, (sum(lengths),), **like)
+    letters = torch.randint(25 * 26, size, generator=generator, device=device)
     parts = zip(texts, edits.split(lengths), letters.split(lengths), strict=True)
     return [_mistyped(text, mine.tolist(), drawn.tolist()) for text, mine, drawn in parts]
 

@@ -2,7 +2,7 @@
 
 Pure functions of probs: modality → (B, C) with rows that sum to 1, returning the same. `votes` asks
 who is for what, `evidence` multiplies, `fuzzy` integrates over coalitions, `rules` says in words
-whom to trust, `stacking` learns.
+whom to trust, `stacking` learns. Taught in chapter 5.
 """
 
 from mmtutor.fusion.decision.evidence import conflict, dempster_shafer, product_rule

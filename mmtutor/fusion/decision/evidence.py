@@ -1,5 +1,8 @@
 """Opinions multiplied: Bayes under independence, and Dempster–Shafer, which leaves room for not
-knowing."""
+knowing.
+
+Taught in chapter 5.
+"""
 
 from __future__ import annotations
 

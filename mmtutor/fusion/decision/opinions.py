@@ -1,5 +1,8 @@
 """What every decision rule does first: check that it was given probabilities, and hide those of
-absent modalities."""
+absent modalities.
+
+Taught in chapter 5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whom to trust, said in three fuzzy rules that a person can read, change and argue about."""
+"""Whom to trust, said in three fuzzy rules that a person can read, change and argue about.
+
+Taught in chapter 5.
+"""
 
 from __future__ import annotations
 

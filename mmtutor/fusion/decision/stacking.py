@@ -1,4 +1,4 @@
-"""Stacking: learn from held-out opinions how to combine them."""
+"""Stacking: learn from held-out opinions how to combine them. Taught in chapter 5."""
 
 from __future__ import annotations
 

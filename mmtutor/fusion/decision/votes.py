@@ -1,4 +1,4 @@
-"""Everybody has a say: the mean opinion, the weighted mean, the majority."""
+"""Everybody has a say: the mean opinion, the weighted mean, the majority. Taught in chapter 5."""
 
 from __future__ import annotations
 

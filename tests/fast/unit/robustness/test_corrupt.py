@@ -228,9 +228,9 @@ GOOD = torch.full((2, 3, 4, 4), 0.5)
         (
             (GOOD.numpy(), "image", "noise", 0.5),
             TypeError,
-            "image samples are ndarray, expected a float tensor",
+            "image samples: ndarray, expected float tensors",
         ),
-        (((GOOD * 255).byte(), "image", "noise", 0.5), TypeError, "image samples are torch.uint8"),
+        (((GOOD * 255).byte(), "image", "noise", 0.5), TypeError, "image samples: torch.uint8"),
         (
             (GOOD[0], "image", "noise", 0.5),
             ValueError,
@@ -240,7 +240,7 @@ GOOD = torch.full((2, 3, 4, 4), 0.5)
         (
             (GOOD * 255, "image", "noise", 0.5),
             ValueError,
-            "outside 0..1 or NaN: divide 8-bit pictures by 255",
+            "outside 0..1: divide 8-bit pictures by 255",
         ),
         ((-GOOD, "image", "noise", 0.0), ValueError, "outside 0..1"),
         ((GOOD * math.nan, "image", "noise", 0.5), ValueError, "NaN"),
@@ -272,17 +272,17 @@ GOOD = torch.full((2, 3, 4, 4), 0.5)
         (([torch.ones(5), [1.0]], "audio", "noise", 0.5), TypeError, "audio sample 1: list"),
         (([], "audio", "noise", 0.5), ValueError, "audio samples are an empty list"),
         ((torch.zeros(2, 5), "audio", "noise", 0.5), ValueError, "silent"),
-        ((torch.ones(5), "stream", "lag", 0.5), ValueError, r"stream samples have shape \(5,\)"),
+        ((torch.ones(5), "stream", "lag", 0.5), ValueError, r"stream samples: shape \(5,\)"),
         (
             (torch.ones(5, 2).long(), "stream", "lag", 0.5),
             TypeError,
-            "stream samples are torch.int64",
+            "stream samples: torch.int64",
         ),
-        (([1.0], "stream", "lag", 0.5), TypeError, "stream samples are list"),
+        (([1.0], "stream", "lag", 0.5), TypeError, "stream samples: list"),
         (
             (torch.ones(5, 2) * math.nan, "stream", "lag", 0.5),
             ValueError,
-            "stream samples hold NaN",
+            "stream samples: NaN or inf",
         ),
         ((torch.ones(5, 0), "stream", "lag", 0.5), ValueError, r"shape \(5, 0\)"),
     ],
