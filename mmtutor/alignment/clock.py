@@ -79,21 +79,22 @@ def resample(
     floats (whole numbers are often classes, which have no in-between), infinite, or not one per
     stamp.
     """
-    stamps, wanted = increasing("times", times), finite("new_times", new_times, 1)
+    stamps, at = increasing("times", times), finite("new_times", new_times, 1)
     table = _floats(values, len(stamps), "values")
     if max_gap is not None:
         positive("max_gap", max_gap, " of seconds")
-    before = (np.searchsorted(stamps, wanted, side="right") - 1).clip(0)
-    on_stamp = stamps[before] == wanted
+    before = (np.searchsorted(stamps, at, side="right") - 1).clip(0)
+    on_stamp = stamps[before] == at
     # On a stamp the next value has no say, not even by 0 · NaN.
     after = np.where(on_stamp, before, before + 1).clip(max=len(stamps) - 1)
     step = stamps[after] - stamps[before]
-    share = np.where(step > 0, (wanted - stamps[before]) / np.where(step > 0, step, 1.0), 0.0)
-    gone = (wanted < stamps[0]) | (wanted > stamps[-1])
+    share = np.where(step > 0, (at - stamps[before]) / np.where(step > 0, step, 1.0), 0.0)
+    outside = (at < stamps[0]) | (at > stamps[-1])
     if max_gap is not None:
-        gone |= step > max_gap + 4 * np.spacing(np.abs(stamps).max())  # 0.3 - 0.2 is more than 0.1
+        # rounding must not open a gap: 0.3 - 0.2 is more than 0.1
+        outside |= step > max_gap + 4 * np.spacing(np.abs(stamps).max())
     first, second, weight, hidden = (
-        torch.as_tensor(x, device=table.device) for x in (before, after, share, gone)
+        torch.as_tensor(x, device=table.device) for x in (before, after, share, outside)
     )
     if table.ndim == 2:
         weight, hidden = weight[:, None], hidden[:, None]

@@ -36,10 +36,10 @@ def correlations(a: np.ndarray, b: np.ndarray, longest: int) -> np.ndarray:
     size = fft.next_fast_len(len(a) + longest, real=True)  # zeros enough that no shift wraps around
 
     def spectra(x: np.ndarray) -> np.ndarray:
-        there = np.isfinite(x)
-        centred = np.where(there, x - np.mean(x, where=there) if there.any() else 0.0, 0.0)
+        known = np.isfinite(x)
+        centred = np.where(known, x - np.mean(x, where=known) if known.any() else 0.0, 0.0)
         scaled = centred / (np.sqrt(np.mean(centred**2)) or 1.0)
-        return fft.rfft(np.stack([scaled, scaled**2, there.astype(np.float64)]), size)
+        return fft.rfft(np.stack([scaled, scaled**2, known.astype(np.float64)]), size)
 
     first, second = spectra(a).conj(), spectra(b)
     shifts = np.arange(-longest, longest + 1)

@@ -170,10 +170,10 @@ class _SoftDtw(torch.autograd.Function):
         value[0] = 0.0
         before = torch.full_like(value, torch.inf)  # ln Σ exp of the three predecessors
         for here in _diagonals(rows, columns):
-            found = torch.logaddexp(value[_moved(here, -width)], value[_moved(here, -1)])
-            found = torch.logaddexp(found, value[_moved(here, -width - 1)])
-            before[here] = found
-            value[here] += found
+            reached = torch.logaddexp(value[_moved(here, -width)], value[_moved(here, -1)])
+            reached = torch.logaddexp(reached, value[_moved(here, -width - 1)])
+            before[here] = reached
+            value[here] += reached
         ctx.save_for_backward(value, before)
         ctx.shape, ctx.dtype = cost.shape, cost.dtype
         return -gamma * value[rows * width + columns]
@@ -198,9 +198,9 @@ class _SoftDtw(torch.autograd.Function):
         visits = torch.zeros_like(value)
         visits[rows * width + columns] = upstream
         for here in list(_diagonals(rows, columns))[-2::-1]:
-            found = down[here] * visits[_moved(here, width)]
-            found.addcmul_(right[here], visits[_moved(here, 1)])
-            visits[here] = found.addcmul_(both[here], visits[_moved(here, width + 1)])
+            reached = down[here] * visits[_moved(here, width)]
+            reached.addcmul_(right[here], visits[_moved(here, 1)])
+            visits[here] = reached.addcmul_(both[here], visits[_moved(here, width + 1)])
         return visits.T.view(batch, rows + 2, width)[:, 1:-1, 1 : columns + 1].to(ctx.dtype), None
 
 

@@ -41,11 +41,9 @@ def folds(
     whole_number("splits", splits, 2)
     whole_number("repeats", repeats, 1)
     _check_classes(y, group, splits)
-    plans = [
-        _one_round(y, group, splits, seed + r)
-        for r in range(_check_repeats(group, splits, repeats))
-    ]
-    return iter([split for plan in plans for split in plan])
+    _check_repeats(group, splits, repeats)
+    # a list, so that every refusal comes before the first fold
+    return iter([split for r in range(repeats) for split in _one_round(y, group, splits, seed + r)])
 
 
 def grouped_split(
@@ -68,9 +66,9 @@ def grouped_split(
         draws = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed).split(y, y)
     else:
         draws = GroupShuffleSplit(64, test_size=fraction, random_state=seed).split(y, y, group)
-    wanted = fraction * np.bincount(y)
+    target = fraction * np.bincount(y)
     rest, part = min(
-        draws, key=lambda d: np.abs(np.bincount(y[d[1]], minlength=len(wanted)) - wanted).sum()
+        draws, key=lambda d: np.abs(np.bincount(y[d[1]], minlength=len(target)) - target).sum()
     )
     return _checked_split(y, np.sort(rest), np.sort(part))
 
@@ -111,9 +109,11 @@ def _check_classes(y: np.ndarray, group: np.ndarray | None, splits: int) -> None
         )
     if group is None:
         return
-    found = len(np.unique(group))
-    if found < splits:
-        raise ValueError(f"{found} groups cannot fill {splits} splits: use at most {found} splits")
+    available = len(np.unique(group))
+    if available < splits:
+        raise ValueError(
+            f"{available} groups cannot fill {splits} splits: use at most {available} splits"
+        )
     for label in present:
         if len(np.unique(group[y == label])) < 2:
             raise ValueError(
@@ -122,10 +122,9 @@ def _check_classes(y: np.ndarray, group: np.ndarray | None, splits: int) -> None
             )
 
 
-def _check_repeats(group: np.ndarray | None, splits: int, repeats: int) -> int:
+def _check_repeats(group: np.ndarray | None, splits: int, repeats: int) -> None:
     if repeats > 1 and group is not None and len(np.unique(group)) == splits:
         raise ValueError(
             f"{splits} groups in {splits} splits give the same folds in each of {repeats} repeats, "
             "which would look like more evidence than there is: use repeats=1"
         )
-    return repeats

@@ -85,9 +85,9 @@ class GatedFusion(Fusion):
         x = masked_vectors(features, self.dims, present)
         candidates = [self.candidate[m](x[m]).tanh() for m in self.dims]  # M times (B, out)
         if present:
-            there = presence(features, present)
+            is_present = presence(features, present)
             candidates = [
-                torch.where(there[m][:, None], c, 0.0)
+                torch.where(is_present[m][:, None], c, 0.0)
                 for m, c in zip(self.dims, candidates, strict=True)
             ]
         gates = self.gates(x, present)
@@ -107,12 +107,12 @@ class GatedFusion(Fusion):
             first = torch.sigmoid(scores[0] - scores[1])
             return dict(zip(self.dims, (first, 1 - first), strict=True))
         if present:
-            there = presence(features, present)
+            is_present = presence(features, present)
             lowest = torch.finfo(
                 scores[0].dtype
             ).min  # not -inf: its softmax is NaN where nobody is present
             scores = [
-                s.masked_fill(~there[m][:, None], lowest)
+                s.masked_fill(~is_present[m][:, None], lowest)
                 for m, s in zip(self.dims, scores, strict=True)
             ]
         return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))

@@ -108,10 +108,10 @@ def hide_absent(features: Features, order: list[str], present: Present | None) -
             )
     if not present:
         return {m: features[m] for m in order}
-    there = presence(features, present)
+    is_present = presence(features, present)
     return {
         m: (
-            torch.where(_like(there[m], features[m]), features[m], 0.0)
+            torch.where(_like(is_present[m], features[m]), features[m], 0.0)
             if m in present
             else features[m]
         )
@@ -143,7 +143,7 @@ def masked_sequences(
             )
         sequences[modality] = x[:, None] if x.dim() == 2 else x
     sequences = hide_unreal(hide_absent(sequences, list(dims), present), masks)
-    there = presence(features, present) if present else {}
+    is_present = presence(features, present) if present else {}
     for modality, x in sequences.items():
         mask = (masks or {}).get(modality)
         if mask is not None and mask.shape != x.shape[:2]:
@@ -152,7 +152,7 @@ def masked_sequences(
                 " (B, T)"
             )
         if present and modality in present:
-            whole = there[modality][:, None].expand(x.shape[:2])
+            whole = is_present[modality][:, None].expand(x.shape[:2])
             mask = whole if mask is None else mask & whole
         if mask is not None:
             real[modality] = mask

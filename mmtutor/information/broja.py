@@ -28,9 +28,9 @@ def least_joint_information(p: np.ndarray) -> float:
     """
     first, second, target = p.sum(1), p.sum(0), p.sum((0, 1))
     start = first[:, None, :] * (second / np.where(target > 0, target, 1.0))  # independent given y
-    there = start > 0
-    q, moves = start[there], _exchanges(first, second)[:, there]  # (n,), (moves, n)
-    i, j, _ = np.nonzero(there)
+    support = start > 0
+    q, moves = start[support], _exchanges(first, second)[:, support]  # (n,), (moves, n)
+    i, j, _ = np.nonzero(support)
     pairs, pair = np.unique(i * len(second) + j, return_inverse=True)
     cells = (pair == np.arange(len(pairs))[:, None]).astype(
         float
@@ -86,13 +86,13 @@ def _exchanges(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     first: p(x1, y), second: p(x2, y) → (moves, X1, X2, Y), a basis; i0, j0: the most frequent
     labels given y.
     """
-    found = [np.zeros((0, len(first), len(second), first.shape[1]))]
+    moves_by_label = [np.zeros((0, len(first), len(second), first.shape[1]))]
     for y, (a, b) in enumerate(zip(first.T, second.T, strict=True)):
         i0, j0 = a.argmax(), b.argmax()
         i, j = (v.ravel() for v in np.meshgrid(np.flatnonzero(a), np.flatnonzero(b), indexing="ij"))
         i, j = i[(i != i0) & (j != j0)], j[(i != i0) & (j != j0)]
-        move, k = np.zeros((len(i), *found[0].shape[1:])), np.arange(len(i))
+        move, k = np.zeros((len(i), *moves_by_label[0].shape[1:])), np.arange(len(i))
         move[k, i, j, y] = move[k, i0, j0, y] = 1
         move[k, i, j0, y] = move[k, i0, j, y] = -1
-        found.append(move)
-    return np.concatenate(found)
+        moves_by_label.append(move)
+    return np.concatenate(moves_by_label)

@@ -87,17 +87,17 @@ def shuffle_correct(
     """
     whole_number("the number of columns", len(labels), 2)
     whole_number("permutations", permutations, 1)
-    found = statistic(plug_in_joint(*labels))
+    plugged_in = statistic(plug_in_joint(*labels))
     rng, last = np.random.default_rng(seed), as_numpy(labels[-1])
     chance = [
         statistic(plug_in_joint(*labels[:-1], rng.permutation(last))) for _ in range(permutations)
     ]
-    left = np.asarray(found) - np.mean(chance, axis=0)
-    return PID(*left.tolist()) if isinstance(found, PID) else float(left)
+    corrected = np.asarray(plugged_in) - np.mean(chance, axis=0)
+    return PID(*corrected.tolist()) if isinstance(plugged_in, PID) else float(corrected)
 
 
 def _williams_beer(p: np.ndarray) -> float:
     """I_min in nats: Σ_y min_i Σ_x p(x, y) ln( p(x, y) / p(x) p(y) ), the factor p(y) taken into
     the inner sum."""
-    said = [information_density(source).sum(0) for source in (p.sum(1), p.sum(0))]  # each (Y,)
-    return float(np.minimum(*said).sum())
+    specific = [information_density(source).sum(0) for source in (p.sum(1), p.sum(0))]  # each (Y,)
+    return float(np.minimum(*specific).sum())

@@ -48,6 +48,6 @@ def mutual_information(p: np.ndarray) -> float:
 
 def information_density(p: np.ndarray) -> np.ndarray:
     """Return p(x, y) ln( p(x, y) / p(x) p(y) ) entry by entry (X, Y), 0 where p is 0."""
-    there = p > 0
-    given_x = np.divide(p, p.sum(1, keepdims=True), out=np.ones_like(p), where=there)
-    return p * np.log(np.divide(given_x, p.sum(0), out=np.ones_like(p), where=there))
+    support = p > 0
+    given_x = np.divide(p, p.sum(1, keepdims=True), out=np.ones_like(p), where=support)
+    return p * np.log(np.divide(given_x, p.sum(0), out=np.ones_like(p), where=support))

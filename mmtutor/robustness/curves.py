@@ -72,10 +72,10 @@ def robustness_curve(
     truth = as_numpy(y)
 
     def scored(severity: float) -> Interval:
-        said = as_numpy(predict(change(samples, severity)))
-        if said.ndim not in (1, 2) or len(said) != len(truth):
+        predicted = as_numpy(predict(change(samples, severity)))
+        if predicted.ndim not in (1, 2) or len(predicted) != len(truth):
             raise ValueError(
-                f"predict returned shape {said.shape} at severity {severity}, y has shape"
+                f"predict returned shape {predicted.shape} at severity {severity}, y has shape"
                 f" {truth.shape}"
             )
         rows = np.arange(len(truth))
@@ -84,7 +84,7 @@ def robustness_curve(
             level,
             groups,
             seed,
-            statistic=lambda i: score(said[i], truth[i]),
+            statistic=lambda i: score(predicted[i], truth[i]),
             resamples=resamples,
         )
 

@@ -51,30 +51,30 @@ class ModalityDropout:
         lengths.
         """
         if isinstance(given, Samples):
-            there = self._thinned(presence(given.features, given.present), generator)
-            return Samples(given.features, given.labels, there, given.masks)
+            is_present = self._thinned(presence(given.features, given.present), generator)
+            return Samples(given.features, given.labels, is_present, given.masks)
         return self._thinned(presence(given, given), generator)
 
-    def _thinned(self, there: Present, generator: torch.Generator) -> Present:
-        if not there or len({len(mask) for mask in there.values()}) > 1:
-            lengths = {m: len(mask) for m, mask in there.items()}
+    def _thinned(self, is_present: Present, generator: torch.Generator) -> Present:
+        if not is_present or len({len(mask) for mask in is_present.values()}) > 1:
+            lengths = {m: len(mask) for m, mask in is_present.items()}
             raise ValueError(
                 f"present has masks of lengths {lengths}, expected at least one, all of the same"
                 " length"
             )
-        masks = torch.stack(list(there.values()))  # (M, N)
+        masks = torch.stack(list(is_present.values()))  # (M, N)
         draws, lots = (
             torch.rand(masks.shape, generator=generator, device=masks.device) for _ in range(2)
         )
-        kept = masks & (draws >= self._probabilities(there).to(masks.device))
+        kept = masks & (draws >= self._probabilities(is_present).to(masks.device))
         lots = lots.masked_fill(~masks, -1.0)  # the highest lot among those present is rescued
         rescued = lots.argmax(0) == torch.arange(len(masks), device=masks.device)[:, None]
         kept |= rescued & masks & ~kept.any(0)
-        return dict(zip(there, kept, strict=True))
+        return dict(zip(is_present, kept, strict=True))
 
-    def _probabilities(self, there: Present) -> Tensor:
+    def _probabilities(self, is_present: Present) -> Tensor:
         """Return (M, 1)."""
         if isinstance(self.p, dict):
-            check_modalities(self.p, list(there), "p")
-            return torch.tensor([[self.p[m]] for m in there])
-        return torch.full((len(there), 1), self.p)
+            check_modalities(self.p, list(is_present), "p")
+            return torch.tensor([[self.p[m]] for m in is_present])
+        return torch.full((len(is_present), 1), self.p)

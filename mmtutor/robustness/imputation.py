@@ -40,10 +40,10 @@ class CrossModalImputer:
                 f"train has the modalities {list(train.features)}, expected 2 or more to guess"
                 " between"
             )
-        there = presence(train.features, train.present)
-        complete = torch.stack(list(there.values())).all(0)
+        is_present = presence(train.features, train.present)
+        complete = torch.stack(list(is_present.values())).all(0)
         if complete.sum() < 2:
-            counts = {m: int(mask.sum()) for m, mask in there.items()}
+            counts = {m: int(mask.sum()) for m, mask in is_present.items()}
             raise ValueError(
                 f"{int(complete.sum())} of {len(train)} samples are complete, expected 2; present:"
                 f" {counts}"

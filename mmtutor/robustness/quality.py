@@ -57,7 +57,7 @@ class NoiseDetector:
             raise RuntimeError(
                 "this detector has learnt nothing yet: call fit(clean, held_out) first"
             )
-        there, result = presence(features, present), {}
+        is_present, result = presence(features, present), {}
         for modality, x in masked_vectors(features, self.dims_, present).items():
             if not bool(torch.isfinite(x).all()):
                 raise ValueError(
@@ -68,20 +68,20 @@ class NoiseDetector:
                 known, self._distances(modality, x)
             )  # how many of them are less unusual
             rank = (1 + len(known) - closer) / (len(known) + 1)
-            result[modality] = torch.where(there[modality], rank.to(x), 0.0)
+            result[modality] = torch.where(is_present[modality], rank.to(x), 0.0)
         return result
 
     def _present_rows(self, name: str, samples: Samples) -> Features:
-        there = presence(samples.features, samples.present)
+        is_present = presence(samples.features, samples.present)
         vectors = masked_vectors(samples.features, self.dims_, samples.present)
         check_finite(name, samples)
-        for modality, mask in there.items():
+        for modality, mask in is_present.items():
             if mask.sum() < 2:
                 raise ValueError(
                     f"{name} has {int(mask.sum())} samples with {modality!r} present, expected at"
                     " least 2"
                 )
-        return {m: x[there[m]] for m, x in vectors.items()}
+        return {m: x[is_present[m]] for m, x in vectors.items()}
 
     def _distances(self, modality: str, x: Tensor) -> Tensor:
         return torch.from_numpy(
@@ -102,13 +102,13 @@ def quality_vote(
     [0, 1], and as `mmtutor.fusion.decision.average`.
     """
     check_modalities(quality, list(probs), "quality")
-    p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
+    p, is_present = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     for modality, q in quality.items():
         if q.shape != p.shape[1:2]:
             raise ValueError(
                 f"quality[{modality!r}] has shape {tuple(q.shape)}, expected ({p.shape[1]},)"
             )
-    q = torch.stack([quality[m].to(p) for m in probs]).masked_fill(~there, 0.0)  # (M, B)
+    q = torch.stack([quality[m].to(p) for m in probs]).masked_fill(~is_present, 0.0)  # (M, B)
     if wrong := [
         m for m, row in zip(probs, q, strict=True) if not bool(((row >= 0) & (row <= 1)).all())
     ]:

@@ -26,12 +26,12 @@ def product_rule(
     Raises ValueError for a prior that is no distribution, and as `average`.
     Kittler et al., On Combining Classifiers, TPAMI 1998, equation 7.
     """
-    p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
+    p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     like = next(iter(probs.values()))
-    log, vetoes = _log_product(p, there)
+    log, vetoes = _log_product(p, mask)
     base = _prior(prior, p)  # (C,)
     log = (
-        log - (there.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
+        log - (mask.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
     )  # M = 0 leaves the prior
     return torch.softmax(_survivors(log, vetoes + (base == 0) * (len(p) + 1)), 1).to(like.dtype)
 
@@ -78,20 +78,20 @@ def _masses(
     """Return the masses of single classes (B, C) and of the frame (B, 1), up to a common factor,
     and it (B,)."""
     r = numbers(reliability, list(probs), "reliability", top=1.0)
-    p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
+    p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     trust = p.new_tensor(r)[:, None, None]
-    log, vetoes = _log_product(trust * p + (1 - trust), there)  # (B, C): ln Π (r p + 1 - r)
+    log, vetoes = _log_product(trust * p + (1 - trust), mask)  # (B, C): ln Π (r p + 1 - r)
     doubts = torch.tensor([1 - value for value in r], dtype=p.dtype, device=p.device)
     frame = (
-        (there * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]
+        (mask * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]
     )  # ln Π (1 - r)
     # ln of Π (r p + 1 - r) / Π (1 - r), term by term: where little is believed, a difference of the
     # two products, both near 1, would keep no digit. A witness believed without doubt makes it
     # infinite.
-    certain = (trust >= 1) & there[:, :, None]
+    certain = (trust >= 1) & mask[:, :, None]
     odds = torch.where(trust < 1, trust / torch.where(trust < 1, 1 - trust, 1.0), 0.0)
     gain = (
-        (there[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)
+        (mask[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)
     )  # (B, C)
     log = _survivors(log, vetoes)
     highest = log.amax(1, keepdim=True).detach()
@@ -102,14 +102,14 @@ def _masses(
     return single, (frame - highest).exp(), kept
 
 
-def _log_product(p: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+def _log_product(p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return Σ_m ln p_m(c) over the present with p_m(c) > 0, and how many present have p_m(c) = 0:
     both (B, C)."""
-    there = there[:, :, None]
+    mask = mask[:, :, None]
     # the inner `where` keeps the gradient finite: that of ln 0 is infinite, and infinite times 0 is
     # NaN
-    log = torch.where(there & (p > 0), p, 1.0).log().sum(0)
-    return log, (there & (p == 0)).sum(0)
+    log = torch.where(mask & (p > 0), p, 1.0).log().sum(0)
+    return log, (mask & (p == 0)).sum(0)
 
 
 def _survivors(log: Tensor, vetoes: Tensor) -> Tensor:

@@ -131,13 +131,13 @@ def _coalitions(
     """Return, for each sample and class, p_(i) from high to low and the worth of the first i: both
     (M, B, C)."""
     table = _table(measure, list(probs))
-    p, there = opinions(probs, present, hidden=-1.0)  # absent: below every probability, hence last
+    p, mask = opinions(probs, present, hidden=-1.0)  # absent: below every probability, hence last
     ordered, who = p.sort(dim=0, descending=True, stable=True)  # (M, B, C)
     lookup = torch.tensor(table, dtype=p.dtype, device=p.device)
     # a set is a number whose bit m says whether modality m belongs to it
     worth = lookup[(1 << who).cumsum(0)]
     bits = 1 << torch.arange(len(p), device=p.device)
-    total = lookup[(there * bits[:, None]).sum(0)][:, None]  # (B, 1): worth of all who are present
+    total = lookup[(mask * bits[:, None]).sum(0)][:, None]  # (B, 1): worth of all who are present
     worth = torch.where(total > 0, (worth / torch.where(total > 0, total, 1.0)).clamp(max=1.0), 0.0)
     return ordered.clamp(min=0.0), worth
 

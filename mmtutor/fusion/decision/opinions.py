@@ -25,7 +25,7 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
     if not probs:
         raise ValueError("probs is empty, expected at least one modality")
     shape = next(iter(probs.values())).shape
-    there = presence(probs, present)
+    mask = presence(probs, present)
     for modality, p in probs.items():
         if p.dim() != 2 or p.shape != shape:
             raise ValueError(
@@ -35,14 +35,14 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
             raise TypeError(
                 f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities"
             )
-        rows = p.detach()[there[modality]].float()
+        rows = p.detach()[mask[modality]].float()
         slack = 2e-2 if p.dtype in (torch.float16, torch.bfloat16) else 1e-3
         # written so that NaN fails the test too
         if not bool(((rows.sum(1) - 1).abs() <= slack).all() and (rows >= -slack).all()):
             raise ValueError(
                 f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1"
             )
-    return there
+    return mask
 
 
 def opinions(
@@ -54,14 +54,14 @@ def opinions(
     Computed in float32 at least: half precision has too few digits for products and for sums over
     many modalities.
     """
-    there = check_probabilities(probs, present)
+    mask = check_probabilities(probs, present)
     some = next(iter(probs.values()))
     precise = torch.promote_types(some.dtype, torch.float32)
-    stacked = torch.stack([torch.where(there[m][:, None], p, hidden) for m, p in probs.items()]).to(
+    stacked = torch.stack([torch.where(mask[m][:, None], p, hidden) for m, p in probs.items()]).to(
         precise
     )
     return stacked.clamp(min=hidden), torch.stack(
-        [there[m] for m in probs]
+        [mask[m] for m in probs]
     )  # rounding below 0 is none
 
 

@@ -22,8 +22,8 @@ def fuzzy_rules(probs: dict[str, Tensor], present: Present | None = None) -> Ten
     `votes.average`. Takagi and Sugeno, Fuzzy Identification of Systems, IEEE Trans. SMC 1985 (rules
     with constant conclusions).
     """
-    p, there = opinions(probs, present, hidden=0.0)
-    return normalised((_trust(p, there)[:, :, None] * p).sum(0), next(iter(probs.values())))
+    p, mask = opinions(probs, present, hidden=0.0)
+    return normalised((_trust(p, mask)[:, :, None] * p).sum(0), next(iter(probs.values())))
 
 
 def trust(opinion: dict[str, Tensor], present: Present | None = None) -> dict[str, Tensor]:
@@ -38,19 +38,19 @@ def trust(opinion: dict[str, Tensor], present: Present | None = None) -> dict[st
     weighed by how far each rule applies. Zadeh, Fuzzy Sets, 1965; Takagi and Sugeno, IEEE Trans.
     SMC 1985.
     """
-    p, there = opinions(opinion, present, hidden=0.0)
-    return dict(zip(opinion, _trust(p, there), strict=True))
+    p, mask = opinions(opinion, present, hidden=0.0)
+    return dict(zip(opinion, _trust(p, mask), strict=True))
 
 
-def _trust(p: Tensor, there: Tensor) -> Tensor:
+def _trust(p: Tensor, mask: Tensor) -> Tensor:
     """p: (M, B, C), there: (M, B) bool → (M, B)."""
     chance = 1 / p.shape[2]
     certainty = (p.amax(2) - chance) / max(1 - chance, 1e-12)  # (M, B): 0 undecided, 1 decided
-    sure = ((certainty - SURE_FROM) / (SURE_TO - SURE_FROM)).clamp(0, 1) * there
+    sure = ((certainty - SURE_FROM) / (SURE_TO - SURE_FROM)).clamp(0, 1) * mask
     others = torch.stack([_surest(sure, without=m) for m in range(len(p))])  # (M, B)
     full, none = sure, torch.minimum(1 - sure, others)
     half = torch.minimum(1 - sure, 1 - others)
-    return (full + 0.5 * half) / (full + none + half) * there
+    return (full + 0.5 * half) / (full + none + half) * mask
 
 
 def _surest(sure: Tensor, without: int) -> Tensor:

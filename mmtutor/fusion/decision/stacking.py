@@ -37,20 +37,20 @@ class Stacking:
         Raises ValueError for labels outside 0..C-1, fewer than two classes among them, or lengths
         that differ, and as `votes.average`.
         """
-        columns, there = self._columns(probs, present)
+        columns, mask = self._columns(probs, present)
         y = np.asarray(y)
         self.modalities_, self.n_classes_ = list(probs), next(iter(probs.values())).shape[1]
         if y.shape != (len(columns),):
             raise ValueError(
                 f"y has shape {y.shape}, expected ({len(columns)},), one label per row of probs"
             )
-        if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[there])) < 2:
+        if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[mask])) < 2:
             raise ValueError(
-                f"y holds the labels {np.unique(y[there])} where somebody is present, "
+                f"y holds the labels {np.unique(y[mask])} where somebody is present, "
                 f"expected two or more of 0..{self.n_classes_ - 1}"
             )
         self.prior_ = np.bincount(y.astype(int), minlength=self.n_classes_) / len(y)
-        self.estimator_ = clone(self.estimator).fit(columns[there], y[there])
+        self.estimator_ = clone(self.estimator).fit(columns[mask], y[mask])
         self.classes_ = np.arange(self.n_classes_)
         return self
 
@@ -64,12 +64,12 @@ class Stacking:
         if not hasattr(self, "estimator_"):
             raise RuntimeError("this Stacking has learnt nothing yet: call fit first")
         check_modalities(probs, self.modalities_, "probs")
-        columns, there = self._columns({m: probs[m] for m in self.modalities_}, present)
+        columns, mask = self._columns({m: probs[m] for m in self.modalities_}, present)
         answer = np.tile(self.prior_, (len(columns), 1))
-        if there.any():
-            answer[there] = 0.0
+        if mask.any():
+            answer[mask] = 0.0
             known = np.asarray(self.estimator_.classes_, dtype=int)
-            answer[np.ix_(there, known)] = self.estimator_.predict_proba(columns[there])
+            answer[np.ix_(mask, known)] = self.estimator_.predict_proba(columns[mask])
         like = probs[self.modalities_[0]]
         return torch.as_tensor(answer, dtype=like.dtype, device=like.device)
 
@@ -79,15 +79,12 @@ class Stacking:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the classifier's columns (N, M · (C + 1)) and which rows have anybody present,
         (N,)."""
-        there = check_probabilities(probs, present)
+        mask = check_probabilities(probs, present)
         parts = []
         for modality, p in probs.items():
             log = (
-                torch.where(there[modality][:, None], p.detach(), 1.0)
-                .double()
-                .clamp(min=1e-6)
-                .log()
+                torch.where(mask[modality][:, None], p.detach(), 1.0).double().clamp(min=1e-6).log()
             )
-            parts += [log - log.mean(1, keepdim=True), there[modality][:, None].double()]
-        some = torch.stack(list(there.values())).any(0)
+            parts += [log - log.mean(1, keepdim=True), mask[modality][:, None].double()]
+        some = torch.stack(list(mask.values())).any(0)
         return torch.cat(parts, 1).cpu().numpy(), some.cpu().numpy()

@@ -51,9 +51,9 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     answers. Nobody present: uniform, 1/C. No gradient: a vote is a step. Raises as `average`.
     Kuncheva, Combining Pattern Classifiers, Wiley 2004, sec. 4.1.
     """
-    p, there = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
+    p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     p, like = p.detach(), next(iter(probs.values()))
-    favourite = ((p == p.amax(2, keepdim=True)) & there[:, :, None]).to(p.dtype)
+    favourite = ((p == p.amax(2, keepdim=True)) & mask[:, :, None]).to(p.dtype)
     share = normalised(
         (favourite / favourite.sum(2, keepdim=True).clamp(min=1)).sum(0), p
     )  # (B, C)
@@ -61,6 +61,6 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     support = torch.where(leaders, p.sum(0), -1.0)  # (B, C); equal means differ by rounding, too
     best = support > support.amax(1, keepdim=True) - 16 * torch.finfo(p.dtype).eps * len(p)
     winner = (best.cumsum(1) == 0).sum(1, keepdim=True)  # (B, 1): the first of the best
-    tied = (leaders.sum(1, keepdim=True) > 1) & there.any(0)[:, None]
+    tied = (leaders.sum(1, keepdim=True) > 1) & mask.any(0)[:, None]
     lift = torch.zeros_like(share).scatter(1, winner, 2 * torch.finfo(like.dtype).eps)
     return normalised(torch.where(tied, share + lift, share), like)

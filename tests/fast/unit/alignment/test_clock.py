@@ -408,7 +408,12 @@ def test_synchronised_streams_enter_a_fusion():
             KeyError,
             r"lags names unknown \['b'\]; the streams are \['a'\]",
         ),
-        ({"a": ([0, 1], np.zeros(2))}, {"max_gap": {"b": 1.0}}, KeyError, r"max_gap names unknown \['b'\]"),
+        (
+            {"a": ([0, 1], np.zeros(2))},
+            {"max_gap": {"b": 1.0}},
+            KeyError,
+            r"max_gap names unknown \['b'\]",
+        ),
         ({"a": ([0, 1, 1], np.zeros(3))}, {}, ValueError, "stamps of a must increase"),
         ({"a": ([0, 1], np.zeros(3))}, {}, ValueError, r"stream 'a' must be floats \(2,\)"),
         ({"a": ([0, 1], np.array([0.0, math.inf]))}, {}, ValueError, "stream 'a' holds infinite"),

@@ -147,7 +147,7 @@ def test_blocks_do_not_show(monkeypatch):
 
 @pytest.mark.parametrize("ks", [[], [0], [4], [1, 2.5], [True], [-1]])
 def test_k_runs_from_one_to_n(ks):
-    with pytest.raises(ValueError, match="k must be a whole number from 1 to 3|ks is empty"):
+    with pytest.raises(ValueError, match=r"k must be a whole number from 1 to 3|ks is empty"):
         recall_at_k(some(3, 2), some(3, 2, 1), ks)
 
 

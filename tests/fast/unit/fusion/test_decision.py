@@ -306,3 +306,16 @@ def test_coalitions_are_looked_up_by_name_not_by_place():
         [[max(0.3, min(0.5, 0.8), 0.2), max(0.1, min(0.5, 0.4), 0.1)]], dtype=torch.float64
     )
     torch.testing.assert_close(decision.sugeno(probs, measure), most / most.sum())
+
+
+def test_equal_support_of_many_modalities_is_a_tie_though_their_sums_round_apart():
+    """Half of 200 modalities say of class 0 what the other half, in another order, say of class 1:
+    one vote each, one mean each, and the sums differ in their last digits."""
+    generator = torch.Generator().manual_seed(0)
+    sure = 0.5 + 0.5 * torch.rand(100, 50, generator=generator)
+    mirrored = sure[torch.randperm(100, generator=generator)]
+    first = torch.cat([sure, 1 - mirrored])
+    probs = {str(m): torch.stack([p, 1 - p], 1) for m, p in enumerate(first)}
+    support = torch.stack(list(probs.values())).sum(0)
+    assert (support[:, 1] > support[:, 0]).any()
+    assert bool((decision.majority_vote(probs).argmax(1) == 0).all())

@@ -121,3 +121,35 @@ def test_scores_that_overflow_are_compared_all_the_same():
 def test_a_critic_that_left_the_numbers_is_reported():
     with pytest.raises(RuntimeError, match=r"diverged.*fewer steps or a larger batch"):
         neural._evaluate(lambda a, b: math.nan, (X, Y), (X, Y), None, 1.0)
+
+
+def test_both_sides_are_standardised_by_the_training_samples_alone():
+    """Whoever scales by all samples has looked at the fresh ones."""
+    fresh = (3 * X + 5, 0.1 * Y - 7)
+    generator = torch.Generator().manual_seed(0)
+    train, held = neural._sides(X, Y, fresh, 16, generator)
+    for given, other, known, judged in zip((X, Y), fresh, train, held, strict=True):
+        columns = given.reshape(len(given), -1)
+        mean, std = columns.mean(0), columns.std(0)
+        np.testing.assert_allclose(known, (columns - mean) / std, rtol=0, atol=1e-5)
+        expected = (other.reshape(len(other), -1) - mean) / std
+        np.testing.assert_allclose(judged, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_share_that_is_set_aside_is_drawn_at_random_and_each_sample_is_on_one_side():
+    place = np.arange(200.0)
+    sides = [
+        neural._sides(place, 2 * place, 0.25, 16, torch.Generator().manual_seed(seed))
+        for seed in (0, 1)
+    ]
+    drawn = []
+    for (x_train, y_train), (x_held, y_held) in sides:
+        assert (len(x_train), len(x_held)) == (150, 50)
+        torch.testing.assert_close(x_train, y_train)  # pairs stay together
+        torch.testing.assert_close(x_held, y_held)
+        order = torch.cat([x_train, x_held])[:, 0].argsort(stable=True)
+        assert len(torch.cat([x_train, x_held]).unique()) == 200
+        drawn.append(set(order.argsort()[150:].tolist()))
+    assert drawn[0] != drawn[1]
+    for held in drawn:  # 50 of 200 at random: about half of them in either half
+        assert 10 < sum(row < 100 for row in held) < 40

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmtutor import information
 from mmtutor.information import broja
+from mmtutor.information.tables import information_density
 
 XOR = np.zeros((2, 2, 2))
 XOR[[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0]] = 0.25
@@ -188,3 +189,11 @@ def test_shuffling_follows_its_seed_and_accepts_tensors():
 def test_shuffling_needs_two_columns_and_a_permutation(labels, permutations, words):
     with pytest.raises(ValueError, match=words):
         information.shuffle_correct(information.discrete_mi, *labels, permutations=permutations)
+
+
+def test_independence_is_no_information_to_the_last_digit():
+    """Rounding alone would make some of these tables a little less than nothing."""
+    rng = np.random.default_rng(0)
+    tables = [np.outer(rng.dirichlet(np.ones(5)), rng.dirichlet(np.ones(4))) for _ in range(200)]
+    assert min(float(information_density(p).sum()) for p in tables) < 0
+    assert all(0 <= information.discrete_mi(p) < 1e-12 for p in tables)
