@@ -34,7 +34,7 @@ from mmbook.reading import (
 from mmbook.words import Words
 
 SCHEMA = 3
-OPEN_KINDS = {"Extend", "Design", "Open"}
+ONE_EACH, OPEN_KINDS = ("Predict", "Break", "Measure"), {"Extend", "Design", "Open"}
 MINUTES = (5, 60)
 LEAST = 6  # exercises in a chapter
 MANY_DIGITS = 4
@@ -48,63 +48,69 @@ MESSAGE = re.compile(r"""(?:,|msg=|Error\()\s*f?["'][^"'\n]*(?:\s|[^\x00-\x7f])[
 LABEL = re.compile(r"^\(([\w:.-]+)\)=\s*$", re.MULTILINE)
 
 
-# One cell by itself: (what is wrong, text of the line where)
+# One cell by itself
 # -------------------------------------------------------------------------------------------------
 
 
-def region_faults(source: str, what: str) -> Iterator[tuple[str, str]]:
-    """The markers ### BEGIN … / ### END … of a kind alternate, opening first."""
-    marks = re.findall(rf"^\s*###\s*(BEGIN|END) {REGIONS[what]}\s*$", source, re.MULTILINE)
-    if marks != ["BEGIN", "END"] * (len(marks) // 2):
-        yield f"BEGIN and END of a {what} do not match", REGIONS[what]
+def broken_region(source: str, marker: str) -> bool:
+    """Return whether the markers ### BEGIN … / ### END … of a kind do not alternate."""
+    marks = re.findall(rf"^\s*###\s*(BEGIN|END) {marker}\s*$", source, re.MULTILINE)
+    return marks != ["BEGIN", "END"] * (len(marks) // 2)
 
 
-def metadata_faults(own: NotebookNode) -> Iterator[str]:
-    """nbgrader's metadata of a cell are whole."""
-    if own.get("schema_version") != SCHEMA:
-        yield f"schema_version is {own.get('schema_version')!r}, expected {SCHEMA}"
-    if not GRADE_ID.fullmatch(str(own.get("grade_id", ""))):
-        yield f"grade_id {own.get('grade_id')!r} is not made of letters, digits, - and _"
-    points = own.get("points", 0)
-    if own.get("grade") and not (isinstance(points, int | float) and points > 0):
-        yield f"a graded cell is worth {points!r} points, expected more than 0"
-    if own.get("grade") and not own.get("solution") and not own.get("locked"):
-        yield "a graded check that is not locked"
+def metadata_faults(own: NotebookNode) -> dict[str, bool]:
+    """Return what may be wrong with nbgrader's metadata of a cell, and whether it is."""
+    points, grade = own.get("points", 0), own.get("grade")
+    worth = isinstance(points, int | float) and points > 0
+    grade_id = str(own.get("grade_id", ""))
+    return {
+        f"schema_version is {own.get('schema_version')!r}, expected {SCHEMA}": (
+            own.get("schema_version") != SCHEMA
+        ),
+        f"grade_id {own.get('grade_id')!r} is not made of letters, digits, - and _": (
+            not GRADE_ID.fullmatch(grade_id)
+        ),
+        f"a graded cell is worth {points!r} points, expected more than 0": grade and not worth,
+        "a graded check that is not locked": (
+            grade and not own.get("solution") and not own.get("locked")
+        ),
+    }
 
 
-def solution_faults(cell: NotebookNode, words: Words) -> Iterator[str]:
-    """A solution cell has a solution region, and is folded on the book's page under its name."""
-    if "BEGIN SOLUTION" not in cell.source:
-        yield (
-            "a solution cell without ### BEGIN SOLUTION: put the solution between that and ### END"
-            " SOLUTION"
-        )
-    if not FOLDED & set(tags(cell)):
-        yield "a solution cell without the tag hide-cell, which folds it on the book's page"
+def solution_faults(cell: NotebookNode, words: Words) -> dict[str, bool]:
+    """Return what may be wrong with a solution cell, and whether it is: it has a solution region,
+    and is folded on the book's page under its name."""
     fold = cell.metadata.get("mystnb", {})
-    if {name: fold.get(name) for name in words.prompts} != words.prompts:
-        yield (
-            "a solution cell whose fold does not say that it holds one: its metadata need"
-            f" 'mystnb': {words.prompts}"
-        )
+    without, remedy = (
+        "a solution cell without",
+        "put the solution between that and ### END SOLUTION",
+    )
+    return {
+        f"{without} ### BEGIN SOLUTION: {remedy}": "BEGIN SOLUTION" not in cell.source,
+        f"{without} the tag hide-cell, which folds it on the book's page": (
+            not FOLDED & set(tags(cell))
+        ),
+        "a solution cell whose fold does not say that it holds one: its metadata need 'mystnb':"
+        f" {words.prompts}": {name: fold.get(name) for name in words.prompts} != words.prompts,
+    }
 
 
 def cell_faults(cell: NotebookNode, words: Words) -> Iterator[tuple[str, str]]:
-    """Markers, nbgrader's metadata and folds of one cell agree."""
-    own = cell.metadata.get("nbgrader")
+    """Yield (what is wrong, text of the line where): markers, metadata and folds agree."""
+    own = cell.metadata.get("nbgrader", {})
     for what, marker in REGIONS.items():
-        yield from region_faults(cell.source, what)
+        if broken_region(cell.source, marker):
+            yield f"BEGIN and END of a {what} do not match", marker
         if not own and f"BEGIN {marker}" in cell.source:
             yield f"holds a {what}, but no nbgrader metadata", marker
-    if not own:
-        return
-    yield from ((text, "") for text in metadata_faults(own))
+    faults = metadata_faults(own) if own else {}
     if own.get("solution"):
-        yield from ((text, "") for text in solution_faults(cell, words))
-    elif "BEGIN SOLUTION" in cell.source:
+        faults |= solution_faults(cell, words)
+    elif own and "BEGIN SOLUTION" in cell.source:
         yield "holds a solution, but its metadata do not say solution: true", "BEGIN SOLUTION"
-    if "BEGIN HIDDEN" in cell.source and not own.get("grade"):
+    if own and not own.get("grade") and "BEGIN HIDDEN" in cell.source:
         yield "holds a hidden test, but is not graded", "BEGIN HIDDEN"
+    yield from ((text, "") for text, wrong in faults.items() if wrong)
 
 
 def author_digits(source: str) -> list[tuple[str, str]]:
@@ -114,18 +120,23 @@ def author_digits(source: str) -> list[tuple[str, str]]:
     Allowed: a bound just below one (0.9999), and a number whose line says in a comment how it
     follows: `# exact: ...`.
     """
-    found = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if (
-            token.type != tokenize.NUMBER
-            or not re.search(r"[.eE]", token.string)
-            or token.string[:2] in ("0x", "0X")
-        ):
-            continue
-        digits = re.sub(r"[eE].*|[._]", "", token.string).strip("0")
-        if len(digits) >= MANY_DIGITS and set(digits) != {"9"} and "# exact: " not in token.line:
-            found.append((token.string, token.line.strip()))
-    return found
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    floats = (
+        token
+        for token in tokens
+        if token.type == tokenize.NUMBER and re.search(r"^(?!0[xX]).*[.eE]", token.string)
+    )
+    return [
+        (token.string, token.line.strip())
+        for token in floats
+        if "# exact: " not in token.line and many_digits(token.string)
+    ]
+
+
+def many_digits(number: str) -> bool:
+    """Return whether a float has four digits or more, and is no bound such as 0.9999."""
+    digits = re.sub(r"[eE].*|[._]", "", number).strip("0")
+    return len(digits) >= MANY_DIGITS and set(digits) != {"9"}
 
 
 # A sheet
@@ -191,21 +202,25 @@ def line_fault(cell: NotebookNode, part: Part, words: Words) -> tuple[str, int]:
     return f"says {line.group()!r}, without a usable {missing}", row_with(cell, line.group())
 
 
-def exercise_faults(exercise: Exercise, sheet: Notebook) -> Iterator[str]:
+def exercise_faults(exercise: Exercise, sheet: Notebook) -> list[str]:
     """What an exercise says of itself is known, possible and true."""
-    words = sheet.words
-    if exercise.kind not in words.kinds:
-        yield f": kind {exercise.kind!r} is none of {', '.join(words.kinds.values())}"
-    if exercise.difficulty not in words.levels:
-        levels = ", ".join(words.levels.values())
-        yield f": difficulty {exercise.difficulty!r} is none of {levels}"
-    if not MINUTES[0] <= exercise.minutes <= MINUTES[1]:
-        yield f": {exercise.minutes} minutes, expected {MINUTES[0]} to {MINUTES[1]}"
+    kinds, levels = sheet.words.kinds, sheet.words.levels
+    (least, most), minutes = MINUTES, exercise.minutes
     checks = (cell for n, cell in graded(sheet.nb) if n in exercise.cells)
     earned = sum(cell.metadata["nbgrader"].get("points", 0) for cell in checks)
-    if earned != exercise.points:
-        worth = f"its checks are worth {earned:g}: make them agree"
-        yield f" says {exercise.points:g} points, {worth}"
+    faults = {
+        f": kind {exercise.kind!r} is none of {', '.join(kinds.values())}": (
+            exercise.kind not in kinds
+        ),
+        f": difficulty {exercise.difficulty!r} is none of {', '.join(levels.values())}": (
+            exercise.difficulty not in levels
+        ),
+        f": {minutes} minutes, expected {least} to {most}": not least <= minutes <= most,
+        f" says {exercise.points:g} points, its checks are worth {earned:g}: make them agree": (
+            earned != exercise.points
+        ),
+    }
+    return [text for text, wrong in faults.items() if wrong]
 
 
 def nothing_outside(sheet: Notebook) -> Iterator[Finding]:
@@ -244,40 +259,41 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
     Six exercises; one each of Predict, Break and Measure; one that is open. The open ones come
     last, the first is no harder than any other and the last no easier.
     """
-    exercises, words = read_exercises(sheet.nb, sheet.words), sheet.words
-    kinds = [exercise.kind for exercise in exercises]
-    if len(exercises) < LEAST:
-        yield Finding(f"{len(exercises)} exercises, expected {LEAST} or more")
-    for kind in ("Predict", "Break", "Measure"):
-        if kind not in kinds:
-            yield Finding(f"no exercise of the kind {words.kinds[kind]}")
-    if not OPEN_KINDS & set(kinds):
-        yield Finding("no exercise of the kind Extend, Design or Open")
-    order = list(words.levels)
+    exercises = read_exercises(sheet.nb, sheet.words)
+    kinds, order = [e.kind for e in exercises], list(sheet.words.levels)
     ranks = [order.index(e.difficulty) for e in exercises if e.difficulty in order]
-    if ranks and (ranks[0] > min(ranks) or ranks[-1] < max(ranks)):
-        text = "the first exercise must be among the easiest, the last among the hardest"
-        yield Finding(text)
+    sorted_ends = not ranks or (ranks[0] == min(ranks) and ranks[-1] == max(ranks))
+    faults = {
+        f"{len(exercises)} exercises, expected {LEAST} or more": len(exercises) < LEAST,
+        **{f"no exercise of the kind {kind}": kind not in kinds for kind in ONE_EACH},
+        "no exercise of the kind Extend, Design or Open": not OPEN_KINDS & set(kinds),
+        "the first exercise must be among the easiest, the last among the hardest": not sorted_ends,
+    }
+    yield from (Finding(text) for text, wrong in faults.items() if wrong)
     for exercise, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet)):
         place = exercise.cells.start
         row = row_with(sheet.nb.cells[place], exercise.line)
         yield Finding(f"exercise {exercise.number} ({exercise.kind}) {text}", place, row)
 
 
-def out_of_order(exercises: list[Exercise]) -> Iterator[tuple[Exercise, str]]:
+def out_of_order(exercises: list[Exercise]) -> list[tuple[Exercise, str]]:
     """The open exercises come last."""
-    for before, after in itertools.pairwise(exercises):
-        if before.kind in OPEN_KINDS and after.kind not in OPEN_KINDS:
-            yield after, f"comes after {before.number} ({before.kind}): put it before"
+    return [
+        (after, f"comes after {before.number} ({before.kind}): put it before")
+        for before, after in itertools.pairwise(exercises)
+        if before.kind in OPEN_KINDS and after.kind not in OPEN_KINDS
+    ]
 
 
-def unguarded(exercises: list[Exercise], sheet: Notebook) -> Iterator[tuple[Exercise, str]]:
+def unguarded(exercises: list[Exercise], sheet: Notebook) -> list[tuple[Exercise, str]]:
     """Each exercise has a hidden test, except Predict: there the visible check measures the truth
     in front of the student, and nothing is left to hide."""
-    for exercise in exercises:
-        hidden = any("BEGIN HIDDEN" in sheet.nb.cells[n].source for n in exercise.cells)
-        if exercise.kind != "Predict" and not hidden:
-            yield exercise, "has no hidden test: a student who fits the visible one is not found"
+    return [
+        (exercise, "has no hidden test: a student who fits the visible one is not found")
+        for exercise in exercises
+        if exercise.kind != "Predict"
+        and not any("BEGIN HIDDEN" in sheet.nb.cells[n].source for n in exercise.cells)
+    ]
 
 
 def form_problems(sheet: Notebook) -> list[str]:

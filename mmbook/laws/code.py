@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mmbook.reading import ROOT, Finding, Notebook, tags
 
 MAX_LINES, MAX_WIDTH = 25, 80
@@ -11,23 +9,25 @@ MAX_LINES, MAX_WIDTH = 25, 80
 WIDE = ROOT / "mmbook" / "laws" / "wide_notebooks.txt"
 
 
-def short_cells(page: Notebook) -> Iterator[Finding]:
+def short_cells(page: Notebook) -> list[Finding]:
     """A code cell has at most 25 lines."""
-    for place, cell in page.cells("code"):
-        count = len(cell.source.splitlines())
-        if count > MAX_LINES:
-            yield Finding(f"{count} lines of code, at most {MAX_LINES}", place, MAX_LINES)
+    counts = ((place, len(cell.source.splitlines())) for place, cell in page.cells("code"))
+    return [
+        Finding(f"{count} lines of code, at most {MAX_LINES}", place, MAX_LINES)
+        for place, count in counts
+        if count > MAX_LINES
+    ]
 
 
-def long_lines(page: Notebook) -> Iterator[Finding]:
-    """Yield each line of code of more than 80 characters that a reader sees."""
-    for place, cell in page.cells("code"):
-        if "remove-cell" in tags(cell):
-            continue
-        for row, line in enumerate(cell.source.splitlines()):
-            if len(line) > MAX_WIDTH:
-                text = f"a line of {len(line)} characters, at most {MAX_WIDTH}: break it"
-                yield Finding(text, place, row)
+def long_lines(page: Notebook) -> list[Finding]:
+    """Return each line of code of more than 80 characters that a reader sees."""
+    return [
+        Finding(f"a line of {len(line)} characters, at most {MAX_WIDTH}: break it", place, row)
+        for place, cell in page.cells("code")
+        if "remove-cell" not in tags(cell)
+        for row, line in enumerate(cell.source.splitlines())
+        if len(line) > MAX_WIDTH
+    ]
 
 
 def wide_notebooks() -> list[str]:
@@ -35,10 +35,11 @@ def wide_notebooks() -> list[str]:
     return WIDE.read_text(encoding="utf-8").split()
 
 
-def short_lines(page: Notebook) -> Iterator[Finding]:
+def short_lines(page: Notebook) -> list[Finding]:
     """A line of code has at most 80 characters. Notebooks on the list of exceptions wait for their
     turn; one that has none left goes off the list."""
+    wide = long_lines(page)
     if page.name not in wide_notebooks():
-        yield from long_lines(page)
-    elif not any(long_lines(page)):
-        yield Finding(f"no line is too long any more: take it off {WIDE.relative_to(ROOT)}")
+        return wide
+    clean = f"no line is too long any more: take it off {WIDE.relative_to(ROOT)}"
+    return [] if wide else [Finding(clean)]

@@ -55,9 +55,11 @@ def needs_declared(page: Notebook) -> Iterator[Finding]:
             yield Finding(f"needs the unknown set {name!r}; known: {', '.join(known)}")
         elif name not in used:
             yield Finding(f"lists {name!r} as needed, but no code names it")
-    for name, place in used.items():
-        if name not in stated:
-            yield Finding(f"uses {name!r}, which metadata mmtutor.needs does not list", place)
+    yield from (
+        Finding(f"uses {name!r}, which metadata mmtutor.needs does not list", place)
+        for name, place in used.items()
+        if name not in stated
+    )
 
 
 @functools.cache

@@ -84,13 +84,15 @@ def asserts(cell: NotebookNode) -> bool:
     )
 
 
-def data_asserted(page: Notebook) -> Iterator[Finding]:
+def data_asserted(page: Notebook) -> list[Finding]:
     """A cell that outputs a picture asserts the data it draws, itself or in the next code cell.
 
     Pictures are not compared between runs; the assertion is what notices that a figure shows
     something else.
     """
     code = list(page.cells("code"))
-    for index, (place, cell) in enumerate(code):
-        if images(cell) and not any(asserts(c) for _, c in code[index : index + 2]):
-            yield Finding("draws a picture, but no assertion checks the data it shows", place)
+    return [
+        Finding("draws a picture, but no assertion checks the data it shows", place)
+        for index, (place, cell) in enumerate(code)
+        if images(cell) and not any(asserts(near) for _, near in code[index : index + 2])
+    ]

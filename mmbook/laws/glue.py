@@ -25,18 +25,27 @@ def glue_names(page: Notebook) -> Iterator[Finding]:
     """Every glue role names a value stored here, no value is glued twice, and each glue() call left
     its value."""
     stored = Counter(value.name for value in glued_values(page.nb))
-    for name, times in stored.items():
-        if times > 1:
-            yield Finding(f"{name!r} is glued {times} times")
-    for place, cell in page.cells("markdown"):
-        for name in cited_names(cell.source):
-            if name not in stored:
-                text = f"cites {name!r}, which this notebook does not glue"
-                yield Finding(text, place, row_with(cell, name))
-    for place, cell in page.cells("code"):
-        for statement in tree(cell.source).body:
-            call = statement.value if isinstance(statement, ast.Expr) else None
-            first = call.args[0] if called_name(call) == "glue" and call.args else None
-            if isinstance(first, ast.Constant) and first.value not in stored:
-                text = f"glues {first.value!r}, but no such value is stored"
-                yield Finding(text, place, statement.lineno - 1)
+    twice = ((name, times) for name, times in stored.items() if times > 1)
+    yield from (Finding(f"{name!r} is glued {times} times") for name, times in twice)
+    yield from (
+        Finding(f"cites {name!r}, which this notebook does not glue", n, row_with(cell, name))
+        for n, cell in page.cells("markdown")
+        for name in cited_names(cell.source)
+        if name not in stored
+    )
+    yield from (
+        Finding(f"glues {name!r}, but no such value is stored", n, row)
+        for n, cell in page.cells("code")
+        for name, row in glue_calls(cell.source)
+        if name not in stored
+    )
+
+
+def glue_calls(source: str) -> list[tuple[str, int]]:
+    """Return (name, row) of each statement glue("name", ...) at the top level of a cell."""
+    calls = (statement.value for statement in tree(source).body if isinstance(statement, ast.Expr))
+    return [
+        (call.args[0].value, call.lineno - 1)
+        for call in calls
+        if called_name(call) == "glue" and call.args and isinstance(call.args[0], ast.Constant)
+    ]

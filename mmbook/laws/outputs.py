@@ -95,15 +95,20 @@ def prints_are_stored(page: Notebook) -> Iterator[Finding]:
                 yield Finding(f"output {number} is empty", place)
 
 
-def quiet(page: Notebook) -> Iterator[Finding]:
+def quiet(page: Notebook) -> list[Finding]:
     """No output on stderr, no error, and no text that warns."""
-    for place, output in stored_outputs(page):
-        if output.output_type == "error":
-            yield Finding(f"ended in {output.ename}", place)
-        elif output.output_type == "stream" and output.name == "stderr":
-            yield Finding(f"wrote to stderr: {output.text.strip()[:80]!r}", place)
-        elif any(WARNING.search(text) for text in texts(output)):
-            yield Finding("its output holds a warning", place)
+    noises = ((place, noise(output)) for place, output in stored_outputs(page))
+    return [Finding(text, place) for place, text in noises if text]
+
+
+def noise(output: NotebookNode) -> str:
+    """Say what is wrong with an output that is not quiet, or return ''."""
+    if output.output_type == "error":
+        return f"ended in {output.ename}"
+    if output.output_type == "stream" and output.name == "stderr":
+        return f"wrote to stderr: {output.text.strip()[:80]!r}"
+    warns = any(WARNING.search(text) for text in texts(output))
+    return "its output holds a warning" if warns else ""
 
 
 def stored_outputs(page: Notebook) -> Iterator[tuple[int, NotebookNode]]:
@@ -118,14 +123,13 @@ def nothing_ignored(page: Notebook) -> Iterator[Finding]:
         lines = [line.strip() for line in cell.source.splitlines()]
         comments = {line.lstrip("#").strip() for line in lines if line.startswith("#")}
         marks = {mark.lower().replace("_", "-") for mark in comments | set(tags(cell))}
-        excuses = set(EXCUSES) & set(tags(cell))
-        for mark in sorted(marks & FORBIDDEN):
-            yield Finding(f"{mark} is not allowed", place)
+        excuses = sorted(set(EXCUSES) & set(tags(cell)))
+        untrue = [excuse for excuse in excuses if not EXCUSES[excuse].search(cell.source)]
+        faults = [f"{mark} is not allowed" for mark in sorted(marks & FORBIDDEN)]
         if marks & IGNORE and not excuses:
-            yield Finding("ignores its output without the tag prints-time or prints-path", place)
-        for excuse in sorted(excuses):
-            if not EXCUSES[excuse].search(cell.source):
-                yield Finding(f"tagged {excuse}, but its code names no such thing", place)
+            faults.append("ignores its output without the tag prints-time or prints-path")
+        faults += [f"tagged {excuse}, but its code names no such thing" for excuse in untrue]
+        yield from (Finding(text, place) for text in faults)
 
 
 def tolerances(page: Notebook) -> Iterator[Finding]:
@@ -181,10 +185,15 @@ def static(page: Notebook) -> Iterator[Finding]:
                 yield Finding("HTML that runs a script or asks another host", place)
 
 
-def no_machine_paths(page: Notebook) -> Iterator[Finding]:
+def no_machine_paths(page: Notebook) -> list[Finding]:
     """No output shows where the author's files lie, unless the cell is tagged prints-path."""
-    for place, cell in page.cells("code"):
-        shown = "\n".join(text for output in cell.outputs for text in texts(output))
-        path = MACHINE_PATH.search(shown)
-        if path and "prints-path" not in tags(cell):
-            yield Finding(f"shows a path of the author's machine ({path.group()}…)", place)
+    paths = (
+        (place, MACHINE_PATH.search("\n".join(texts(output))))
+        for place, output in stored_outputs(page)
+        if "prints-path" not in tags(page.nb.cells[place])
+    )
+    return [
+        Finding(f"shows a path of the author's machine ({path.group()}…)", place)
+        for place, path in paths
+        if path
+    ]

@@ -67,14 +67,12 @@ def right_findings(question: Question, what: str, words: Words) -> Iterator[Find
         begins = f'begins with "{words.right}." (or "{words.right}:")'
         text = f"{what} has {len(right)} choices whose feedback {begins}, expected one"
         yield Finding(text, question.cell, question.row)
-    for choice in question.choices:
-        first = sounding_right(choice.text, words)
-        if first and choice not in right:
-            text = (
-                f"the feedback on {choice.summary!r} begins with {first!r}: only the right choice"
-                f' may sound right, and it begins with "{words.right}."'
-            )
-            yield Finding(text, choice.cell, choice.row)
+    only = f'only the right choice may sound right, and it begins with "{words.right}."'
+    yield from (
+        Finding(f"the feedback on {c.summary!r} begins with {first!r}: {only}", c.cell, c.row)
+        for c in question.choices
+        if c not in right and (first := sounding_right(c.text, words))
+    )
 
 
 def prediction_findings(question: Question, words: Words) -> Iterator[Finding]:

@@ -34,13 +34,15 @@ def folded_answers(page: Notebook) -> Iterator[Finding]:
             yield Finding(text, place, bare.count("\n", 0, match.start()))
 
 
-def lesson_sections(page: Notebook) -> Iterator[Finding]:
+def lesson_sections(page: Notebook) -> list[Finding]:
     """A lesson has objectives, a quiz and take-aways, each under its heading."""
     words = page.words
     below = [text.casefold() for line, text in headings(page.nb) if line.level > 1]
-    for section in (words.objectives, words.quiz, words.take_aways):
-        if not any(text.startswith(section.casefold()) for text in below):
-            yield Finding(f"no section {section!r}")
+    return [
+        Finding(f"no section {section!r}")
+        for section in (words.objectives, words.quiz, words.take_aways)
+        if not any(text.startswith(section.casefold()) for text in below)
+    ]
 
 
 def clean_metadata(page: Notebook) -> Iterator[Finding]:
