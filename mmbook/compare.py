@@ -56,7 +56,7 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
 
     Raises ValueError naming a tag that is not a positive finite number, or a kind stated twice.
     """
-    found: dict[str, float] = {}
+    stated: dict[str, float] = {}
     for tag in tags:
         match = TOLERANCE_TAG.match(tag)
         if not match:
@@ -70,10 +70,10 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
             raise ValueError(
                 f"tag {tag!r} does not state a positive number, as in tol:0.02 or rtol:0.05"
             )
-        if kind in found:
+        if kind in stated:
             raise ValueError(f"{kind} is stated twice")
-        found[kind] = value
-    return Tolerance(found.get("tol", 0.0), found.get("rtol", 0.0))
+        stated[kind] = value
+    return Tolerance(stated.get("tol", 0.0), stated.get("rtol", 0.0))
 
 
 def to_float(text: str) -> float:
@@ -84,7 +84,7 @@ def to_float(text: str) -> float:
 
 def numbers(text: str) -> list[float]:
     """Return every number in text, in order."""
-    return [to_float(found) for found in NUMBER.findall(text)]
+    return [to_float(number) for number in NUMBER.findall(text)]
 
 
 def words(line: str) -> list[str]:

@@ -86,8 +86,8 @@ def build_font_cache() -> None:
 
 
 @contextmanager
-def few_cores(wanted: int = CORES) -> Iterator[int]:
-    """Bind this process, and the kernels it starts, to `wanted` cores; yields the number that is
+def few_cores(count: int = CORES) -> Iterator[int]:
+    """Bind this process, and the kernels it starts, to `count` cores; yields the number that is
     really in use.
 
     Where the system cannot bind a process (macOS), all cores are used and their number is yielded.
@@ -97,7 +97,7 @@ def few_cores(wanted: int = CORES) -> Iterator[int]:
         yield psutil.cpu_count() or 1
         return
     before = process.cpu_affinity()
-    chosen = before[:wanted]
+    chosen = before[:count]
     process.cpu_affinity(chosen)
     try:
         yield len(chosen)

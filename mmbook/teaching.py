@@ -256,8 +256,10 @@ class Guide:
                 self.complain(where, f"there is no notebook {name!r}")
         work, minutes = {}, {}
         for place, alone in (("class", "talk"), ("home", "read")):
-            found = (self.find(f"{where}, {place}", *item) for item in words[place].items())
-            work[place] = [pair for pairs in found for pair in pairs]
+            pairs_by_chapter = (
+                self.find(f"{where}, {place}", *item) for item in words[place].items()
+            )
+            work[place] = [pair for pairs in pairs_by_chapter for pair in pairs]
             minutes[place] = words[alone] + sum(e.minutes for _, e in work[place])
         pages = [self.pages[f"book/{n}"] for n in words["pages"] if f"book/{n}" in self.pages]
         return Session(words["when"], pages, work, minutes)

@@ -95,15 +95,13 @@ def names_in(source: str) -> set[str]:
         line if not line.lstrip().startswith(("%", "!")) else line[: -len(line.lstrip())] + "pass"
         for line in source.splitlines()
     ]
-    found = set()
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.alias):
-            found.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-    return found
+    nodes = list(ast.walk(ast.parse("\n".join(lines))))
+    aliases = (node.asname or node.name for node in nodes if isinstance(node, ast.alias))
+    return {
+        *(node.id for node in nodes if isinstance(node, ast.Name)),
+        *(name.partition(".")[0] for name in aliases),
+        *(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)),
+    }
 
 
 def root(node: ast.AST) -> str:
@@ -130,10 +128,12 @@ def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) 
         tree = ast.parse(source)
     except SyntaxError:
         return []
-    found = []
-    for node in ast.walk(tree):
-        found += [(getattr(node, "lineno", 0), text) for text in _refused(node, kept, modules)]
-    return [f"line {line}: {text}" for line, text in sorted(set(found))]
+    reasons = {
+        (getattr(node, "lineno", 0), text)
+        for node in ast.walk(tree)
+        for text in _refused(node, kept, modules)
+    }
+    return [f"line {line}: {text}" for line, text in sorted(reasons)]
 
 
 def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:

@@ -71,15 +71,15 @@ def check(page: Notebook) -> list[str]:
     laws = LAWS | (LESSON_LAWS if lesson else {})
     if outputs.never_run(page):
         laws = {title: law for title, law in laws.items() if title in BEFORE_A_RUN}
-    findings = (found for law in laws.values() for found in law(page))
+    findings = (finding for law in laws.values() for finding in law(page))
     return list(dict.fromkeys(page.located(findings)))
 
 
 def file_size(path: Path, name: str) -> list[str]:
     """A notebook file is at most 300 KB, so that a clone and a page stay light."""
     size = path.stat().st_size
-    said = f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"
-    return [said] if size > MAX_BYTES else []
+    problem = f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"
+    return [problem] if size > MAX_BYTES else []
 
 
 def check_file(path: Path) -> list[str]:
@@ -96,6 +96,6 @@ def book_problems(root: Path = ROOT) -> list[str]:
     for path in sorted((root / "book").glob("*/*.ipynb")):
         if not path.parent.name.startswith("."):
             page = Notebook.read(path, path.relative_to(root).as_posix())
-            findings = [found for law in PAGE_LAWS for found in law(page)]
+            findings = [finding for law in PAGE_LAWS for finding in law(page)]
             problems += page.located(sorted(findings, key=lambda f: (f.cell or 0, f.line)))
     return problems

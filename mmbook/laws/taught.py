@@ -87,9 +87,9 @@ def resolve(module: str, name: str, package: dict[str, Module]) -> str:
     return module
 
 
-def closure(found: Iterable[tuple[str, str]], package: dict[str, Module]) -> set[str]:
+def closure(named: Iterable[tuple[str, str]], package: dict[str, Module]) -> set[str]:
     """Return all modules of the package that a list of imports (module, name) leads to."""
-    waiting, reached = [resolve(*pair, package) for pair in found], set()
+    waiting, reached = [resolve(*pair, package) for pair in named], set()
     while waiting:
         name = waiting.pop()
         if name in package and name not in reached:
@@ -102,12 +102,12 @@ def closure(found: Iterable[tuple[str, str]], package: dict[str, Module]) -> set
 
 def chapter_imports(folder: Path, package: dict[str, Module]) -> set[str]:
     """Return all modules of the package that the notebooks of a chapter import."""
-    found: list[tuple[str, str]] = []
+    named: list[tuple[str, str]] = []
     for path in sorted(folder.glob("*.ipynb")):
         cells = Notebook.read(path).cells("code")
         code = ast.Module([part for _, cell in cells for part in tree(cell.source).body], [])
-        found += [*imports(code), *loaders(code, package)]
-    return closure(found, package)
+        named += [*imports(code), *loaders(code, package)]
+    return closure(named, package)
 
 
 def taught_problems(root: Path = ROOT) -> list[str]:

@@ -189,8 +189,8 @@ def pieces(source: str) -> Iterator[str | Fold]:
     """
     lines = list(cell_lines(source))
     folds, findings = read_folds(lines)
-    for found in findings:
-        raise ValueError(f"line {found.line + 1}: {found.text}")
+    for finding in findings:
+        raise ValueError(f"line {finding.line + 1}: {finding.text}")
     start = 0
     for fold in folds:
         yield "\n".join(line.text for line in lines[start : fold.row])

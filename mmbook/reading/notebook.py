@@ -60,12 +60,12 @@ class Notebook:
     def located(self, findings: Iterable[Finding]) -> list[str]:
         """Return each finding as "file:row: cell n: what", the row being that of the file."""
         problems = []
-        for found in findings:
+        for finding in findings:
             where = f"{self.name}: "
-            if found.cell is not None:
-                where = f"{self.name}:{line_of(self.text, found.cell, found.line)}: "
-                where += f"cell {found.cell}: "
-            problems.append(where + found.text)
+            if finding.cell is not None:
+                where = f"{self.name}:{line_of(self.text, finding.cell, finding.line)}: "
+                where += f"cell {finding.cell}: "
+            problems.append(where + finding.text)
         return problems
 
 

@@ -73,7 +73,7 @@ def read_quizzes(nb: NotebookNode, words: Words) -> tuple[list[Quiz], list[Findi
             sections.append((Quiz(line.cell, line.row, predicts), []))
         else:
             sections[-1][1].append(line)
-    findings = [found for quiz, lines in sections for found in _fill(quiz, lines)]
+    findings = [finding for quiz, lines in sections for finding in _fill(quiz, lines)]
     return [quiz for quiz, _ in sections], findings
 
 
