@@ -61,22 +61,8 @@ def pages_of(app: Sphinx, names: list[str]) -> list[str]:
     contents."""
     wanted = {name.lower() for name in names}
     uses = app.env.__dict__.get("term_uses", {})
-    order = [page for page in in_order(app) if page not in (PAGE, "book/glossary")]
+    order = [page for page in app.env.collect_relations() if page not in (PAGE, "book/glossary")]
     return [page for page in order if wanted & {term.lower() for term in uses.get(page, [])}]
-
-
-def in_order(app: Sphinx) -> list[str]:
-    """Return all pages of the book in reading order."""
-    order: list[str] = []
-
-    def walk(page: str) -> None:
-        order.append(page)
-        for child in app.env.toctree_includes.get(page, []):
-            if child not in order:
-                walk(child)
-
-    walk(app.config.root_doc)
-    return order
 
 
 def short_title(app: Sphinx, page: str) -> str:

@@ -12,11 +12,13 @@ import yaml
 
 from mmbook import browser, root
 
-PAGE = """<!DOCTYPE html><html lang="en"><body style="align-items: center; background: #fff; color: #14191e;
-display: flex; font-family: sans-serif; gap: 60px; height: 630px; margin: 0; padding: 0 90px; width: 1020px">
+PAGE = """<!DOCTYPE html><html lang="en"><body style="align-items: center; background: #fff;
+color: #14191e; display: flex; font-family: sans-serif; gap: 60px; height: 630px; margin: 0;
+padding: 0 90px; width: 1020px">
 <div style="flex: none; height: 260px; width: 260px">{logo}</div>
 <div><p style="font-size: 76px; font-weight: 600; margin: 0">mmtutor</p>
-<p style="color: #4d5963; font-size: 38px; line-height: 1.3; margin: 16px 0 0">{title}</p></div></body></html>"""
+<p style="color: #4d5963; font-size: 38px; line-height: 1.3; margin: 16px 0 0">{title}</p>
+</div></body></html>"""
 
 
 def main() -> None:

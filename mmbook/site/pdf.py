@@ -18,34 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
+from jinja2 import Template
 
 from mmbook import browser, root, site
 
 DROPPED = "script, noscript, style, .headerlink, button, .copybtn, .katex-mathml, iframe"
-PRINT_CSS = """
-@page { size: A4; margin: 22mm 20mm 20mm;
-  @top-left { content: "%(title)s"; font: 8pt sans-serif; color: #4d5963 }
-  @bottom-center { content: counter(page); font: 9pt sans-serif; color: #20272e } }
-@page :first { @top-left { content: none } @bottom-center { content: none } }
-html, body { background: #fff; }
-body { display: block; }
-.pdf-cover { break-after: page; padding-top: 30vh; text-align: center; }
-.pdf-cover img { height: 5rem; }
-.pdf-cover h1 { font-size: 26pt; margin: 1rem 0; }
-article.bd-article { break-before: page; padding: 0 !important; }
-.bd-main .bd-content .bd-article-container .bd-article h1 { display: block !important; }
-.bd-main, .bd-main .bd-content, .bd-main .bd-content .bd-article-container { display: block !important; }
-article.bd-article, article.bd-article section > :last-child { margin-bottom: 0 !important; }
-article.bd-article section > :last-child { padding-bottom: 0 !important; }
-.pdf-contents ul { list-style: none; padding: 0; }
-.pdf-contents li { display: flex; gap: 0.5rem; margin: 0.15rem 0; }
-.pdf-contents li > a { flex: 0 1 auto; color: inherit; text-decoration: none; }
-.pdf-contents li > .dots { border-bottom: 1px dotted #8a949c; flex: 1 1 1rem; margin-bottom: 0.3rem; }
-.pdf-contents .part { font-weight: 600; margin-top: 0.8rem; }
-.pdf-contents .section { padding-left: 1.5rem; font-size: 0.92em; }
-.pdf-answer { border-left: 3px solid #d5dade; margin: 0.8rem 0; padding-left: 0.8rem; }
-.pdf-answer > .question { break-after: avoid; font-weight: 600; }
-"""
+TEMPLATE = Path(__file__).with_name("pdf.html.j2")
 
 
 @dataclass
@@ -181,53 +159,24 @@ def gather(folder: Path, toc: Path) -> Book:
     if book.answers:
         book.entries.append(Entry(0, "Answers"))
         book.entries.append(Entry(1, "Answers and solutions", "answers"))
-        body = "".join(book.answers)
-        book.articles.append(
-            '<article class="bd-article" id="answers"><h1>Answers and'
-            f" solutions</h1>{body}</article>"
-        )
     return book
 
 
-def contents(book: Book, numbers: dict[str, int]) -> str:
-    """Return the table of contents, with the page numbers known so far."""
-    lines = []
-    for entry in book.entries:
-        if not entry.anchor:
-            lines.append(f'<li class="part">{html.escape(entry.title)}</li>')
-            continue
-        number = numbers.get(entry.anchor, 0) + 1 if entry.anchor in numbers else "000"
-        kind = "section" if entry.level == 2 else "chapter"
-        link = f'<a href="#{entry.anchor}">{html.escape(entry.title)}</a>'
-        lines.append(
-            f'<li class="{kind}">{link}<span class="dots"></span><span>{number}</span></li>'
-        )
-    return (
-        '<article class="bd-article'
-        f' pdf-contents"><h1>Contents</h1><ul>{"".join(lines)}</ul></article>'
-    )
-
-
 def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> str:
-    """Return the one document as HTML: the title page, the contents, every page, the answers."""
+    """Return the one document as HTML; numbers: on which page, from 0, each anchor was found."""
     first = book.folder / f"{book.root}.html"
     sheets = [
         (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri()
         for link in site.resources.read_page(first).select('head link[rel~="stylesheet"]')
     ]
-    links = "".join(f'<link rel="stylesheet" href="{sheet}">' for sheet in sheets)
     logo = book.folder / "_static" / "logo.svg"
-    mark = f'<img src="{logo.as_uri()}" alt="">' if logo.is_file() else ""
-    css = PRINT_CSS % {"title": title.replace("\\", "").replace('"', "'")}
-    return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta'
-        f' charset="utf-8">'
-        f"<title>{html.escape(title)}</title>{links}<style>{css}</style></head><body>"
-        "<div"
-        f' class="pdf-cover">{mark}<h1>{html.escape(title)}</h1><p>{html.escape(author)}</p></div>'
-        '<main class="bd-main"><div class="bd-content"><div'
-        f' class="bd-article-container">{contents(book, numbers)}'
-        f"{''.join(book.articles)}</div></div></main></body></html>"
+    return Template(TEMPLATE.read_text(encoding="utf-8")).render(
+        book=book,
+        title=title,
+        author=author,
+        numbers=numbers,
+        sheets=sheets,
+        logo=logo.as_uri() if logo.is_file() else "",
     )
 
 

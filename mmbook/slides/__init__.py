@@ -32,11 +32,12 @@ HEADING = (56, 42, 18)  # letters in a line of a slide's title, px of that line,
 FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
 INDEX = """<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Slides</title>
+<head><meta charset="utf-8"><title>Slides</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="reveal.js/slides.css"></head>
 <body class="index"><main><h1>Slides</h1>
-<p>One presentation for each chapter. Space or the arrow keys move on, S opens the speaker's notes, O shows all slides;
-add <code>?print-pdf</code> to the address to print.</p>
+<p>One presentation for each chapter. Space or the arrow keys move on, S opens the speaker's notes,
+O shows all slides; add <code>?print-pdf</code> to the address to print.</p>
 <ol>
 {items}
 </ol></main></body>
