@@ -93,16 +93,12 @@ def name_bundle(page: Path, common: list[Path], bundle: Path) -> None:
     head, end, rest = page.read_text(encoding="utf-8").partition(HEAD_END)
     address = os.path.relpath(bundle, page.parent).replace(os.sep, "/")
     link = f'<link rel="stylesheet" href="{address}" />\n'
-    placed = False
 
-    def swap(match: re.Match[str]) -> str:
-        nonlocal placed
-        if (page.parent / urlsplit(match[1]).path).resolve() not in common:
-            return match[0]
-        first, placed = not placed, True
-        return link if first else ""
+    def mark(match: re.Match[str]) -> str:
+        return "\0" if (page.parent / urlsplit(match[1]).path).resolve() in common else match[0]
 
-    page.write_text(SHEET.sub(swap, head) + end + rest, encoding="utf-8")
+    head = SHEET.sub(mark, head).replace("\0", link, 1).replace("\0", "")
+    page.write_text(head + end + rest, encoding="utf-8")
 
 
 def defer_scripts(site: Path) -> int:

@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from statistics import median
@@ -41,53 +40,33 @@ def home() -> Path:
 def heaviest(folder: Path, count: int) -> list[str]:
     """Return the names of the `count` heaviest pages of the book, with their pictures, heaviest
     first."""
-    pages = [
-        path
-        for path in folder.rglob("*.html")
-        if site.resources.is_article(site.resources.read_page(path))
-    ]
-
-    def bytes_of(path: Path) -> int:
-        return sum(size for kind, size in site.weight.page_parts(path).items() if kind != "font")
-
-    return [
-        path.relative_to(folder).as_posix()
-        for path in sorted(pages, key=bytes_of, reverse=True)[:count]
-    ]
+    weights = {
+        path.relative_to(folder).as_posix(): sum(parts.values()) - parts["font"]
+        for path, parts in site.weight.article_parts(folder).items()
+    }
+    return sorted(weights, key=weights.get, reverse=True)[:count]
 
 
-def command(url: str, form: str, report: Path, chromium: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and environment of one run of Lighthouse over `url`."""
-    lighthouse = home()
-    flags = " ".join(["--headless=new", *browser.QUIET])
-    words = [site.node(), str(lighthouse / "node_modules" / "lighthouse" / "cli" / "index.js"), url]
-    words += [
-        f"--chrome-flags={flags}",
-        "--output=json",
-        f"--output-path={report}",
-        "--quiet",
-        *PRESETS[form],
-    ]
-    words += [f"--only-categories={','.join(CATEGORIES)}", "--no-enable-error-reporting"]
-    return words, environment() | {"CHROME_PATH": chromium}
-
-
-def run(url: str, form: str, chromium: str) -> dict[str, Any]:
+def run(url: str, form: str) -> dict[str, Any]:
     """Return Lighthouse's result for one load of `url`; raises SiteError with what it said when it
     fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        words, variables = command(url, form, report, chromium)
-        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
-        if done.returncode or not report.is_file():
-            raise site.SiteError(
-                f"Lighthouse failed on {url} (exit code {done.returncode}):\n{done.stderr.strip()}"
-            )
-        result = json.loads(report.read_text(encoding="utf-8"))
-    if result.get("runtimeError"):
-        raise site.SiteError(
-            f"Lighthouse could not load {url}: {result['runtimeError'].get('message')}"
-        )
+    words = [
+        site.node(),
+        str(home() / "node_modules" / "lighthouse" / "cli" / "index.js"),
+        url,
+        f"--chrome-flags={' '.join(['--headless=new', *browser.QUIET])}",
+        "--output=json",
+        "--quiet",
+        *PRESETS[form],
+        f"--only-categories={','.join(CATEGORIES)}",
+        "--no-enable-error-reporting",
+    ]
+    variables = environment() | {"CHROME_PATH": browser.chromium()}
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    result = {} if done.returncode else json.loads(done.stdout)
+    if not result or result.get("runtimeError"):
+        reason = result["runtimeError"].get("message") if result else done.stderr.strip()
+        raise site.SiteError(f"Lighthouse failed on {url} (exit code {done.returncode}):\n{reason}")
     return result
 
 
@@ -99,52 +78,58 @@ def scores(results: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def below(found: dict[str, int], form: str) -> list[str]:
+def below(medians: dict[str, int], form: str) -> list[str]:
     """Return the categories whose score is below the goal."""
-    return [
-        f"{name} {found[name]} < {goal}" for name, goal in GOALS[form].items() if found[name] < goal
-    ]
+    goals = GOALS[form].items()
+    return [f"{name} {medians[name]} < {goal}" for name, goal in goals if medians[name] < goal]
 
 
 def losses(results: list[dict[str, Any]]) -> list[str]:
     """Return the audits that cost points in the last run, the costliest first."""
-    last, found = results[-1], []
-    for name in CATEGORIES:
-        for audit in last["categories"][name]["auditRefs"]:
-            entry = last["audits"][audit["id"]]
-            if audit["weight"] and entry["score"] is not None and entry["score"] < 0.9:
-                lost = audit["weight"] * (1 - entry["score"])
-                found.append((lost, f"{audit['id']} {entry.get('displayValue', '')}".strip()))
-    return [text for _, text in sorted(found, reverse=True)]
+    last, costs = results[-1], []
+    for audit in (a for name in CATEGORIES for a in last["categories"][name]["auditRefs"]):
+        entry = last["audits"][audit["id"]]
+        if audit["weight"] and entry["score"] is not None and entry["score"] < 0.9:
+            lost = audit["weight"] * (1 - entry["score"])
+            costs.append((lost, f"{audit['id']} {entry.get('displayValue', '')}".strip()))
+    return [text for _, text in sorted(costs, reverse=True)]
 
 
-def measure(pages: list[str], runs: int) -> list[str]:
-    """Print a line for each page and form as it comes; return what is below its goal."""
-    chromium = browser.chromium()
+def measure(page: str, form: str, address: str, runs: int) -> list[str]:
+    """Load a page several times and print its scores; return what is below its goal."""
+    results = [run(f"{address}/{page}", form) for _ in range(runs)]
+    medians, single = scores(results), [scores([r])["performance"] for r in results]
+    shown = "".join(f" {name} {value:3}" for name, value in medians.items())
+    print(f"{page:45} {form:8}{shown}  (performance of each run: {single})", flush=True)
+    missed = below(medians, form)
+    if missed:
+        print("    " + "; ".join(losses(results)), flush=True)
+    return [f"{page}, {form}: {text}" for text in missed]
+
+
+def measure_all(names: list[str], count: int, runs: int) -> list[str]:
+    """Measure the named pages, or the heaviest ones; return what is below its goal."""
+    folder = site.built()
+    pages = names or heaviest(folder, count)
+    if unknown := [page for page in pages if not (folder / page).is_file()]:
+        raise site.SiteError(
+            f"the built site has no {', '.join(unknown)}: name pages such as book/intro.html"
+        )
     site.install("lighthouse", home(), "Lighthouse (about 150 MB)")
-    short = []
-    with site.hosting.server(site.built(), 0) as server:
+    if hasattr(os, "getloadavg"):
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    with site.hosting.server(folder, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
         try:
-            for page in pages:
-                for form in GOALS:
-                    url = f"http://127.0.0.1:{server.server_port}/{page}"
-                    results = [run(url, form, chromium) for _ in range(runs)]
-                    found, all_runs = scores(results), [scores([r])["performance"] for r in results]
-                    line = f"{page:45} {form:8}" + "".join(
-                        f" {name} {value:3}" for name, value in found.items()
-                    )
-                    print(
-                        f"{line}  (performance of each run: {', '.join(map(str, all_runs))})",
-                        flush=True,
-                    )
-                    missed = below(found, form)
-                    short += [f"{page}, {form}: {text}" for text in missed]
-                    if missed:
-                        print("    " + "; ".join(losses(results)), flush=True)
+            return [
+                text
+                for page in pages
+                for form in GOALS
+                for text in measure(page, form, address, runs)
+            ]
         finally:
             server.shutdown()
-    return short
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,31 +138,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m mmbook.site.lighthouse", description="Measure the built site."
     )
     parser.add_argument("page", nargs="*", help="such as book/intro.html; default: the heaviest")
-    parser.add_argument(
-        "--pages", type=int, default=5, help="how many of the heaviest pages (default: 5)"
-    )
-    parser.add_argument(
-        "--runs",
-        type=int,
-        default=3,
-        help="loads of each page, of which the median counts (default: 3)",
-    )
+    parser.add_argument("--pages", type=int, default=5, help="how many of the heaviest (default 5)")
+    parser.add_argument("--runs", type=int, default=3, help="loads of each page (default 3)")
     options = parser.parse_args(arguments)
     if options.runs < 1 or options.pages < 1:
         parser.error(f"--runs {options.runs} --pages {options.pages}: both must be at least 1")
     try:
-        pages = options.page or heaviest(site.built(), options.pages)
-        if unknown := [page for page in pages if not (site.built() / page).is_file()]:
-            raise site.SiteError(
-                f"the built site has no {', '.join(unknown)}: name pages such as book/intro.html"
-            )
-        print(
-            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-            if hasattr(os, "getloadavg")
-            else "",
-            flush=True,
-        )
-        short = measure(pages, options.runs)
+        short = measure_all(options.page, options.pages, options.runs)
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -108,26 +108,23 @@ def inline_pictures(page: BeautifulSoup) -> list[str]:
     ]
 
 
+def article_parts(site: Path) -> dict[Path, dict[str, int]]:
+    """Return the parts of each page of the book."""
+    pages = [path for path in site.rglob("*.html") if is_article(read_page(path))]
+    return {path: page_parts(path) for path in pages}
+
+
 def report(site: Path) -> list[str]:
     """Return lines for whoever builds: the heaviest page and what its fonts could add."""
-    pages = {path: page_parts(path) for path in site.rglob("*.html") if is_article(read_page(path))}
+    pages = article_parts(site)
     if not pages:
         return []
-
-    def bare(path: Path) -> int:
-        return sum(size for kind, size in pages[path].items() if kind not in ("picture", "font"))
-
-    def whole(path: Path) -> int:
-        return bare(path) + pages[path]["picture"]
-
-    text, all_in = max(pages, key=bare), max(pages, key=whole)
+    whole = {path: sum(parts.values()) - parts["font"] for path, parts in pages.items()}
+    bare = {path: whole[path] - parts["picture"] for path, parts in pages.items()}
+    text, all_in = max(bare, key=bare.get), max(whole, key=whole.get)
     return [
-        (
-            f"heaviest page: {bare(text) / KB:.0f} KB as gzip ({text.relative_to(site)}); "
-            f"with pictures: {whole(all_in) / KB:.0f} KB ({all_in.relative_to(site)})"
-        ),
-        (
-            "fonts come on top, only those whose letters occur: at most"
-            f" {pages[text]['font'] / KB:.0f} KB there"
-        ),
+        f"heaviest page: {bare[text] / KB:.0f} KB as gzip ({text.relative_to(site)}); "
+        f"with pictures: {whole[all_in] / KB:.0f} KB ({all_in.relative_to(site)})",
+        "fonts come on top, only those whose letters occur: at most"
+        f" {pages[text]['font'] / KB:.0f} KB there",
     ]
