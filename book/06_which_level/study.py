@@ -41,7 +41,7 @@ SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
 KINDS = ("redundant", "unique", "complement", "synergy")
 NOISES = (0, 1, 2, 4, 8)
 CORRUPTED = ("concat linear", "concat MLP", "gated", "encoders + head")
-HEARD = (
+CONDITIONS = (
     "clean",
     -8,
     -12,
@@ -135,23 +135,25 @@ def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
 def digits_at(seed: int) -> dict[int | str, data.Dataset]:
     """Return the same pairs of pictures and recordings at each level of noise in the sound; the
     pictures stay."""
-    levels = {c: None if c == "clean" else c for c in HEARD if c != "silent"}
+    levels = {c: None if c == "clean" else c for c in CONDITIONS if c != "silent"}
     return {
         c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed) for c, snr in levels.items()
     }
 
 
-def heard(loud: dict[int | str, data.Dataset], rows: np.ndarray, conditions: tuple) -> Samples:
+def recorded_under(
+    recordings: dict[int | str, data.Dataset], rows: np.ndarray, conditions: tuple
+) -> Samples:
     """Return the digits `rows` under each of the conditions, one copy after the other; names as in
-    HEARD."""
-    first, count = loud["clean"], len(conditions)
+    CONDITIONS."""
+    first, count = recordings["clean"], len(conditions)
     silent = torch.tensor([c == "silent" for c in conditions]).repeat_interleave(len(rows))
     copies = [
-        loud["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1)
+        recordings["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1)
         for c in conditions
     ]
     audio = torch.cat(copies)
-    audio[silent] = torch.nan  # who looks at what is absent will be found out
+    audio[silent] = torch.nan  # whoever looks at what is absent gets NaN
     features = {
         "image": first.modalities["image"][rows].flatten(1).repeat(count, 1),
         "audio": audio,
@@ -167,15 +169,15 @@ def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float
     Each digit is trained on under each condition of the regime, in the same number of steps for
     all; so is validation.
     """
-    loud = digits_at(seed)
-    one, voices = loud["clean"], loud["clean"].targets["voice"].numpy() % 10
+    recordings = digits_at(seed)
+    one, voices = recordings["clean"], recordings["clean"].targets["voice"].numpy() % 10
     test = np.flatnonzero(one.groups == accent)
     train = np.flatnonzero(one.groups != accent)
     parts = grouped_split(one.labels[train], voices[train], fraction=0.25, seed=seed)
-    seen = [heard(loud, train[part], REGIMES[regime]) for part in parts]
-    shown = {str(c): heard(loud, test, (c,)) for c in HEARD}
+    learning = [recorded_under(recordings, train[part], REGIMES[regime]) for part in parts]
+    tested = {str(c): recorded_under(recordings, test, (c,)) for c in CONDITIONS}
     # one split per test condition, standardised alike; the training parts are the same in all
-    splits = {name: Split(*seen, samples).standardised() for name, samples in shown.items()}
+    splits = {name: Split(*learning, samples).standardised() for name, samples in tested.items()}
     tune = {"classes": 10, "seed": seed, "lr": 2e-3, "decays": (0.1, 10.0)}
     first = splits["clean"]
     joint = {m: tuned({m: joint_models()[m]}, first, **tune) for m in CORRUPTED}
@@ -299,12 +301,12 @@ def main(names: list[str]) -> None:
         if name not in PLANS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
     for name in names or PLANS:
-        wanted = list(PLANS[name][1])
-        found = {}
+        keys = list(PLANS[name][1])
+        rows = {}
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            for key, row in pool.imap_unordered(_task, [(name, key) for key in wanted]):
-                found[key] = row
-                print(f"{name} {len(found)}/{len(wanted)} {key}", flush=True)
+            for key, row in pool.imap_unordered(_task, [(name, key) for key in keys]):
+                rows[key] = row
+                print(f"{name} {len(rows)}/{len(keys)} {key}", flush=True)
             pool.close()
             pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
         machine = (
@@ -315,7 +317,7 @@ def main(names: list[str]) -> None:
             RESULTS / f"{name}.json",
             command=f"python book/06_which_level/study.py {name}",
             machine=machine,
-            rows={key: found[key] for key in wanted},
+            rows={key: rows[key] for key in keys},
         )
 
 

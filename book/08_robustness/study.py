@@ -134,16 +134,16 @@ def tuned_head(
         )
 
     blocks = Blocks(part(rest))
-    learnt, asked = blocks(part(rest)), blocks(part(held))
-    logits = {c: head(learnt, y[rest], c).decision_function(asked) for c in PENALTIES}
+    x_rest, x_held = blocks(part(rest)), blocks(part(held))
+    logits = {c: head(x_rest, y[rest], c).decision_function(x_held) for c in PENALTIES}
     best = min(
         logits, key=lambda c: -log_softmax(logits[c], axis=1)[np.arange(len(held)), y[held]].mean()
     )
-    warmth = temperature_scale(logits[best], y[held])
+    temperature = temperature_scale(logits[best], y[held])
     blocks = Blocks(x)
     model = head(blocks(x), y, best)
     return lambda new: apply_temperature(
-        model.decision_function(blocks({m: new[m] for m in x})), warmth
+        model.decision_function(blocks({m: new[m] for m in x})), temperature
     )
 
 
@@ -160,13 +160,15 @@ def speakers(
     return {name: tuned_head(view, y, rest, held, balanced, copies) for name, view in views.items()}
 
 
-def together(said: dict[str, np.ndarray], prior: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def with_pools(
+    opinions: dict[str, np.ndarray], prior: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Add the average and the product of the opinions of the single modalities."""
-    singles = {m: torch.from_numpy(p) for m, p in said.items() if m != "concat"}
+    singles = {m: torch.from_numpy(p) for m, p in opinions.items() if m != "concat"}
     product = decision.product_rule(
         singles, prior=None if prior is None else torch.from_numpy(prior)
     )
-    return said | {"average": decision.average(singles).numpy(), "product": product.numpy()}
+    return opinions | {"average": decision.average(singles).numpy(), "product": product.numpy()}
 
 
 def oasis_folds() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -201,8 +203,8 @@ def judged(
     dataset, pictures = loaded("oasis")
     test = oasis_folds()[number][1]
     x, y = {"image": pictures[test], "text": texts(condition, draw)[test]}, dataset.labels[test]
-    said = together({name: speak(x) for name, speak in voices.items()})
-    return {m: (macro_f1(p.argmax(1), y), log_loss(p, y)) for m, p in said.items()}
+    opinions = with_pools({name: speak(x) for name, speak in voices.items()})
+    return {m: (macro_f1(p.argmax(1), y), log_loss(p, y)) for m, p in opinions.items()}
 
 
 def caption_row(number: int) -> dict:
@@ -211,13 +213,13 @@ def caption_row(number: int) -> dict:
     rows, test = oasis_folds()[number]
     result: dict = {"n_train": len(rows), "n_test": len(test)}
     for regime in REGIMES:
-        voices, found = voices_of(number, regime), {}
+        voices, by_condition = voices_of(number, regime), {}
         for condition in TESTED:
             draws = (0,) if condition in (HUMAN, MACHINE, ("dropped words", 1.0)) else DRAWS
             scores = [judged(voices, number, condition, draw) for draw in draws]
             mean = {m: np.mean([s[m] for s in scores], axis=0).round(4).tolist() for m in scores[0]}
-            found[" ".join(map(str, condition))] = mean
-        result[regime] = found
+            by_condition[" ".join(map(str, condition))] = mean
+        result[regime] = by_condition
     return result
 
 

@@ -81,15 +81,15 @@ def estimator_row(d: int, rho: float, n: int, seed: int) -> dict[str, float]:
     """Return estimator → nats; of the networks the bound on fresh samples and, for comparison, on
     training samples."""
     x, y = gaussian_pair(n, d, rho, seed)
-    found = {"histogram": histogram_mi(x[:, 0], y[:, 0])} if d == 1 else {}
-    found["KSG"] = ksg_mi(x, y)
+    estimates = {"histogram": histogram_mi(x[:, 0], y[:, 0])} if d == 1 else {}
+    estimates["KSG"] = ksg_mi(x, y)
     for name, estimate in {"InfoNCE": infonce_mi, "MINE": mine_mi}.items():
         bound = estimate(x, y, batch=64 if name == "InfoNCE" else min(256, n // 2), seed=seed)
-        found |= {name: bound.fresh, f"{name}, training": bound.train}
+        estimates |= {name: bound.fresh, f"{name}, training": bound.train}
     if (d, rho, n) == (COLUMNS[-1], DEPENDENCE[-1], N):
         for batch in BATCHES:
-            found[f"InfoNCE, batch {batch}"] = infonce_mi(x, y, batch=batch, seed=seed).fresh
-    return {name: round(float(value), 4) for name, value in found.items()}
+            estimates[f"InfoNCE, batch {batch}"] = infonce_mi(x, y, batch=batch, seed=seed).fresh
+    return {name: round(float(value), 4) for name, value in estimates.items()}
 
 
 SETTINGS = [(d, rho, N) for d in COLUMNS for rho in DEPENDENCE]
@@ -146,11 +146,11 @@ def matching(a: Tensor, b: Tensor, temperature: float, seed: int = 0) -> float:
     (N, D)."""
     scores = normalize(a) @ normalize(b).T / temperature
     size, generator = min(BATCH, len(a)), torch.Generator().manual_seed(seed)
-    found = []
+    bounds = []
     for _ in range(50):
         rows = torch.randperm(len(a), generator=generator)[:size]
-        found.append(scores[rows][:, rows].log_softmax(1).diagonal().mean())
-    return float(np.log(size) + torch.stack(found).mean())
+        bounds.append(scores[rows][:, rows].log_softmax(1).diagonal().mean())
+    return float(np.log(size) + torch.stack(bounds).mean())
 
 
 def tuned_space(
@@ -171,7 +171,7 @@ def tuned_space(
     )
 
 
-def told(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+def estimates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     """Return both estimates between columns (N, d) and (N, d), in nats; the jitter is for captions
     that repeat."""
     return {
@@ -201,16 +201,16 @@ def pair_row(name: str, number: int) -> dict:
         for k in range(SHUFFLES)
     ]
     for space, (one, two) in spaces.items():
-        found: dict[str, list[float]] = {}
+        by_width: dict[str, list[float]] = {}
         for d in DIMS:
             p, q = one[:, :d].numpy(), two[:, :d].numpy()
-            chance = [told(p, q[order.numpy()]) for order in orders]
-            for estimator, value in told(p, q).items():
-                found.setdefault(estimator, []).append(round(value, 4))
-                found.setdefault(f"{estimator}, shuffled", []).append(
+            chance = [estimates(p, q[order.numpy()]) for order in orders]
+            for estimator, value in estimates(p, q).items():
+                by_width.setdefault(estimator, []).append(round(value, 4))
+                by_width.setdefault(f"{estimator}, shuffled", []).append(
                     round(float(np.mean([c[estimator] for c in chance])), 4)
                 )
-        result[space] = found
+        result[space] = by_width
     one, two = (z[:, : chosen["width"]] for z in spaces["CCA"])
     result["matching"] = round(matching(one, two, chosen["temperature"]), 4)
     by_chance = [matching(one, two[order], chosen["temperature"]) for order in orders]
@@ -259,13 +259,13 @@ def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndar
             {m: v[rows] for m, v in x.items()}, y[rows], rest, held, balanced=False
         )
         prior = np.bincount(y[rows]) / len(rows)
-        said = chapter_8.together(
+        opinions = chapter_8.with_pools(
             {m: speak({k: v[test] for k, v in x.items()}) for m, speak in voices.items()}, prior
         )
-        for m, p in said.items():
+        for m, p in opinions.items():
             gained.setdefault(m, []).append(round(entropy(y) - log_loss(p, y[test]), 4))
         for k, m in enumerate(x):
-            leaning[k, test] = (said[m] / prior).argmax(1)
+            leaning[k, test] = (opinions[m] / prior).argmax(1)
     return gained, leaning, y
 
 

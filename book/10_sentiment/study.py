@@ -145,12 +145,12 @@ def methods_row(name: str, split: str) -> dict:
     table = table_of(name)
     groups = table.groups if split == "grouped" else None
     plan = list(folds(table.labels, groups, splits=5, repeats=REPEATS))
-    said = []
+    by_fold = []
     for number, (train, test) in enumerate(plan):
         learnt = torch.zeros(len(table), dtype=torch.bool)
         learnt[train] = True
         answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
-        said.append(answers)
+        by_fold.append(answers)
     rows = {
         m: {key: [] for key in ("macro_f1", "accuracy", "ece_raw", "loss_raw", "ece", "loss")}
         for m in METHODS
@@ -159,9 +159,9 @@ def methods_row(name: str, split: str) -> dict:
     for number, (_, test) in enumerate(plan):
         mates = [k for k in range(number // 5 * 5, number // 5 * 5 + 5) if k != number]
         for m in METHODS:
-            q = said[number][m]
+            q = by_fold[number][m]
             fitted = calibrate(
-                torch.cat([said[k][m] for k in mates]),
+                torch.cat([by_fold[k][m] for k in mates]),
                 y[np.concatenate([plan[k][1] for k in mates])],
             )
             scores = {
@@ -279,10 +279,10 @@ def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
             maps.append(network.blocks[:-1](network.bn1(network.conv_stem(x))))
         return Samples({"image": torch.cat(maps)}, loaded.labels), network
     encoder = TextEncoder("minilm", cache=False)
-    network, found = encoder.model, {}
+    network, entering = encoder.model, {}
 
     def keep(module: nn.Module, inputs: tuple, options: dict) -> None:
-        found["x"] = inputs[0] if inputs else options["hidden_states"]
+        entering["x"] = inputs[0] if inputs else options["hidden_states"]
 
     network.encoder.layer[-1].register_forward_pre_hook(keep, with_kwargs=True)
     ids = encoder._ids(list(loaded.modalities["text"]))
@@ -293,8 +293,31 @@ def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
     )
     for i in range(0, len(ids), 32):
         real, _, _ = encoder._run(ids[i : i + 32])
-        x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = found["x"], real
+        x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = entering["x"], real
     return Samples({"text": x}, loaded.labels, masks={"text": mask}), network
+
+
+def finetuned(
+    start: LastBlock, learn: Samples, choose: Samples, seed: int
+) -> tuple[LastBlock, float]:
+    """Return the model of the learning rate and epoch with the lowest loss, and its seconds."""
+    tried = {}
+    for rate in RATES:
+        model, begin = copy.deepcopy(start), time.perf_counter()
+        history = fit(
+            model,
+            learn,
+            choose,
+            epochs=6,
+            lr=rate,
+            batch_size=32,
+            class_weights="balanced",
+            patience=2,
+            seed=seed,
+            device="cpu",
+        )
+        tried[min(history.validation_loss)] = (model, time.perf_counter() - begin)
+    return tried[min(tried)]
 
 
 def finetune_row(name: str, modality: str) -> dict:
@@ -324,23 +347,8 @@ def finetune_row(name: str, modality: str) -> dict:
         best = min(heads, key=lambda s: _balanced_loss(predict(heads[s], choose), choose.labels))
         rows["frozen"].append(macro_f1(predict(heads[best], judge).argmax(1), y))
         rows["frozen, all"].append(macro_f1(predict(fit_head(whole, 3, best), judge).argmax(1), y))
-        tried = {}
-        for rate in RATES:
-            model, start = LastBlock(modality, network, heads[best]), time.perf_counter()
-            history = fit(
-                model,
-                entering[train[rest]],
-                entering[train[part]],
-                epochs=6,
-                lr=rate,
-                batch_size=32,
-                class_weights="balanced",
-                patience=2,
-                seed=number,
-                device="cpu",
-            )
-            tried[min(history.validation_loss)] = (model, time.perf_counter() - start)
-        model, seconds = tried[min(tried)]
+        parts = entering[train[rest]], entering[train[part]]
+        model, seconds = finetuned(LastBlock(modality, network, heads[best]), *parts, number)
         rows["s fine-tuned"].append(seconds)
         rows["fine-tuned"].append(
             macro_f1(predict(model, entering[test], batch_size=64).argmax(1), y)
@@ -379,12 +387,12 @@ def main(names: list[str]) -> None:
         if name not in PLANS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
     for name in names or PLANS:
-        measure, wanted = PLANS[name]
+        measure, plan = PLANS[name]
         torch.set_num_threads(1)
         rows = {}
-        for key, arguments in wanted.items():
+        for key, arguments in plan.items():
             rows[key] = measure(*arguments)
-            print(f"{name} {len(rows)}/{len(wanted)} {key}", flush=True)
+            print(f"{name} {len(rows)}/{len(plan)} {key}", flush=True)
         machine = (
             f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
         )

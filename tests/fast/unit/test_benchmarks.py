@@ -1,5 +1,5 @@
 """The benchmarks' own parts: what is measured, how turns are taken, and that a broken limit is
-seen.."""
+seen."""
 
 import importlib
 
