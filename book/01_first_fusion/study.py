@@ -1,12 +1,12 @@
 """What the original recipe costs beside frozen, cached features.
 
-python book/01_first_fusion/study.py         measure all three ways, each in a fresh process, and
-                                             write results/original_recipe.json
-python book/01_first_fusion/study.py PART    measure one: recipe, encoders or head; prints JSON
+python book/01_first_fusion/study.py        all three ways, each in a process
+python book/01_first_fusion/study.py PART   one: recipe, encoders or head (JSON)
 
-The epoch is one pass over 590 posts (the pictures and captions of oasis), pictures of 224 × 224, 48
-tokens, batch 32. Steps cost the same whatever the pixels show, so generated pictures and sentences
-stand in for them and nothing is downloaded.
+The epoch is one pass over 590 posts (the pictures and captions of oasis),
+pictures of 224 × 224, 48 tokens, batch 32. Steps cost the same whatever the
+pixels show, so generated pictures and sentences stand in for them and nothing
+is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mmtutor.original_recipe import OriginalRecipe, flops_per_sample, meta_inputs
+from mmtutor.original_recipe import (
+    OriginalRecipe,
+    flops_per_sample,
+    meta_inputs,
+)
 from mmtutor.report import save_results
 
 POSTS, BATCH, CLASSES, STEPS = 590, 32, 3, 5
@@ -34,11 +38,15 @@ RESULTS = Path(__file__).resolve().parent / "results" / "original_recipe.json"
 
 
 def recipe() -> dict:
-    """Train the original recipe for a few steps; an epoch is so many steps of median length."""
+    """Train the original recipe for a few steps; an epoch is so many steps of
+    median length."""
     torch.manual_seed(0)
     model = OriginalRecipe(CLASSES)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    pictures, tokens = torch.randn(BATCH, 3, 224, 224), torch.randint(1000, 20000, (BATCH, 48))
+    pictures, tokens = (
+        torch.randn(BATCH, 3, 224, 224),
+        torch.randint(1000, 20000, (BATCH, 48)),
+    )
     labels, seconds = torch.randint(0, CLASSES, (BATCH,)), []
     for _ in range(STEPS):
         start = time.perf_counter()
@@ -50,26 +58,38 @@ def recipe() -> dict:
         shapes = OriginalRecipe(CLASSES)
     flops = flops_per_sample(shapes, *meta_inputs(4))
     return {
-        "seconds_per_epoch": math.ceil(POSTS / BATCH) * statistics.median(seconds),
+        "seconds_per_epoch": (
+            math.ceil(POSTS / BATCH) * statistics.median(seconds)
+        ),
         "flops_per_sample": flops,
     }
 
 
 def encoders() -> dict:
-    """Run the two packaged encoders, uncached, over as many generated pictures and sentences."""
-    from mmtutor.encoders import ImageEncoder, TextEncoder  # here: memory is measured per part
+    """Run the two packaged encoders, uncached, over as many generated pictures
+    and sentences."""
+    from mmtutor.encoders import (
+        ImageEncoder,
+        TextEncoder,
+    )  # here: memory is measured per part
 
     image, text = (
         ImageEncoder("efficientnet-lite0", cache=False),
         TextEncoder("minilm", cache=False),
     )
-    pixels = torch.randint(0, 256, (POSTS, 400, 500, 3), dtype=torch.uint8).numpy()
+    pixels = torch.randint(
+        0, 256, (POSTS, 400, 500, 3), dtype=torch.uint8
+    ).numpy()
     sentences = [
-        f"a picture of {i} things beside a river on a quiet evening in spring" for i in range(POSTS)
+        f"a picture of {i} things beside a river on a quiet evening in spring"
+        for i in range(POSTS)
     ]
     start = time.perf_counter()
     image.encode(list(pixels)), text.encode(sentences)
-    return {"seconds_per_epoch": time.perf_counter() - start, "flops_per_sample": None}
+    return {
+        "seconds_per_epoch": time.perf_counter() - start,
+        "flops_per_sample": None,
+    }
 
 
 def head() -> dict:
@@ -82,8 +102,12 @@ def head() -> dict:
         {"image": torch.randn(POSTS, 1280), "text": torch.randn(POSTS, 384)},
         torch.randint(0, 3, (POSTS,)),
     )
-    model = FusionClassifier(ConcatFusion({"image": 1280, "text": 384}), CLASSES)
-    torch.set_num_threads(1)  # a head this small is slower on two threads; the other parts use two
+    model = FusionClassifier(
+        ConcatFusion({"image": 1280, "text": 384}), CLASSES
+    )
+    torch.set_num_threads(
+        1
+    )  # a head this small is slower on two threads; the other parts use two
     fit(model, data, epochs=2, lr=1e-3, batch_size=BATCH, device="cpu")
     start = time.perf_counter()
     fit(model, data, epochs=20, lr=1e-3, batch_size=BATCH, device="cpu")
@@ -92,7 +116,9 @@ def head() -> dict:
         linear = torch.nn.Linear(FEATURES, CLASSES)
     return {
         "seconds_per_epoch": seconds,
-        "flops_per_sample": flops_per_sample(linear, torch.empty(4, FEATURES, device="meta")),
+        "flops_per_sample": flops_per_sample(
+            linear, torch.empty(4, FEATURES, device="meta")
+        ),
     }
 
 
@@ -104,16 +130,22 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(2)
     if arguments:
         if arguments[0] not in PARTS:
-            sys.exit(f"unknown part {arguments[0]!r}, expected one of {list(PARTS)}")
+            sys.exit(
+                f"unknown part {arguments[0]!r}, expected one of {list(PARTS)}"
+            )
         row = PARTS[arguments[0]]()
-        row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        row["peak_mb"] = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        )
         print(json.dumps(row))
         return
     rows = {}
     for part in PARTS:
         command = [sys.executable, __file__, part]
         rows[part] = json.loads(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            subprocess.run(
+                command, check=True, capture_output=True, text=True
+            ).stdout
         )
         print(part, rows[part])
     save_results(

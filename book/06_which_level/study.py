@@ -1,10 +1,10 @@
 """All levels of fusion on generated worlds and on real data.
 
-python book/06_which_level/study.py           everything, in two processes (40 minutes on two cores)
-python book/06_which_level/study.py PART      one file: worlds, corruption, digits or real
+python book/06_which_level/study.py        40 minutes in two processes
+python book/06_which_level/study.py PART   worlds, corruption, digits or real
 
-`real` needs the data sets oasis and mvsa; the others download nothing. Scores only: no post of mvsa
-is stored.
+`real` needs the data sets oasis and mvsa; the others download nothing. Scores
+only: no post of mvsa is stored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ import numpy as np
 import torch
 
 from mmtutor import data
-from mmtutor.choosing.comparison import Split, calibrated_single, joint_models, opinions_of, tuned
+from mmtutor.choosing.comparison import (
+    Split,
+    calibrated_single,
+    joint_models,
+    opinions_of,
+    tuned,
+)
 from mmtutor.data import worlds
 from mmtutor.evaluation import (
     accuracy,
@@ -60,10 +66,13 @@ PAIRINGS = 3  # draws of pairs and of noise
 
 
 def world_split(kind: str, n: int, seed: int) -> tuple[Split, float, int]:
-    """Return the split of one world (n to learn from, n / 2 to choose on), its Bayes accuracy and
-    number of classes."""
+    """Return the split of one world (n to learn from, n / 2 to choose on), its
+    Bayes accuracy and number of classes."""
     world = getattr(worlds, kind)(seed=seed)
-    parts = [world.sample(size, seed=3 * seed + k) for k, size in enumerate((n, n // 2, TEST))]
+    parts = [
+        world.sample(size, seed=3 * seed + k)
+        for k, size in enumerate((n, n // 2, TEST))
+    ]
     return Split(*parts), world.bayes_accuracy, 4 if kind == "complement" else 2
 
 
@@ -71,19 +80,24 @@ def world_row(kind: str, n: int, seed: int) -> dict[str, float]:
     """Return method → test accuracy in one world, with the Bayes accuracy."""
     split, bayes, classes = world_split(kind, n, seed)
     answers = opinions_of(split, classes, seed=seed)
-    return {m: round(accuracy(p.argmax(1), split.test.labels), 4) for m, p in answers.items()} | {
-        "Bayes": bayes
-    }
+    return {
+        m: round(accuracy(p.argmax(1), split.test.labels), 4)
+        for m, p in answers.items()
+    } | {"Bayes": bayes}
 
 
 def noisy(
-    samples: Samples, levels: tuple[float, ...], seed: int, only: str | None = None
+    samples: Samples,
+    levels: tuple[float, ...],
+    seed: int,
+    only: str | None = None,
 ) -> Samples:
-    """Add noise of a random level to one modality per sample (`only`: always that one)."""
+    """Add noise of a random level to one modality per sample (`only`: always
+    that one)."""
     generator = torch.Generator().manual_seed(seed)
-    size = torch.tensor(levels)[torch.randint(len(levels), (len(samples),), generator=generator)][
-        :, None
-    ]
+    size = torch.tensor(levels)[
+        torch.randint(len(levels), (len(samples),), generator=generator)
+    ][:, None]
     hit_a = (
         torch.rand(len(samples), 1, generator=generator) < 0.5
         if only is None
@@ -99,57 +113,81 @@ def noisy(
 
 
 def corruption_row(regime: str, seed: int) -> dict[str, dict[str, float]]:
-    """Return test noise on b → method → accuracy in the redundant world, trained clean or with
-    corruption."""
+    """Return test noise on b → method → accuracy in the redundant world,
+    trained clean or with corruption."""
     world = worlds.redundant(seed=seed)
     train, validation, test = (
-        world.sample(size, seed=3 * seed + k) for k, size in enumerate((4000, 2000, TEST))
+        world.sample(size, seed=3 * seed + k)
+        for k, size in enumerate((4000, 2000, TEST))
     )
     if regime == "corrupted":
         train, validation = (
-            noisy(s, (0, 0, 1, 2, 4, 8), seed + k) for k, s in enumerate((train, validation))
+            noisy(s, (0, 0, 1, 2, 4, 8), seed + k)
+            for k, s in enumerate((train, validation))
         )
     split = Split(train, validation, test)
     models = {
-        m: tuned({m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3)
+        m: tuned(
+            {m: joint_models()[m]}, split, 2, seed=seed, steps=1000, lr=3e-3
+        )
         for m in CORRUPTED
     }
-    singles = {m: calibrated_single(split, m, 2, seed=seed, steps=1000, lr=3e-3) for m in "ab"}
+    singles = {
+        m: calibrated_single(split, m, 2, seed=seed, steps=1000, lr=3e-3)
+        for m in "ab"
+    }
     rows = {}
     for level in NOISES:
         spoiled = noisy(test, (float(level),), 100 + seed, only="b")
         probs = {m: speak(spoiled) for m, speak in singles.items()}
-        answers = {m: predict(models[m], spoiled).softmax(1) for m in CORRUPTED} | {
+        answers = {
+            m: predict(models[m], spoiled).softmax(1) for m in CORRUPTED
+        } | {
             "average": decision.average(probs),
             "product": decision.product_rule(probs),
             "a alone": probs["a"],
         }
-        row = {m: round(accuracy(p.argmax(1), test.labels), 4) for m, p in answers.items()}
-        # noise on noise: an observer who knows its size sees b through sqrt(1 + level²)
-        known = dataclasses.replace(world, noise={"a": 1.0, "b": (1 + level**2) ** 0.5})
+        row = {
+            m: round(accuracy(p.argmax(1), test.labels), 4)
+            for m, p in answers.items()
+        }
+        # noise on noise: an observer who knows its size sees b through sqrt(1 +
+        # level²)
+        known = dataclasses.replace(
+            world, noise={"a": 1.0, "b": (1 + level**2) ** 0.5}
+        )
         rows[str(level)] = row | {"Bayes": known.bayes_accuracy}
     return rows
 
 
 @lru_cache(maxsize=1)
 def digits_at(seed: int) -> dict[int | str, data.Dataset]:
-    """Return the same pairs of pictures and recordings at each level of noise in the sound; the
-    pictures stay."""
-    levels = {c: None if c == "clean" else c for c in CONDITIONS if c != "silent"}
+    """Return the same pairs of pictures and recordings at each level of noise
+    in the sound; the pictures stay."""
+    levels = {
+        c: None if c == "clean" else c for c in CONDITIONS if c != "silent"
+    }
     return {
-        c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed) for c, snr in levels.items()
+        c: data.load("digits", image_noise=0.5, snr_db=snr, seed=seed)
+        for c, snr in levels.items()
     }
 
 
 def recorded_under(
-    recordings: dict[int | str, data.Dataset], rows: np.ndarray, conditions: tuple
+    recordings: dict[int | str, data.Dataset],
+    rows: np.ndarray,
+    conditions: tuple,
 ) -> Samples:
-    """Return the digits `rows` under each of the conditions, one copy after the other; names as in
-    CONDITIONS."""
+    """Return the digits `rows` under each of the conditions, one copy after the
+    other; names as in CONDITIONS."""
     first, count = recordings["clean"], len(conditions)
-    silent = torch.tensor([c == "silent" for c in conditions]).repeat_interleave(len(rows))
+    silent = torch.tensor(
+        [c == "silent" for c in conditions]
+    ).repeat_interleave(len(rows))
     copies = [
-        recordings["clean" if c == "silent" else c].modalities["audio"][rows].flatten(1)
+        recordings["clean" if c == "silent" else c]
+        .modalities["audio"][rows]
+        .flatten(1)
         for c in conditions
     ]
     audio = torch.cat(copies)
@@ -162,30 +200,51 @@ def recorded_under(
     return Samples(features, first.labels[rows].repeat(count), present)
 
 
-def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float]]:
-    """Return test condition → method → macro-F1 on the held-out accent, after training under
-    REGIMES[regime].
+def digits_row(
+    regime: str, seed: int, accent: int
+) -> dict[str, dict[str, float]]:
+    """Return test condition → method → macro-F1 on the held-out accent, after
+    training under REGIMES[regime].
 
-    Each digit is trained on under each condition of the regime, in the same number of steps for
-    all; so is validation.
+    Each digit is trained on under each condition of the regime, in the same
+    number of steps for all; so is validation.
     """
     recordings = digits_at(seed)
-    one, voices = recordings["clean"], recordings["clean"].targets["voice"].numpy() % 10
+    one, voices = (
+        recordings["clean"],
+        recordings["clean"].targets["voice"].numpy() % 10,
+    )
     test = np.flatnonzero(one.groups == accent)
     train = np.flatnonzero(one.groups != accent)
-    parts = grouped_split(one.labels[train], voices[train], fraction=0.25, seed=seed)
-    learning = [recorded_under(recordings, train[part], REGIMES[regime]) for part in parts]
-    tested = {str(c): recorded_under(recordings, test, (c,)) for c in CONDITIONS}
-    # one split per test condition, standardised alike; the training parts are the same in all
-    splits = {name: Split(*learning, samples).standardised() for name, samples in tested.items()}
+    parts = grouped_split(
+        one.labels[train], voices[train], fraction=0.25, seed=seed
+    )
+    learning = [
+        recorded_under(recordings, train[part], REGIMES[regime])
+        for part in parts
+    ]
+    tested = {
+        str(c): recorded_under(recordings, test, (c,)) for c in CONDITIONS
+    }
+    # one split per test condition, standardised alike; the training parts are
+    # the same in all
+    splits = {
+        name: Split(*learning, samples).standardised()
+        for name, samples in tested.items()
+    }
     tune = {"classes": 10, "seed": seed, "lr": 2e-3, "decays": (0.1, 10.0)}
     first = splits["clean"]
     joint = {m: tuned({m: joint_models()[m]}, first, **tune) for m in CORRUPTED}
-    singles = {m: calibrated_single(first, m, **tune) for m in ("image", "audio")}
+    singles = {
+        m: calibrated_single(first, m, **tune) for m in ("image", "audio")
+    }
     rows = {}
     for name, split in splits.items():
         probs = {m: speak(split.test) for m, speak in singles.items()}
-        answers = {m: predict(model, split.test).softmax(1) for m, model in joint.items()} | {
+        answers = {
+            m: predict(model, split.test).softmax(1)
+            for m, model in joint.items()
+        } | {
             "average": decision.average(probs, present=split.test.present),
             "product": decision.product_rule(probs, present=split.test.present),
             "image alone": probs["image"],
@@ -194,16 +253,19 @@ def digits_row(regime: str, seed: int, accent: int) -> dict[str, dict[str, float
         if name == "silent":
             del answers["audio alone"]
         rows[name] = {
-            m: round(macro_f1(p.argmax(1), split.test.labels), 4) for m, p in answers.items()
+            m: round(macro_f1(p.argmax(1), split.test.labels), 4)
+            for m, p in answers.items()
         }
     return rows | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
 def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
-    """Return frozen features and labels, the groups of the test split, those of the validation
-    split, and classes."""
+    """Return frozen features and labels, the groups of the test split, those of
+    the validation split, and classes."""
     if name.startswith("digits"):
-        loaded = data.load("digits", image_noise=0.5, snr_db=float(name.split()[1]))
+        loaded = data.load(
+            "digits", image_noise=0.5, snr_db=float(name.split()[1])
+        )
         features = {m: x.flatten(1) for m, x in loaded.modalities.items()}
         return (
             Samples(features, loaded.labels),
@@ -215,25 +277,43 @@ def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
 
     loaded = data.load({"photographs": "oasis", "tweets": "mvsa"}[name])
     features = {
-        "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
+        "image": (
+            ImageEncoder("efficientnet-lite0").encode(
+                loaded.modalities["image"]
+            )
+        ),
         "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
     }
     return Samples(features, loaded.labels), loaded.groups, loaded.groups, 3
 
 
 def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
-    """Return method → macro-F1, accuracy and log loss on one test fold: a held-out accent, theme or
-    text."""
+    """Return method → macro-F1, accuracy and log loss on one test fold: a
+    held-out accent, theme or text."""
     samples, groups, inner, classes = real_samples(name)
     digits = name.startswith("digits")
     train, test = list(
-        folds(samples.labels, groups, splits=4 if digits else 5, repeats=1 if digits else 2)
+        folds(
+            samples.labels,
+            groups,
+            splits=4 if digits else 5,
+            repeats=1 if digits else 2,
+        )
     )[fold]
-    rest, held_out = grouped_split(samples.labels[train], inner[train], fraction=0.25, seed=fold)
-    split = Split(samples[train[rest]], samples[train[held_out]], samples[test]).standardised()
+    rest, held_out = grouped_split(
+        samples.labels[train], inner[train], fraction=0.25, seed=fold
+    )
+    split = Split(
+        samples[train[rest]], samples[train[held_out]], samples[test]
+    ).standardised()
     weights = None if digits else "balanced"
     answers = opinions_of(
-        split, classes, seed=fold, class_weights=weights, lr=2e-3, decays=(0.1, 10.0)
+        split,
+        classes,
+        seed=fold,
+        class_weights=weights,
+        lr=2e-3,
+        decays=(0.1, 10.0),
     )
     y = split.test.labels
     return {
@@ -241,7 +321,11 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
             "macro_f1": round(macro_f1(p.argmax(1), y), 4),
             "accuracy": round(accuracy(p.argmax(1), y), 4),
             "log_loss": round(
-                log_loss(p.clamp(min=1e-6) / p.clamp(min=1e-6).sum(1, keepdim=True), y), 4
+                log_loss(
+                    p.clamp(min=1e-6) / p.clamp(min=1e-6).sum(1, keepdim=True),
+                    y,
+                ),
+                4,
             ),
         }
         for m, p in answers.items()
@@ -284,7 +368,11 @@ PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
     ),
     "real": (
         real_row,
-        {f"{name}/{fold}": (name, fold) for name, count in REAL.items() for fold in range(count)},
+        {
+            f"{name}/{fold}": (name, fold)
+            for name, count in REAL.items()
+            for fold in range(count)
+        },
     ),
 }
 
@@ -296,7 +384,8 @@ def _task(job: tuple[str, str]) -> tuple[str, dict]:
 
 
 def main(names: list[str]) -> None:
-    """Measure the named files (default: all) and write each when it is whole."""
+    """Measure the named files (default: all) and write each when it is
+    whole."""
     for name in names:
         if name not in PLANS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
@@ -304,11 +393,14 @@ def main(names: list[str]) -> None:
         keys = list(PLANS[name][1])
         rows = {}
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            for key, row in pool.imap_unordered(_task, [(name, key) for key in keys]):
+            for key, row in pool.imap_unordered(
+                _task, [(name, key) for key in keys]
+            ):
                 rows[key] = row
                 print(f"{name} {len(rows)}/{len(keys)} {key}", flush=True)
             pool.close()
-            pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
+            # an orderly end: killed workers leave semaphores and a warning
+            pool.join()
         machine = (
             f"{platform.machine()}, {os.cpu_count()} cores, 2 processes, torch"
             f" {torch.__version__.split('+')[0]}"

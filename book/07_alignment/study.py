@@ -1,15 +1,16 @@
 """What chapter 7 learns from many training starts, and from many splits.
 
-python book/07_alignment/study.py             everything (about 20 minutes on one idle core)
-python book/07_alignment/study.py retrieval   find the picture for a caption on new themes: ridge,
-                                              CCA and InfoNCE; needs oasis
-python book/07_alignment/study.py transcript  align English phonemes with two CTC networks that see
-                                              a short and a long stretch; ten starts of each
-python book/07_alignment/study.py syllables   align Mandarin characters with a network that learnt
-                                              sentences or shuffled characters; ten starts
+python book/07_alignment/study.py        about 20 minutes on one idle core
+python book/07_alignment/study.py PART   retrieval, transcript or syllables
 
-A trained recogniser differs a little from processor to processor. So the pages show these rows, and
-train one start live.
+retrieval: find the picture for a caption on new themes, by ridge, CCA and
+InfoNCE; needs oasis. transcript: align English phonemes with two CTC networks
+that see a short and a long stretch; ten starts of each. syllables: align
+Mandarin characters with a network that learnt sentences or shuffled
+characters; ten starts of each.
+
+A trained recogniser differs a little from processor to processor. So the pages
+show these rows, and train one start live.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from torch.nn.utils.rnn import pad_sequence
 from mmtutor import data
 from mmtutor.alignment import cca, forced_align, info_nce, recall_at_k
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.encoders.audio import mel_filters
 from mmtutor.evaluation import folds, grouped_split
 from mmtutor.report import save_results
 from mmtutor.speech import (
@@ -43,6 +43,7 @@ from mmtutor.speech import (
     insert_pauses,
     speak_all,
 )
+from mmtutor.speech.logmel import mel_filters
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KS = (1, 5, 10)
@@ -57,15 +58,23 @@ DROPOUT, WIDTH = 0.8, 128
 STARTS = 10  # of every recogniser
 NEW = ("f4", "f5", "m5", "m6", "m7", "m8")  # speakers of the test recordings
 OLD = [v for v in VARIANTS if v not in NEW]
-KNOWN = slice(0, 100)  # training recordings whose onsets give the delay, and nothing else
+KNOWN = slice(
+    0, 100
+)  # training recordings whose onsets give the delay, and nothing else
 HOP, SECONDS = 441, 441 / SAMPLE_RATE  # a frame every 20 ms
 FILTERS, WINDOW = mel_filters(1024, SAMPLE_RATE, 40), torch.hann_window(551)
-FIELDS = {"narrow": (1, 1, 1), "wide": (1, 2, 4)}  # dilations: all else is equal
-WORDS = """seven people walk slowly home under bright yellow lights water falls green stone
-children read old books winter morning birds sing garden door opens paper quiet river boat travels
-north music train leaves station coffee table window summer doctor brother father mother sister
-market village mountain flower bread cheese money letter question answer yesterday tomorrow never
-always maybe little heavy simple careful strange ready happy""".split()  # noqa: SIM905
+FIELDS = {
+    "narrow": (1, 1, 1),
+    "wide": (1, 2, 4),
+}  # dilations: all else is equal
+WORDS = """
+seven people walk slowly home under bright yellow lights water falls green
+stone children read old books winter morning birds sing garden door opens
+paper quiet river boat travels north music train leaves station coffee table
+window summer doctor brother father mother sister market village mountain
+flower bread cheese money letter question answer yesterday tomorrow never
+always maybe little heavy simple careful strange ready happy
+""".split()  # noqa: SIM905
 SLOTS = [
     part.split()
     for part in (
@@ -78,21 +87,30 @@ SLOTS = [
 CHARACTERS = sorted(set("".join(itertools.chain(*SLOTS))))
 
 Pair = tuple[Tensor, Tensor]
-"""Pictures (N, 1280) and their captions (N, 384), or both in one space (N, D)."""
+"""Pictures (N, 1280) and their captions (N, 384), or both in one space (N,
+D)."""
 
 
 @lru_cache(maxsize=1)
 def oasis() -> tuple[data.Dataset, Pair]:
-    """Return the data set and the frozen features of its pictures and captions."""
+    """Return the data set and the frozen features of its pictures and
+    captions."""
     dataset = data.load("oasis")
-    pictures = ImageEncoder("efficientnet-lite0").encode(dataset.modalities["image"])
-    return dataset, (pictures, TextEncoder("minilm").encode(dataset.modalities["text"]))
+    pictures = ImageEncoder("efficientnet-lite0").encode(
+        dataset.modalities["image"]
+    )
+    return dataset, (
+        pictures,
+        TextEncoder("minilm").encode(dataset.modalities["text"]),
+    )
 
 
 def all_splits() -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, test) positions, no theme on both sides."""
     dataset, _ = oasis()
-    return list(folds(dataset.labels, dataset.groups, splits=SPLITS, repeats=REPEATS))
+    return list(
+        folds(dataset.labels, dataset.groups, splits=SPLITS, repeats=REPEATS)
+    )
 
 
 def standardised(x: Tensor, train: np.ndarray) -> Tensor:
@@ -100,8 +118,11 @@ def standardised(x: Tensor, train: np.ndarray) -> Tensor:
     return (x - x[train].mean(0)) / x[train].std()
 
 
-def theme_recall(captions: Tensor, pictures: Tensor, groups: np.ndarray) -> dict[int, float]:
-    """Share of captions with a picture of their own theme among the k with the highest cosine."""
+def theme_recall(
+    captions: Tensor, pictures: Tensor, groups: np.ndarray
+) -> dict[int, float]:
+    """Share of captions with a picture of their own theme among the k with the
+    highest cosine."""
     unit = torch.nn.functional.normalize
     order = (unit(captions) @ unit(pictures).T).argsort(1, descending=True)
     same = torch.tensor(groups[order.numpy()] == groups[:, None])
@@ -109,30 +130,40 @@ def theme_recall(captions: Tensor, pictures: Tensor, groups: np.ndarray) -> dict
 
 
 def mean_recall(pictures: Tensor, captions: Tensor) -> float:
-    """Mean of recall at 1, 5 and 10: what all tuning maximises, on validation themes."""
+    """Mean of recall at 1, 5 and 10: what all tuning maximises, on validation
+    themes."""
     return float(np.mean(list(recall_at_k(captions, pictures, KS).values())))
 
 
 def ridge(train: Pair, new: Pair, penalty: float) -> Pair:
-    """Map pictures into the space of the captions by least squares with a penalty."""
+    """Map pictures into the space of the captions by least squares with a
+    penalty."""
     model = Ridge(alpha=penalty).fit(train[0].numpy(), train[1].numpy())
     return torch.from_numpy(model.predict(new[0].numpy())), new[1]
 
 
-def tuned_ridge(train: Pair, fit: Pair, held: Pair, new: Pair) -> tuple[Pair, dict]:
-    """Choose the penalty on `held`, fit on all of `train`; return `new` in one space, and what was
-    chosen."""
-    best = max(PENALTIES, key=lambda penalty: mean_recall(*ridge(fit, held, penalty)))
+def tuned_ridge(
+    train: Pair, fit: Pair, held: Pair, new: Pair
+) -> tuple[Pair, dict]:
+    """Choose the penalty on `held`, fit on all of `train`; return `new` in one
+    space, and what was chosen."""
+    best = max(
+        PENALTIES, key=lambda penalty: mean_recall(*ridge(fit, held, penalty))
+    )
     return ridge(train, new, best), {"penalty": best}
 
 
-def tuned_cca(train: Pair, fit: Pair, held: Pair, new: Pair) -> tuple[Pair, dict]:
-    """Choose shrinkage and number of directions on `held`, fit on all of `train`."""
+def tuned_cca(
+    train: Pair, fit: Pair, held: Pair, new: Pair
+) -> tuple[Pair, dict]:
+    """Choose shrinkage and number of directions on `held`, fit on all of
+    `train`."""
     trials = {}
     for shrinkage in SHRINKAGES:
         a, b, _ = cca(*fit, dims=max(DIMS), shrinkage=shrinkage)
         trials |= {
-            (shrinkage, d): mean_recall(held[0] @ a[:, :d], held[1] @ b[:, :d]) for d in DIMS
+            (shrinkage, d): mean_recall(held[0] @ a[:, :d], held[1] @ b[:, :d])
+            for d in DIMS
         }
     shrinkage, dims = max(trials, key=trials.get)
     a, b, _ = cca(*train, dims=dims, shrinkage=shrinkage)
@@ -140,16 +171,23 @@ def tuned_cca(train: Pair, fit: Pair, held: Pair, new: Pair) -> tuple[Pair, dict
 
 
 def trained(
-    pairs: Pair, new: Pair, dropout: float, temperature: float, stops: tuple[int, ...]
+    pairs: Pair,
+    new: Pair,
+    dropout: float,
+    temperature: float,
+    stops: tuple[int, ...],
 ) -> Iterator[Pair]:
-    """Train one linear head per modality with InfoNCE, all pairs in each step; yield `new` in one
-    space at stops."""
+    """Train one linear head per modality with InfoNCE, all pairs in each step;
+    yield `new` in one space at stops."""
     torch.manual_seed(0)
     picture, caption = (
-        nn.Sequential(nn.Dropout(dropout), nn.Linear(x.shape[1], WIDTH)) for x in pairs
+        nn.Sequential(nn.Dropout(dropout), nn.Linear(x.shape[1], WIDTH))
+        for x in pairs
     )
     optimizer = torch.optim.AdamW(
-        [*picture.parameters(), *caption.parameters()], lr=3e-3, weight_decay=0.1
+        [*picture.parameters(), *caption.parameters()],
+        lr=3e-3,
+        weight_decay=0.1,
     )
     for step in range(1, max(stops) + 1):
         picture.train(), caption.train()
@@ -163,13 +201,18 @@ def trained(
                 yield picture(new[0]), caption(new[1])
 
 
-def heads(pairs: Pair, new: Pair, dropout: float, temperature: float, steps: int) -> Pair:
+def heads(
+    pairs: Pair, new: Pair, dropout: float, temperature: float, steps: int
+) -> Pair:
     """Train for so many steps; return `new` in one space."""
     return next(trained(pairs, new, dropout, temperature, (steps,)))
 
 
-def tuned_heads(train: Pair, fit: Pair, held: Pair, new: Pair, dropout: float) -> tuple[Pair, dict]:
-    """Choose temperature and number of steps on `held`, train on all of `train`."""
+def tuned_heads(
+    train: Pair, fit: Pair, held: Pair, new: Pair, dropout: float
+) -> tuple[Pair, dict]:
+    """Choose temperature and number of steps on `held`, train on all of
+    `train`."""
     trials = {}
     for temperature in TEMPERATURES:
         spaces = trained(fit, held, dropout, temperature, STOPS)
@@ -186,13 +229,21 @@ def tuned_heads(train: Pair, fit: Pair, held: Pair, new: Pair, dropout: float) -
 
 def shuffled(train: Pair) -> Pair:
     """Return the pairs with the captions in a random order: the control."""
-    return train[0], train[1][
-        torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(0))
-    ]
+    return (
+        train[0],
+        train[1][
+            torch.randperm(
+                len(train[1]), generator=torch.Generator().manual_seed(0)
+            )
+        ],
+    )
 
 
-def scores(pictures: Tensor, captions: Tensor, groups: np.ndarray) -> dict[str, list[float]]:
-    """Return recall of the right picture, and of any picture of the right theme, at 1, 5 and 10."""
+def scores(
+    pictures: Tensor, captions: Tensor, groups: np.ndarray
+) -> dict[str, list[float]]:
+    """Return recall of the right picture, and of any picture of the right
+    theme, at 1, 5 and 10."""
     theme = theme_recall(captions, pictures, groups)
     return {
         "recall": list(recall_at_k(captions, pictures, KS).values()),
@@ -201,22 +252,27 @@ def scores(pictures: Tensor, captions: Tensor, groups: np.ndarray) -> dict[str, 
 
 
 def split_row(number: int) -> dict:
-    """Return sizes, and per method recall and theme recall at 1, 5, 10 with the settings chosen,
-    for one split."""
+    """Return sizes, and per method recall and theme recall at 1, 5, 10 with the
+    settings chosen, for one split."""
     dataset, features = oasis()
     rows, test = all_splits()[number]
     rest, part = grouped_split(
         dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number
     )
     x = [standardised(v, rows) for v in features]
-    train, fit, held, new = (tuple(v[at] for v in x) for at in (rows, rows[rest], rows[part], test))
+    train, fit, held, new = (
+        tuple(v[at] for v in x) for at in (rows, rows[rest], rows[part], test)
+    )
     spaces = {
         "ridge": tuned_ridge(train, fit, held, new),
         "CCA": tuned_cca(train, fit, held, new),
         "InfoNCE": tuned_heads(train, fit, held, new, DROPOUT),
         "no dropout": tuned_heads(train, fit, held, new, 0.0),
     }
-    settings, weight = list(spaces["InfoNCE"][1].values()), spaces["ridge"][1]["penalty"]
+    settings, weight = (
+        list(spaces["InfoNCE"][1].values()),
+        spaces["ridge"][1]["penalty"],
+    )
     mixed = shuffled(train)
     spaces |= {
         "dropout off": (heads(train, new, 0.0, *settings), {}),
@@ -231,24 +287,31 @@ def split_row(number: int) -> dict:
     for name, (pair, chosen) in spaces.items():
         result[name] = scores(*pair, dataset.groups[test]) | {"chosen": chosen}
     sweep = {t: heads(train, new, DROPOUT, t, SWEEP_STEPS) for t in SWEEP}
-    result["temperature"] = {str(t): mean_recall(*pair) for t, pair in sweep.items()}
+    result["temperature"] = {
+        str(t): mean_recall(*pair) for t, pair in sweep.items()
+    }
     return result
 
 
 def retrieval_rows() -> dict:
     """Return one row per split."""
-    return {f"split {number}": split_row(number) for number in range(SPLITS * REPEATS)}
+    return {
+        f"split {number}": split_row(number)
+        for number in range(SPLITS * REPEATS)
+    }
 
 
 class Recogniser(nn.Module):
-    """Three convolutions over five frames each: log-mel (B, T, 40) → log-probabilities (B, T, C).
+    """Three convolutions over five frames each: log-mel (B, T, 40) →
+    log-probabilities (B, T, C).
 
-    dilations: the gaps between the frames that each convolution looks at; (1, 1, 1) sees 13 frames,
-    (1, 2, 4) sees 29.
+    dilations: the gaps between the frames that each convolution looks at; (1,
+    1, 1) sees 13 frames, (1, 2, 4) sees 29.
     """
 
     def __init__(self, dilations: tuple[int, ...], classes: int) -> None:
-        """Build the layers; they hold as many weights whatever the dilations are."""
+        """Build the layers; they hold as many weights whatever the dilations
+        are."""
         super().__init__()
         layers, width = [], 40
         for d in dilations:
@@ -259,15 +322,20 @@ class Recogniser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return log-probabilities of blank and tokens."""
-        return self.head(self.body(x.transpose(1, 2)).transpose(1, 2)).log_softmax(-1)
+        return self.head(
+            self.body(x.transpose(1, 2)).transpose(1, 2)
+        ).log_softmax(-1)
 
 
 def log_mel(wave: Tensor) -> Tensor:
-    """Return log-mel (T, 40) of a wave (samples,), each band without its mean over the recording.
+    """Return log-mel (T, 40) of a wave (samples,), each band without its mean
+    over the recording.
 
     Frame t is centred on t · 20 ms; the scale is about one standard deviation.
     """
-    spectrum = torch.stft(wave, 1024, HOP, 551, WINDOW, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(
+        wave, 1024, HOP, 551, WINDOW, pad_mode="constant", return_complex=True
+    )
     x = (FILTERS @ spectrum.abs().square() / 1e-6).clamp_min(1).log().T
     return (x - x.mean(0)) / 3
 
@@ -289,21 +357,32 @@ def train_recogniser(
     classes: int,
     epochs: int,
 ) -> Recogniser:
-    """Train with Adam on the CTC loss, in batches of eight recordings of like length."""
+    """Train with Adam on the CTC loss, in batches of eight recordings of like
+    length."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = Recogniser(dilations, classes)
     batches = np.argsort([len(frames) for frames in x]).reshape(-1, 8)
     adam = torch.optim.Adam(model.parameters())
-    rate = torch.optim.lr_scheduler.OneCycleLR(adam, 1e-2, total_steps=epochs * len(batches))
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        adam, 1e-2, total_steps=epochs * len(batches)
+    )
     for _ in range(epochs):
         for b in torch.randperm(len(batches), generator=generator):
             rows = batches[b]
-            frames = pad_sequence([x[i] for i in rows], batch_first=True)  # (8, T, 40)
-            sizes = [torch.tensor([len(part[i]) for i in rows]) for part in (x, y)]
-            log_probs = model(disturb(frames, generator)).transpose(0, 1)  # (T, 8, C)
+            frames = pad_sequence(
+                [x[i] for i in rows], batch_first=True
+            )  # (8, T, 40)
+            sizes = [
+                torch.tensor([len(part[i]) for i in rows]) for part in (x, y)
+            ]
+            log_probs = model(disturb(frames, generator)).transpose(
+                0, 1
+            )  # (T, 8, C)
             adam.zero_grad()
-            F.ctc_loss(log_probs, torch.cat([y[i] for i in rows]), *sizes).backward()
+            F.ctc_loss(
+                log_probs, torch.cat([y[i] for i in rows]), *sizes
+            ).backward()
             adam.step()
             rate.step()
     return model.eval()
@@ -316,17 +395,21 @@ def outputs(model: Recogniser, x: list[Tensor]) -> list[Tensor]:
 
 
 def edits(a: list[int], b: list[int]) -> int:
-    """Return the fewest insertions, deletions and replacements that turn a into b."""
+    """Return the fewest insertions, deletions and replacements that turn a into
+    b."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         before, row = row, [i]
         for j, y in enumerate(b, start=1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (x != y)))
+            row.append(
+                min(before[j] + 1, row[-1] + 1, before[j - 1] + (x != y))
+            )
     return row[-1]
 
 
 def percent_wrong(log_probs: list[Tensor], y: list[Tensor]) -> np.ndarray:
-    """Return edits in percent of the tokens, one per recording, of the most probable labelings."""
+    """Return edits in percent of the tokens, one per recording, of the most
+    probable labelings."""
     shares = []
     for p, target in zip(log_probs, y, strict=True):
         runs = itertools.groupby(p.argmax(1).tolist())
@@ -335,57 +418,86 @@ def percent_wrong(log_probs: list[Tensor], y: list[Tensor]) -> np.ndarray:
     return np.array(shares)
 
 
-def onsets(log_probs: list[Tensor], y: list[Tensor], **options: int | None) -> list[np.ndarray]:
-    """Return the aligned onset of every token in seconds, one array per recording."""
-    spans = [forced_align(p, target, **options) for p, target in zip(log_probs, y, strict=True)]
+def onsets(
+    log_probs: list[Tensor], y: list[Tensor], **options: int | None
+) -> list[np.ndarray]:
+    """Return the aligned onset of every token in seconds, one array per
+    recording."""
+    spans = [
+        forced_align(p, target, **options)
+        for p, target in zip(log_probs, y, strict=True)
+    ]
     return [SECONDS * np.array([span.start for span in row]) for row in spans]
 
 
-def even_onsets(utterances: list[Utterance], counts: list[int]) -> list[np.ndarray]:
-    """Return onsets in seconds of so many tokens, spread evenly over each recording."""
+def even_onsets(
+    utterances: list[Utterance], counts: list[int]
+) -> list[np.ndarray]:
+    """Return onsets in seconds of so many tokens, spread evenly over each
+    recording."""
     pairs = zip(utterances, counts, strict=True)
     return [np.arange(count) / count * u.duration for u, count in pairs]
 
 
 def by_speaker(values: np.ndarray, speaker: np.ndarray) -> list[float]:
     """Return the mean over the recordings of each new speaker."""
-    return [round(float(values[speaker == k].mean()), 3) for k in range(len(NEW))]
+    return [
+        round(float(values[speaker == k].mean()), 3) for k in range(len(NEW))
+    ]
 
 
 def mean_absolute(errors: list[np.ndarray], shift: float = 0.0) -> np.ndarray:
-    """Return the mean absolute error of each recording once `shift` is taken out."""
+    """Return the mean absolute error of each recording once `shift` is taken
+    out."""
     return np.array([abs(e - shift).mean() for e in errors])
 
 
-def clock(known: list[np.ndarray], new: list[np.ndarray], speaker: np.ndarray) -> dict:
-    """Return what signed errors in ms say: the delay in training, and the errors in test.
+def clock(
+    known: list[np.ndarray], new: list[np.ndarray], speaker: np.ndarray
+) -> dict:
+    """Return what signed errors in ms say: the delay in training, and the
+    errors in test.
 
-    known, new: signed errors of training and of test recordings. "off", "out": mean absolute error
-    by speaker, as it is and with the delay taken out; "late": 10, 50 and 90 % of the signed errors.
+    known, new: signed errors of training and of test recordings. "off", "out":
+    mean absolute error by speaker, as it is and with the delay taken out;
+    "late": 10, 50 and 90 % of the signed errors.
     """
     delay = float(np.median(np.concatenate(known)))
     return {
         "delay": round(delay, 3),
         "off": by_speaker(mean_absolute(new), speaker),
         "out": by_speaker(mean_absolute(new, delay), speaker),
-        "late": np.quantile(np.concatenate(new), [0.1, 0.5, 0.9]).round(3).tolist(),
+        "late": (
+            np.quantile(np.concatenate(new), [0.1, 0.5, 0.9]).round(3).tolist()
+        ),
     }
 
 
 class English:
-    """Sentences of four words with pauses and hiss: 400 to learn from, 84 by six new speakers."""
+    """Sentences of four words with pauses and hiss: 400 to learn from, 84 by
+    six new speakers."""
 
     def __init__(self) -> None:
         """Speak all sentences; the draws are those of the page."""
-        self.rng, self.hiss = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        self.rng, self.hiss = (
+            np.random.default_rng(0),
+            torch.Generator().manual_seed(0),
+        )
         self.train, train_waves, _ = self.speak(400, OLD)
         self.test, test_waves, self.speaker = self.speak(84, NEW)
-        self.x, self.x_test = ([log_mel(w) for w in part] for part in (train_waves, test_waves))
-        phones = sorted({self.phone(mark) for u in self.train for mark in u.phonemes})
+        self.x, self.x_test = (
+            [log_mel(w) for w in part] for part in (train_waves, test_waves)
+        )
+        phones = sorted(
+            {self.phone(mark) for u in self.train for mark in u.phonemes}
+        )
         number = {p: i for i, p in enumerate(phones, start=1)}  # 0 is the blank
         self.classes = len(phones) + 1
         self.y, self.y_test = (
-            [torch.tensor([number[self.phone(mark)] for mark in u.phonemes]) for u in part]
+            [
+                torch.tensor([number[self.phone(mark)] for mark in u.phonemes])
+                for u in part
+            ]
             for part in (self.train, self.test)
         )
 
@@ -395,21 +507,42 @@ class English:
         return mark.text.strip("ˈˌ").replace("ː", "")
 
     def speak(self, count: int, speakers: list[str] | tuple[str, ...]) -> tuple:
-        """Return utterances, their waveforms with hiss, and the number of each one's speaker."""
-        rng, who, requests, paused = self.rng, np.arange(count) % len(speakers), [], []
+        """Return utterances, their waveforms with hiss, and the number of each
+        one's speaker."""
+        rng, who, requests, paused = (
+            self.rng,
+            np.arange(count) % len(speakers),
+            [],
+            [],
+        )
         for w in who:
             words = " ".join(rng.choice(WORDS, 4, replace=False))
-            manner = int(rng.integers(130, 231)), int(rng.integers(20, 81))  # words/min, pitch
+            manner = (
+                int(rng.integers(130, 231)),
+                int(rng.integers(20, 81)),
+            )  # words/min, pitch
             requests.append(Request(words, "en-us", speakers[w], *manner))
         for u in speak_all(requests):
-            pauses = {k: rng.uniform(100, 500) for k in (1, 2, 3) if rng.random() < 0.4}
+            pauses = {
+                k: rng.uniform(100, 500)
+                for k in (1, 2, 3)
+                if rng.random() < 0.4
+            }
             paused.append(insert_pauses(u, pauses))
-        return paused, [add_noise(u.waveform, 10.0, self.hiss) for u in paused], who
+        return (
+            paused,
+            [add_noise(u.waveform, 10.0, self.hiss) for u in paused],
+            who,
+        )
 
     @staticmethod
-    def errors(found: list[np.ndarray], utterances: list[Utterance]) -> list[np.ndarray]:
+    def errors(
+        found: list[np.ndarray], utterances: list[Utterance]
+    ) -> list[np.ndarray]:
         """Return found minus true onset in ms; positive: too late."""
-        true = [np.array([mark.start for mark in u.phonemes]) for u in utterances]
+        true = [
+            np.array([mark.start for mark in u.phonemes]) for u in utterances
+        ]
         return [1000 * (f - t) for f, t in zip(found, true, strict=True)]
 
 
@@ -419,45 +552,75 @@ def has_pause(utterance: Utterance) -> bool:
     return any(word.start - before.end > 0.05 for before, word in pairs)
 
 
-def without_blank(speech: English, known: list[Tensor], new: list[Tensor], delay: float) -> dict:
-    """Return mean absolute errors with and without pauses, aligned with the blank and without it.
+def without_blank(
+    speech: English, known: list[Tensor], new: list[Tensor], delay: float
+) -> dict:
+    """Return mean absolute errors with and without pauses, aligned with the
+    blank and without it.
 
-    Without: posteriors divided by the token's mean posterior, and every frame belongs to a target.
+    Without: posteriors divided by the token's mean posterior, and every frame
+    belongs to a target.
     """
     prior = torch.cat(known).exp().mean(0).log()  # (C,)
-    bare = [[p[:, 1:] - prior[1:] for p in part] for part in (known, new)]  # (T, C - 1)
-    targets = [[y - 1 for y in part] for part in (speech.y[KNOWN], speech.y_test)]
-    shifts = speech.errors(onsets(bare[0], targets[0], blank=None), speech.train[KNOWN])
+    bare = [
+        [p[:, 1:] - prior[1:] for p in part] for part in (known, new)
+    ]  # (T, C - 1)
+    targets = [
+        [y - 1 for y in part] for part in (speech.y[KNOWN], speech.y_test)
+    ]
+    shifts = speech.errors(
+        onsets(bare[0], targets[0], blank=None), speech.train[KNOWN]
+    )
     shift = float(np.median(np.concatenate(shifts)))
     errors = {
-        "blank": (speech.errors(onsets(new, speech.y_test), speech.test), delay),
-        "none": (speech.errors(onsets(bare[1], targets[1], blank=None), speech.test), shift),
+        "blank": (
+            speech.errors(onsets(new, speech.y_test), speech.test),
+            delay,
+        ),
+        "none": (
+            speech.errors(onsets(bare[1], targets[1], blank=None), speech.test),
+            shift,
+        ),
     }
     paused, rows = np.array([has_pause(u) for u in speech.test]), {}
     for way, (signed, taken_out) in errors.items():
         off = mean_absolute(signed, taken_out)
         values = taken_out, off[~paused].mean(), off[paused].mean()
         names = "delay", "no pause", "pauses"
-        rows[way] = {k: round(float(v), 3) for k, v in zip(names, values, strict=True)}
+        rows[way] = {
+            k: round(float(v), 3) for k, v in zip(names, values, strict=True)
+        }
     return rows
 
 
 def transcript_scores(new: list[Tensor], y: list[Tensor]) -> dict:
-    """Return scores of each recording with its own transcript, and with that of the next one."""
+    """Return scores of each recording with its own transcript, and with that of
+    the next one."""
 
     def score(p: Tensor, target: Tensor) -> float:
         return float(np.mean([span.score for span in forced_align(p, target)]))
 
     own = np.array([score(p, target) for p, target in zip(new, y, strict=True)])
-    other = np.array([score(p, target) for p, target in zip(new, y[1:] + y[:1], strict=True)])
-    values = np.median(own), np.median(other), (own > other).mean(), own.min(), other.max()
+    other = np.array(
+        [score(p, target) for p, target in zip(new, y[1:] + y[:1], strict=True)]
+    )
+    values = (
+        np.median(own),
+        np.median(other),
+        (own > other).mean(),
+        own.min(),
+        other.max(),
+    )
     names = "own", "other", "own is higher", "lowest own", "highest other"
     return {k: round(float(v), 3) for k, v in zip(names, values, strict=True)}
 
 
 def transcript_row(speech: English, name: str, seed: int) -> dict:
-    """Return errors, delay and scores of one start of the narrow or the wide network."""
-    model = train_recogniser(FIELDS[name], seed, speech.x, speech.y, speech.classes, epochs=15)
+    """Return errors, delay and scores of one start of the narrow or the wide
+    network."""
+    model = train_recogniser(
+        FIELDS[name], seed, speech.x, speech.y, speech.classes, epochs=15
+    )
     known, new = outputs(model, speech.x[KNOWN]), outputs(model, speech.x_test)
     signed = (
         speech.errors(onsets(known, speech.y[KNOWN]), speech.train[KNOWN]),
@@ -465,7 +628,9 @@ def transcript_row(speech: English, name: str, seed: int) -> dict:
     )
     row = clock(*signed, speech.speaker)
     spans = [
-        s.end - s.start for p, y in zip(new, speech.y_test, strict=True) for s in forced_align(p, y)
+        s.end - s.start
+        for p, y in zip(new, speech.y_test, strict=True)
+        for s in forced_align(p, y)
     ]
     return row | {
         "wrong": by_speaker(percent_wrong(new, speech.y_test), speech.speaker),
@@ -476,7 +641,8 @@ def transcript_row(speech: English, name: str, seed: int) -> dict:
 
 
 def transcript_rows() -> dict:
-    """Return the even spread of phonemes, and one row per start of each network."""
+    """Return the even spread of phonemes, and one row per start of each
+    network."""
     speech = English()
     even = [
         speech.errors(even_onsets(part, [len(u.phonemes) for u in part]), part)
@@ -485,28 +651,43 @@ def transcript_rows() -> dict:
     rows = {"even": clock(*even, speech.speaker)}
     for seed, name in itertools.product(range(STARTS), FIELDS):
         rows[f"{name}/{seed}"] = transcript_row(speech, name, seed)
-        print("transcript", name, seed, np.mean(rows[f"{name}/{seed}"]["out"]), flush=True)
+        print(
+            "transcript",
+            name,
+            seed,
+            np.mean(rows[f"{name}/{seed}"]["out"]),
+            flush=True,
+        )
     return rows
 
 
 class Mandarin:
-    """Sentences of four slots, or the same characters shuffled; 320 of each, and 60 test sentences.
+    """Sentences of four slots, or the same characters shuffled; 320 of each,
+    and 60 test sentences.
 
     Characters whose onset espeak-ng does not tell are aligned and not scored.
     """
 
     def __init__(self) -> None:
         """Speak all sentences; the draws are those of the page."""
-        self.rng, hiss = np.random.default_rng(1), torch.Generator().manual_seed(0)
+        self.rng, hiss = (
+            np.random.default_rng(1),
+            torch.Generator().manual_seed(0),
+        )
         self.train = {"sentences": self.speak(320, self.sentence, OLD)[0]}
         self.train["shuffled"] = self.speak(320, self.shuffled, OLD)[0]
         self.test, self.speaker = self.speak(60, self.sentence, NEW)
 
         def frames(utterances: list[Utterance]) -> list[Tensor]:
-            return [log_mel(add_noise(u.waveform, 10.0, hiss)) for u in utterances]
+            return [
+                log_mel(add_noise(u.waveform, 10.0, hiss)) for u in utterances
+            ]
 
         def numbers(utterances: list[Utterance]) -> list[Tensor]:
-            return [torch.tensor([1 + CHARACTERS.index(c) for c in u.text]) for u in utterances]
+            return [
+                torch.tensor([1 + CHARACTERS.index(c) for c in u.text])
+                for u in utterances
+            ]
 
         self.x = {way: frames(part) for way, part in self.train.items()}
         self.y = {way: numbers(part) for way, part in self.train.items()}
@@ -521,31 +702,51 @@ class Mandarin:
         return "".join(self.rng.choice(CHARACTERS, 9, replace=False))
 
     def speak(
-        self, count: int, text: Callable[[], str], speakers: list[str] | tuple[str, ...]
+        self,
+        count: int,
+        text: Callable[[], str],
+        speakers: list[str] | tuple[str, ...],
     ) -> tuple[list[Utterance], np.ndarray]:
-        """Return utterances with pauses, and the number of each one's speaker."""
-        rng, who, requests, paused = self.rng, np.arange(count) % len(speakers), [], []
+        """Return utterances with pauses, and the number of each one's
+        speaker."""
+        rng, who, requests, paused = (
+            self.rng,
+            np.arange(count) % len(speakers),
+            [],
+            [],
+        )
         for w in who:
-            words, manner = text(), (int(rng.integers(130, 231)), int(rng.integers(20, 81)))
+            words, manner = (
+                text(),
+                (int(rng.integers(130, 231)), int(rng.integers(20, 81))),
+            )
             requests.append(Request(words, "cmn", speakers[w], *manner))
         for u in speak_all(requests):
             numbers = range(1, len(u.words))
-            pauses = {k: rng.uniform(100, 500) for k in numbers if rng.random() < 0.2}
+            pauses = {
+                k: rng.uniform(100, 500) for k in numbers if rng.random() < 0.2
+            }
             paused.append(insert_pauses(u, pauses))
         return paused, who
 
     @staticmethod
-    def errors(found: list[np.ndarray], utterances: list[Utterance]) -> list[np.ndarray]:
-        """Return found minus true onset in ms of the characters whose onset is known."""
+    def errors(
+        found: list[np.ndarray], utterances: list[Utterance]
+    ) -> list[np.ndarray]:
+        """Return found minus true onset in ms of the characters whose onset is
+        known."""
         signed = []
         for f, u in zip(found, utterances, strict=True):
             first = np.cumsum([0] + [len(w.text) for w in u.words[:-1]])
-            signed.append(1000 * (f[first] - np.array([w.start for w in u.words])))
+            signed.append(
+                1000 * (f[first] - np.array([w.start for w in u.words]))
+            )
         return signed
 
 
 def syllables_rows() -> dict:
-    """Return the even spread of characters, and one row per start and kind of training."""
+    """Return the even spread of characters, and one row per start and kind of
+    training."""
     speech = Mandarin()
     even = [
         speech.errors(even_onsets(part, [len(u.text) for u in part]), part)
@@ -561,8 +762,16 @@ def syllables_rows() -> dict:
             speech.errors(onsets(new, speech.y_test), speech.test),
         )
         wrong = by_speaker(percent_wrong(new, speech.y_test), speech.speaker)
-        rows[f"{way}/{seed}"] = clock(*signed, speech.speaker) | {"wrong": wrong}
-        print("syllables", way, seed, np.mean(rows[f"{way}/{seed}"]["out"]), flush=True)
+        rows[f"{way}/{seed}"] = clock(*signed, speech.speaker) | {
+            "wrong": wrong
+        }
+        print(
+            "syllables",
+            way,
+            seed,
+            np.mean(rows[f"{way}/{seed}"]["out"]),
+            flush=True,
+        )
     return rows
 
 
@@ -574,15 +783,26 @@ PARTS = {
 
 
 def main(names: list[str]) -> None:
-    """Measure the named files (default: all) and write each when it is whole."""
+    """Measure the named files (default: all) and write each when it is
+    whole."""
     for name in names:
         if name not in PARTS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PARTS)}")
-    torch.set_num_threads(1)  # models this small are slower on two threads than on one
-    machine = f"{platform.machine()}, 1 thread, torch {torch.__version__.split('+')[0]}"
+    torch.set_num_threads(
+        1
+    )  # models this small are slower on two threads than on one
+    machine = (
+        f"{platform.machine()}, 1 thread, torch"
+        f" {torch.__version__.split('+')[0]}"
+    )
     for name in names or PARTS:
         command = f"python book/07_alignment/study.py {name}"
-        save_results(RESULTS / f"{name}.json", command=command, machine=machine, rows=PARTS[name]())
+        save_results(
+            RESULTS / f"{name}.json",
+            command=command,
+            machine=machine,
+            rows=PARTS[name](),
+        )
 
 
 if __name__ == "__main__":

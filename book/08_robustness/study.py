@@ -1,6 +1,6 @@
-"""Captions made worse by typos, dropped words and a machine that writes them; needs oasis.
+"""Captions made worse by typos, dropped words and a machine that writes them.
 
-python book/08_robustness/study.py    writes results/captions.json (five minutes on one idle core)
+python book/08_robustness/study.py   five minutes on one idle core; needs oasis
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ DRAWS = (0, 1, 2)  # test each severity on so many draws of the corruption
 REGIMES = {
     "human": (HUMAN,),
     "typos": (HUMAN, ("typos", 0.1), ("typos", 0.2), ("typos", 0.4)),
-    "everything": (HUMAN, ("typos", 0.2), ("typos", 0.4), ("dropped words", 0.5), MACHINE),
+    "everything": (
+        HUMAN,
+        ("typos", 0.2),
+        ("typos", 0.4),
+        ("dropped words", 0.5),
+        MACHINE,
+    ),
 }
 TRAINING_DRAW = 100  # training never sees a draw that a test uses
 
@@ -60,7 +66,12 @@ TRAINING_DRAW = 100  # training never sees a draw that a test uses
 def loaded(name: str) -> tuple[data.Dataset, np.ndarray]:
     """Return a set and the frozen features of its pictures."""
     dataset = data.load(name)
-    return dataset, ImageEncoder("efficientnet-lite0").encode(dataset.modalities["image"]).numpy()
+    return (
+        dataset,
+        ImageEncoder("efficientnet-lite0")
+        .encode(dataset.modalities["image"])
+        .numpy(),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -71,19 +82,22 @@ def minilm() -> TextEncoder:
 
 @cache
 def texts(condition: Condition, draw: int) -> np.ndarray:
-    """Return the features (590, 384) of all captions of oasis in one condition."""
+    """Return the features (590, 384) of all captions of oasis in one
+    condition."""
     kind, severity = condition
-    words = data.load("oasis", captions=kind if condition == MACHINE else "human").modalities[
-        "text"
-    ]
+    words = data.load(
+        "oasis", captions=kind if condition == MACHINE else "human"
+    ).modalities["text"]
     if condition not in (HUMAN, MACHINE):
-        words = corrupt(words, "text", kind, severity, torch.Generator().manual_seed(draw))
+        words = corrupt(
+            words, "text", kind, severity, torch.Generator().manual_seed(draw)
+        )
     return minilm().encode(words).numpy()
 
 
 class Blocks:
-    """Each modality standardised, pictures cut to their strongest components, each brought to total
-    variance 1."""
+    """Each modality standardised, pictures cut to their strongest components,
+    each brought to total variance 1."""
 
     def __init__(self, x: dict[str, np.ndarray]) -> None:
         """Learn means, components and scales from x, modality → (N, D)."""
@@ -94,10 +108,15 @@ class Blocks:
             for m, v in plain.items()
             if m == "image"
         }
-        self.scale = {m: np.sqrt(v.var(0).sum()) for m, v in self._cut(plain).items()}
+        self.scale = {
+            m: np.sqrt(v.var(0).sum()) for m, v in self._cut(plain).items()
+        }
 
     def _cut(self, plain: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {m: self.pca[m].transform(v) if m in self.pca else v for m, v in plain.items()}
+        return {
+            m: self.pca[m].transform(v) if m in self.pca else v
+            for m, v in plain.items()
+        }
 
     def __call__(self, x: dict[str, np.ndarray]) -> np.ndarray:
         """Return all modalities side by side (N, sum of widths)."""
@@ -117,27 +136,36 @@ def tuned_head(
     balanced: bool,
     copies: int,
 ) -> Speaker:
-    """Logistic regression on the blocks of x; penalty and temperature chosen on `held`, then fitted
-    to all.
+    """Logistic regression on the blocks of x; penalty and temperature chosen on
+    `held`, then fitted to all.
 
-    copies: how often each sample occurs; each copy counts for so much less, so that equal ones
-    change nothing.
+    copies: how often each sample occurs; each copy counts for so much less, so
+    that equal ones change nothing.
     """
     weights = "balanced" if balanced else None
 
     def part(rows: np.ndarray) -> dict[str, np.ndarray]:
         return {m: v[rows] for m, v in x.items()}
 
-    def head(features: np.ndarray, labels: np.ndarray, penalty: float) -> LogisticRegression:
-        return LogisticRegression(C=penalty / copies, class_weight=weights, max_iter=2000).fit(
-            features, labels
-        )
+    def head(
+        features: np.ndarray, labels: np.ndarray, penalty: float
+    ) -> LogisticRegression:
+        return LogisticRegression(
+            C=penalty / copies, class_weight=weights, max_iter=2000
+        ).fit(features, labels)
 
     blocks = Blocks(part(rest))
     x_rest, x_held = blocks(part(rest)), blocks(part(held))
-    logits = {c: head(x_rest, y[rest], c).decision_function(x_held) for c in PENALTIES}
+    logits = {
+        c: head(x_rest, y[rest], c).decision_function(x_held) for c in PENALTIES
+    }
     best = min(
-        logits, key=lambda c: -log_softmax(logits[c], axis=1)[np.arange(len(held)), y[held]].mean()
+        logits,
+        key=lambda c: (
+            -log_softmax(logits[c], axis=1)[
+                np.arange(len(held)), y[held]
+            ].mean()
+        ),
     )
     temperature = temperature_scale(logits[best], y[held])
     blocks = Blocks(x)
@@ -155,44 +183,68 @@ def speakers(
     balanced: bool = True,
     copies: int = 1,
 ) -> dict[str, Speaker]:
-    """Return one voice per modality, and one for all of them side by side: "concat"."""
+    """Return one voice per modality, and one for all of them side by side:
+    "concat"."""
     views = {**{m: {m: v} for m, v in x.items()}, "concat": x}
-    return {name: tuned_head(view, y, rest, held, balanced, copies) for name, view in views.items()}
+    return {
+        name: tuned_head(view, y, rest, held, balanced, copies)
+        for name, view in views.items()
+    }
 
 
 def with_pools(
     opinions: dict[str, np.ndarray], prior: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Add the average and the product of the opinions of the single modalities."""
-    singles = {m: torch.from_numpy(p) for m, p in opinions.items() if m != "concat"}
+    """Add the average and the product of the opinions of the single
+    modalities."""
+    singles = {
+        m: torch.from_numpy(p) for m, p in opinions.items() if m != "concat"
+    }
     product = decision.product_rule(
         singles, prior=None if prior is None else torch.from_numpy(prior)
     )
-    return opinions | {"average": decision.average(singles).numpy(), "product": product.numpy()}
+    return opinions | {
+        "average": decision.average(singles).numpy(),
+        "product": product.numpy(),
+    }
 
 
 def oasis_folds() -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, test) positions of all folds, no theme on both sides."""
     dataset, _ = loaded("oasis")
-    return list(folds(dataset.labels, dataset.groups, splits=SPLITS, repeats=REPEATS))
+    return list(
+        folds(dataset.labels, dataset.groups, splits=SPLITS, repeats=REPEATS)
+    )
 
 
 def voices_of(number: int, regime: str) -> dict[str, Speaker]:
-    """Train on the captions of one regime in one fold: every caption once in each condition."""
+    """Train on the captions of one regime in one fold: every caption once in
+    each condition."""
     dataset, pictures = loaded("oasis")
     rows, _ = oasis_folds()[number]
     rest, held = grouped_split(
         dataset.labels[rows], dataset.groups[rows], fraction=0.25, seed=number
     )
     copies = len(REGIMES[regime])
-    seen = [texts(c, TRAINING_DRAW + k)[rows] for k, c in enumerate(REGIMES[regime])]
-    x = {"image": np.tile(pictures[rows], (copies, 1)), "text": np.concatenate(seen)}
-    inner = [np.concatenate([part + k * len(rows) for k in range(copies)]) for part in (rest, held)]
+    seen = [
+        texts(c, TRAINING_DRAW + k)[rows] for k, c in enumerate(REGIMES[regime])
+    ]
+    x = {
+        "image": np.tile(pictures[rows], (copies, 1)),
+        "text": np.concatenate(seen),
+    }
+    inner = [
+        np.concatenate([part + k * len(rows) for k in range(copies)])
+        for part in (rest, held)
+    ]
     y = dataset.labels.numpy()[rows]
     voices = speakers(x, np.tile(y, copies), *inner, copies=copies)
-    # equal copies change nothing but rounding: one and the same picture's opinion for all regimes
+    # equal copies change nothing but rounding: one and the same picture's
+    # opinion for all regimes
     return voices | {
-        "image": tuned_head({"image": pictures[rows]}, y, rest, held, balanced=True, copies=1)
+        "image": tuned_head(
+            {"image": pictures[rows]}, y, rest, held, balanced=True, copies=1
+        )
     }
 
 
@@ -202,22 +254,35 @@ def judged(
     """Return method → macro-F1 and log loss on the test themes of a fold."""
     dataset, pictures = loaded("oasis")
     test = oasis_folds()[number][1]
-    x, y = {"image": pictures[test], "text": texts(condition, draw)[test]}, dataset.labels[test]
+    x, y = (
+        {"image": pictures[test], "text": texts(condition, draw)[test]},
+        dataset.labels[test],
+    )
     opinions = with_pools({name: speak(x) for name, speak in voices.items()})
-    return {m: (macro_f1(p.argmax(1), y), log_loss(p, y)) for m, p in opinions.items()}
+    return {
+        m: (macro_f1(p.argmax(1), y), log_loss(p, y))
+        for m, p in opinions.items()
+    }
 
 
 def caption_row(number: int) -> dict:
-    """Return sizes, and regime → condition → method → [macro-F1, log loss], means over the draws,
-    of one fold."""
+    """Return sizes, and regime → condition → method → [macro-F1, log loss],
+    means over the draws, of one fold."""
     rows, test = oasis_folds()[number]
     result: dict = {"n_train": len(rows), "n_test": len(test)}
     for regime in REGIMES:
         voices, by_condition = voices_of(number, regime), {}
         for condition in TESTED:
-            draws = (0,) if condition in (HUMAN, MACHINE, ("dropped words", 1.0)) else DRAWS
+            draws = (
+                (0,)
+                if condition in (HUMAN, MACHINE, ("dropped words", 1.0))
+                else DRAWS
+            )
             scores = [judged(voices, number, condition, draw) for draw in draws]
-            mean = {m: np.mean([s[m] for s in scores], axis=0).round(4).tolist() for m in scores[0]}
+            mean = {
+                m: np.mean([s[m] for s in scores], axis=0).round(4).tolist()
+                for m in scores[0]
+            }
             by_condition[" ".join(map(str, condition))] = mean
         result[regime] = by_condition
     return result
@@ -227,12 +292,17 @@ def main(names: list[str]) -> None:
     """Measure all folds and write the file."""
     if names:
         sys.exit(f"unknown part {names[0]!r}, expected none: there is one file")
-    torch.set_num_threads(1)  # heads this small are slower on two threads than on one
+    torch.set_num_threads(
+        1
+    )  # heads this small are slower on two threads than on one
     rows = {}
     for number in range(SPLITS * REPEATS):
         rows[f"fold {number}"] = caption_row(number)
         print(f"captions {number + 1}/{SPLITS * REPEATS}", flush=True)
-    machine = f"{platform.machine()}, 1 thread, torch {torch.__version__.split('+')[0]}"
+    machine = (
+        f"{platform.machine()}, 1 thread, torch"
+        f" {torch.__version__.split('+')[0]}"
+    )
     command = "python book/08_robustness/study.py"
     save_results(RESULTS, command=command, machine=machine, rows=rows)
 

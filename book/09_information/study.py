@@ -1,12 +1,13 @@
-"""Estimators of mutual information against the exact value, and what real pairs share.
+"""Estimators of mutual information against the exact value, and real pairs.
 
-python book/09_information/study.py              both files
-python book/09_information/study.py estimators   Gaussian pairs, in two processes (five minutes)
-python book/09_information/study.py pairs        pictures, captions and tweets; needs oasis and mvsa
+python book/09_information/study.py        both files
+python book/09_information/study.py PART   estimators (five minutes) or pairs
 
-Scores, bounds and counts only: no post of mvsa is stored. The Gaussian pairs have d columns on each
-side, column i of x with column i of y of correlation rho, all else independent. Every estimator
-gets the same n samples; the networks set half of them aside for the bound.
+`estimators` draws Gaussian pairs; `pairs` reads pictures, captions and tweets,
+and needs oasis and mvsa. Scores, bounds and counts only: no post of mvsa is
+stored. The Gaussian pairs have d columns on each side, column i of x with
+column i of y of correlation rho, all else independent. Every estimator gets the
+same n samples; the networks set half of them aside for the bound.
 """
 
 from __future__ import annotations
@@ -44,13 +45,19 @@ from mmtutor.report import save_results
 
 BOOK = Path(__file__).resolve().parents[1]
 RESULTS = BOOK / "09_information" / "results"
-# features and tuned heads of the study of captions: the same here, so that the chapters agree
-chapter_8 = SimpleNamespace(**runpy.run_path(str(BOOK / "08_robustness" / "study.py")))
+# features and tuned heads of the study of captions: the same here, so that the
+# chapters agree
+chapter_8 = SimpleNamespace(
+    **runpy.run_path(str(BOOK / "08_robustness" / "study.py"))
+)
 
 SEEDS, N = 10, 2000
 COLUMNS, DEPENDENCE = (1, 3, 10), (0.3, 0.9)
 SIZES = (500, 8000)  # beside N, where there are ten columns
-BATCHES = (16, 256)  # beside the usual 64, for InfoNCE with ten strongly dependent columns
+BATCHES = (
+    16,
+    256,
+)  # beside the usual 64, for InfoNCE with ten strongly dependent columns
 
 DIMS = (1, 2, 4, 8)
 HALVES = 12
@@ -70,7 +77,9 @@ PAIRS = (
 )
 
 
-def gaussian_pair(n: int, d: int, rho: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def gaussian_pair(
+    n: int, d: int, rho: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y, each (n, d); I(x; y) = -d/2 ln(1 - rho²)."""
     rng = np.random.default_rng([seed, n, d])
     x = rng.standard_normal((n, d))
@@ -78,17 +87,21 @@ def gaussian_pair(n: int, d: int, rho: float, seed: int) -> tuple[np.ndarray, np
 
 
 def estimator_row(d: int, rho: float, n: int, seed: int) -> dict[str, float]:
-    """Return estimator → nats; of the networks the bound on fresh samples and, for comparison, on
-    training samples."""
+    """Return estimator → nats; of the networks the bound on fresh samples and,
+    for comparison, on training samples."""
     x, y = gaussian_pair(n, d, rho, seed)
     estimates = {"histogram": histogram_mi(x[:, 0], y[:, 0])} if d == 1 else {}
     estimates["KSG"] = ksg_mi(x, y)
     for name, estimate in {"InfoNCE": infonce_mi, "MINE": mine_mi}.items():
-        bound = estimate(x, y, batch=64 if name == "InfoNCE" else min(256, n // 2), seed=seed)
+        bound = estimate(
+            x, y, batch=64 if name == "InfoNCE" else min(256, n // 2), seed=seed
+        )
         estimates |= {name: bound.fresh, f"{name}, training": bound.train}
     if (d, rho, n) == (COLUMNS[-1], DEPENDENCE[-1], N):
         for batch in BATCHES:
-            estimates[f"InfoNCE, batch {batch}"] = infonce_mi(x, y, batch=batch, seed=seed).fresh
+            estimates[f"InfoNCE, batch {batch}"] = infonce_mi(
+                x, y, batch=batch, seed=seed
+            ).fresh
     return {name: round(float(value), 4) for name, value in estimates.items()}
 
 
@@ -108,42 +121,57 @@ def _task(key: str) -> tuple[str, dict[str, float]]:
 
 @cache
 def pair(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return both sides of a pair (N, D), labels and groups; of tweets one post per text, so that
-    no retweet counts."""
+    """Return both sides of a pair (N, D), labels and groups; of tweets one post
+    per text, so that no retweet counts."""
     if "tweet" in name:
         dataset, pictures = chapter_8.loaded("mvsa")
         keep = np.sort(np.unique(dataset.groups, return_index=True)[1])
         words = chapter_8.minilm().encode(dataset.modalities["text"]).numpy()
-        return pictures[keep], words[keep], dataset.labels.numpy()[keep], dataset.groups[keep]
+        return (
+            pictures[keep],
+            words[keep],
+            dataset.labels.numpy()[keep],
+            dataset.groups[keep],
+        )
     dataset, pictures = chapter_8.loaded("oasis")
     side = {
         "picture": pictures,
         "human caption": chapter_8.texts(chapter_8.HUMAN, 0),
         "machine caption": chapter_8.texts(chapter_8.MACHINE, 0),
     }
-    return *(side[part] for part in name.split(", ")), dataset.labels.numpy(), dataset.groups
+    return (
+        *(side[part] for part in name.split(", ")),
+        dataset.labels.numpy(),
+        dataset.groups,
+    )
 
 
 def halves(name: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions to learn directions on, and to measure on; no theme in both."""
+    """Return positions to learn directions on, and to measure on; no theme in
+    both."""
     x, _, y, groups = pair(name)
     rows = np.arange(len(x))
     if name == "picture, tweet":  # as many as there are photographs
-        rows = np.sort(np.random.default_rng(number).choice(rows, SMALL, replace=False))
-    learn, measure = grouped_split(y[rows], groups[rows], fraction=0.5, seed=number)
+        rows = np.sort(
+            np.random.default_rng(number).choice(rows, SMALL, replace=False)
+        )
+    learn, measure = grouped_split(
+        y[rows], groups[rows], fraction=0.5, seed=number
+    )
     return rows[learn], rows[measure]
 
 
 def reduced(x: np.ndarray, learn: np.ndarray, dims: int) -> Tensor:
-    """Strongest components of standardised columns, both as learnt on `learn`: (N, dims)."""
+    """Strongest components of standardised columns, both as learnt on `learn`:
+    (N, dims)."""
     plain = StandardScaler().fit(x[learn]).transform(x)
     cut = PCA(dims, random_state=0).fit(plain[learn]).transform(plain)
     return torch.from_numpy(cut / np.sqrt(cut[learn].var(0).sum()))
 
 
 def matching(a: Tensor, b: Tensor, temperature: float, seed: int = 0) -> float:
-    """InfoNCE's bound with fixed features: ln B + E ln softmax of the own partner's cosine; a, b:
-    (N, D)."""
+    """InfoNCE's bound with fixed features: ln B + E ln softmax of the own
+    partner's cosine; a, b: (N, D)."""
     scores = normalize(a) @ normalize(b).T / temperature
     size, generator = min(BATCH, len(a)), torch.Generator().manual_seed(seed)
     bounds = []
@@ -154,26 +182,45 @@ def matching(a: Tensor, b: Tensor, temperature: float, seed: int = 0) -> float:
 
 
 def tuned_space(
-    a: Tensor, b: Tensor, y: np.ndarray, groups: np.ndarray, learn: np.ndarray, seed: int
+    a: Tensor,
+    b: Tensor,
+    y: np.ndarray,
+    groups: np.ndarray,
+    learn: np.ndarray,
+    seed: int,
 ) -> dict:
-    """Choose shrinkage, width and temperature of a common space on held-out groups of `learn`."""
+    """Choose shrinkage, width and temperature of a common space on held-out
+    groups of `learn`."""
     rest, held = (
-        learn[part] for part in grouped_split(y[learn], groups[learn], fraction=0.3, seed=seed)
+        learn[part]
+        for part in grouped_split(
+            y[learn], groups[learn], fraction=0.3, seed=seed
+        )
     )
     trials = {}
     for shrinkage in SHRINKAGES:
         u, v, _ = cca(a[rest], b[rest], dims=max(WIDTHS), shrinkage=shrinkage)
         for width in WIDTHS:
-            one, two = ((x[held] - x[rest].mean(0)) @ w[:, :width] for x, w in ((a, u), (b, v)))
-            trials |= {(shrinkage, width, t): matching(one, two, t) for t in TEMPERATURES}
+            one, two = (
+                (x[held] - x[rest].mean(0)) @ w[:, :width]
+                for x, w in ((a, u), (b, v))
+            )
+            trials |= {
+                (shrinkage, width, t): matching(one, two, t)
+                for t in TEMPERATURES
+            }
     return dict(
-        zip(("shrinkage", "width", "temperature"), max(trials, key=trials.get), strict=True)
+        zip(
+            ("shrinkage", "width", "temperature"),
+            max(trials, key=trials.get),
+            strict=True,
+        )
     )
 
 
 def estimates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Return both estimates between columns (N, d) and (N, d), in nats; the jitter is for captions
-    that repeat."""
+    """Return both estimates between columns (N, d) and (N, d), in nats; the
+    jitter is for captions that repeat."""
     return {
         "KSG": ksg_mi(a, b, jitter=1e-6),
         "Gaussian": gaussian_mi(np.cov(np.hstack([a, b]).T), a.shape[1]),
@@ -181,21 +228,29 @@ def estimates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def pair_row(name: str, number: int) -> dict:
-    """Return estimates between both sides of a pair, on groups that had no part in finding the
-    directions.
+    """Return estimates between both sides of a pair, on groups that had no part
+    in finding the directions.
 
-    "PCA" and "CCA": estimator → one number per entry of DIMS, as measured and with the pairs
-    shuffled; "matching": the bound from finding the partner among BATCH, and the same for shuffled
-    pairs.
+    "PCA" and "CCA": estimator → one number per entry of DIMS, as measured and
+    with the pairs shuffled; "matching": the bound from finding the partner
+    among BATCH, and the same for shuffled pairs.
     """
     x, y, labels, groups = pair(name)
     learn, measure = halves(name, number)
     a, b = (reduced(v, learn, chapter_8.COMPONENTS) for v in (x, y))
     chosen = tuned_space(a, b, labels, groups, learn, number)
-    u, v, _ = cca(a[learn], b[learn], dims=max(WIDTHS), shrinkage=chosen["shrinkage"])
+    u, v, _ = cca(
+        a[learn], b[learn], dims=max(WIDTHS), shrinkage=chosen["shrinkage"]
+    )
     spaces = {"PCA": (a[measure], b[measure])}
-    spaces["CCA"] = tuple((z - z[learn].mean(0))[measure] @ w for z, w in ((a, u), (b, v)))
-    result: dict = {"n_train": len(learn), "n_test": len(measure), "chosen": chosen}
+    spaces["CCA"] = tuple(
+        (z - z[learn].mean(0))[measure] @ w for z, w in ((a, u), (b, v))
+    )
+    result: dict = {
+        "n_train": len(learn),
+        "n_test": len(measure),
+        "chosen": chosen,
+    }
     orders = [
         torch.from_numpy(np.random.default_rng(k).permutation(len(measure)))
         for k in range(SHUFFLES)
@@ -213,27 +268,43 @@ def pair_row(name: str, number: int) -> dict:
         result[space] = by_width
     one, two = (z[:, : chosen["width"]] for z in spaces["CCA"])
     result["matching"] = round(matching(one, two, chosen["temperature"]), 4)
-    by_chance = [matching(one, two[order], chosen["temperature"]) for order in orders]
+    by_chance = [
+        matching(one, two[order], chosen["temperature"]) for order in orders
+    ]
     return result | {"matching, shuffled": round(float(np.mean(by_chance)), 4)}
 
 
-LABELLED = {"human captions": 4, "machine captions": 4, "tweets": 2, "590 tweets": 8}
-"""Rounds of five folds; each round of "590 tweets" draws as many posts anew as there are
-photographs."""
+LABELLED = {
+    "human captions": 4,
+    "machine captions": 4,
+    "tweets": 2,
+    "590 tweets": 8,
+}
+"""Rounds of five folds; each round of "590 tweets" draws as many posts anew as
+there are photographs."""
 
 
-def labelled(name: str, round_number: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def labelled(
+    name: str, round_number: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Return features by modality, labels and groups."""
-    dataset, pictures = chapter_8.loaded("mvsa" if "tweets" in name else "oasis")
+    dataset, pictures = chapter_8.loaded(
+        "mvsa" if "tweets" in name else "oasis"
+    )
     rows = np.arange(len(pictures))
     if "tweets" in name:
         words = chapter_8.minilm().encode(dataset.modalities["text"]).numpy()
     else:
         words = chapter_8.texts(
-            chapter_8.HUMAN if name == "human captions" else chapter_8.MACHINE, 0
+            chapter_8.HUMAN if name == "human captions" else chapter_8.MACHINE,
+            0,
         )
     if name == "590 tweets":
-        rows = np.sort(np.random.default_rng(round_number).choice(rows, SMALL, replace=False))
+        rows = np.sort(
+            np.random.default_rng(round_number).choice(
+                rows, SMALL, replace=False
+            )
+        )
     return (
         {"image": pictures[rows], "text": words[rows]},
         dataset.labels.numpy()[rows],
@@ -247,23 +318,39 @@ def entropy(y: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Return method → nats per fold, and of each sample the class that picture and text speak for
-    most, one round."""
+def label_round(
+    name: str, round_number: int
+) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Return method → nats per fold, and of each sample the class that picture
+    and text speak for most, one round."""
     x, y, groups = labelled(name, round_number)
     gained: dict[str, list[float]] = {}
     leaning = np.zeros((2, len(y)), dtype=np.int64)
-    for rows, test in folds(y, groups, splits=chapter_8.SPLITS, repeats=1, seed=round_number):
-        rest, held = grouped_split(y[rows], groups[rows], fraction=0.25, seed=round_number)
+    for rows, test in folds(
+        y, groups, splits=chapter_8.SPLITS, repeats=1, seed=round_number
+    ):
+        rest, held = grouped_split(
+            y[rows], groups[rows], fraction=0.25, seed=round_number
+        )
         voices = chapter_8.speakers(
-            {m: v[rows] for m, v in x.items()}, y[rows], rest, held, balanced=False
+            {m: v[rows] for m, v in x.items()},
+            y[rows],
+            rest,
+            held,
+            balanced=False,
         )
         prior = np.bincount(y[rows]) / len(rows)
         opinions = chapter_8.with_pools(
-            {m: speak({k: v[test] for k, v in x.items()}) for m, speak in voices.items()}, prior
+            {
+                m: speak({k: v[test] for k, v in x.items()})
+                for m, speak in voices.items()
+            },
+            prior,
         )
         for m, p in opinions.items():
-            gained.setdefault(m, []).append(round(entropy(y) - log_loss(p, y[test]), 4))
+            gained.setdefault(m, []).append(
+                round(entropy(y) - log_loss(p, y[test]), 4)
+            )
         for k, m in enumerate(x):
             leaning[k, test] = (opinions[m] / prior).argmax(1)
     return gained, leaning, y
@@ -272,13 +359,14 @@ def label_round(name: str, round_number: int) -> tuple[dict, np.ndarray, np.ndar
 def dependent(one: np.ndarray, two: np.ndarray, y: np.ndarray) -> float:
     """I(one; two | y) from counts, in nats."""
     return sum(
-        np.mean(y == c) * discrete_mi(plug_in_joint(one[y == c], two[y == c])) for c in np.unique(y)
+        np.mean(y == c) * discrete_mi(plug_in_joint(one[y == c], two[y == c]))
+        for c in np.unique(y)
     )
 
 
 def label_row(name: str, round_number: int) -> dict:
-    """Return nats per fold and method, the table of both opinions and the class, and how it
-    scatters over groups."""
+    """Return nats per fold and method, the table of both opinions and the
+    class, and how it scatters over groups."""
     gained, (one, two), y = label_round(name, round_number)
     groups = labelled(name, round_number)[2]
     rng = np.random.default_rng(round_number)
@@ -292,16 +380,28 @@ def label_row(name: str, round_number: int) -> dict:
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     drawn = []
     for _ in range(200):
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        rows = np.concatenate(
+            [members[i] for i in rng.integers(0, len(members), len(members))]
+        )
         table = plug_in_joint(one[rows], two[rows], y[rows])
         drawn.append(
-            [*pid(table, "broja"), *pid(table, "imin"), dependent(one[rows], two[rows], y[rows])]
+            [
+                *pid(table, "broja"),
+                *pid(table, "imin"),
+                dependent(one[rows], two[rows], y[rows]),
+            ]
         )
-    independence = dependent(one, two, y), np.mean(by_chance), np.quantile(by_chance, 0.975)
+    independence = (
+        dependent(one, two, y),
+        np.mean(by_chance),
+        np.quantile(by_chance, 0.975),
+    )
     return {
         "entropy": round(entropy(y), 4),
         "gained": gained,
-        "counts": (plug_in_joint(one, two, y) * len(y)).round().astype(int).tolist(),
+        "counts": (
+            (plug_in_joint(one, two, y) * len(y)).round().astype(int).tolist()
+        ),
         "scatter": np.std(drawn, axis=0, ddof=1).round(4).tolist(),
         "dependent": [round(float(v), 4) for v in independence],
     }
@@ -315,13 +415,16 @@ def measure_estimators() -> dict:
             rows[key] = values
             print(f"estimators {len(rows)}/{len(PLAN)} {key}", flush=True)
         pool.close()
-        pool.join()  # an orderly end: killed workers would leave their semaphores to a warning
+        # an orderly end: killed workers would leave semaphores and a warning
+        pool.join()
     return {key: rows[key] for key in PLAN}
 
 
 def measure_pairs() -> dict:
     """Return all rows on real pairs, and on both opinions of a label."""
-    torch.set_num_threads(1)  # heads this small are slower on two threads than on one
+    torch.set_num_threads(
+        1
+    )  # heads this small are slower on two threads than on one
     rows = {}
     for name in PAIRS:
         for number in range(HALVES):
@@ -338,16 +441,23 @@ PARTS = {"estimators": measure_estimators, "pairs": measure_pairs}
 
 
 def main(names: list[str]) -> None:
-    """Measure the named files (default: all) and write each when it is whole."""
+    """Measure the named files (default: all) and write each when it is
+    whole."""
     for name in names:
         if name not in PARTS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PARTS)}")
     machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
+        f"{platform.machine()}, {os.cpu_count()} cores, torch"
+        f" {torch.__version__.split('+')[0]}"
     )
     for name in names or PARTS:
         command = f"python book/09_information/study.py {name}"
-        save_results(RESULTS / f"{name}.json", command=command, machine=machine, rows=PARTS[name]())
+        save_results(
+            RESULTS / f"{name}.json",
+            command=command,
+            machine=machine,
+            rows=PARTS[name](),
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Photographs with captions against tweets: what either modality, both, and fine-tuning reach.
+"""Photographs with captions against tweets: either modality, both, fine-tuning.
 
-python book/10_sentiment/study.py          everything (about 20 minutes on two idle cores)
-python book/10_sentiment/study.py PART     one file: looks, methods, curve, weights or finetune
+python book/10_sentiment/study.py        about 20 minutes on two idle cores
+python book/10_sentiment/study.py PART   looks methods curve weights finetune
 
 Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
 """
@@ -47,7 +47,10 @@ SETS = {"photographs": "oasis", "tweets": "mvsa"}
 """Name in the results → data set."""
 METHODS = ("text", "image", "early", "late")
 REPEATS = 5
-SIZES = {"photographs": (60, 120, 240, 470), "tweets": (100, 200, 400, 800, 1600)}
+SIZES = {
+    "photographs": (60, 120, 240, 470),
+    "tweets": (100, 200, 400, 800, 1600),
+}
 RATES = (1e-5, 5e-5, 2e-4)
 """Learning rates that fine-tuning chooses from, on the validation part."""
 
@@ -58,20 +61,35 @@ def table_of(name: str) -> GroupedSamples:
     loaded = data.load(SETS[name])
     features = {
         "text": TextEncoder("minilm").encode(loaded.modalities["text"]),
-        "image": ImageEncoder("efficientnet-lite0").encode(loaded.modalities["image"]),
+        "image": (
+            ImageEncoder("efficientnet-lite0").encode(
+                loaded.modalities["image"]
+            )
+        ),
     }
-    return GroupedSamples(features, loaded.labels, loaded.groups, loaded.classes)
+    return GroupedSamples(
+        features, loaded.labels, loaded.groups, loaded.classes
+    )
 
 
 def form(text: str) -> list[float]:
     """Return what a text looks like, whatever it says."""
     capitals = sum(c.isupper() for c in text) / max(len(text), 1)
-    marks = [text.count(mark) for mark in ("#", "@", "http", "!", "?", ".", ",")]
-    return [len(text), len(text.split()), capitals, text.lower().startswith("rt"), *marks]
+    marks = [
+        text.count(mark) for mark in ("#", "@", "http", "!", "?", ".", ",")
+    ]
+    return [
+        len(text),
+        len(text.split()),
+        capitals,
+        text.lower().startswith("rt"),
+        *marks,
+    ]
 
 
 def size(path: Path) -> list[float]:
-    """Return width, height, their ratio and the logarithm of the bytes of a picture file."""
+    """Return width, height, their ratio and the logarithm of the bytes of a
+    picture file."""
     with Image.open(path) as picture:
         width, height = picture.size
     return [width, height, width / height, np.log(path.stat().st_size)]
@@ -92,26 +110,34 @@ SHORTCUTS = {
 
 
 def shortcut_row(name: str) -> dict[str, list[float]]:
-    """Return shortcut → macro-F1 over five grouped folds of a forest that is shown nothing else."""
+    """Return shortcut → macro-F1 over five grouped folds of a forest that is
+    shown nothing else."""
     loaded, rows = data.load(SETS[name]), {}
     y = loaded.labels.numpy()
     for shortcut, (modality, look) in SHORTCUTS.items():
-        x = np.array([look(sample) for sample in loaded.modalities[modality]], float)
+        x = np.array(
+            [look(sample) for sample in loaded.modalities[modality]], float
+        )
         rows[shortcut] = []
         for train, test in folds(y, loaded.groups, splits=5, repeats=1):
             forest = RandomForestClassifier(
                 60, min_samples_leaf=5, class_weight="balanced", random_state=0
             )
-            score = macro_f1(forest.fit(x[train], y[train]).predict(x[test]), y[test])
+            score = macro_f1(
+                forest.fit(x[train], y[train]).predict(x[test]), y[test]
+            )
             rows[shortcut].append(round(score, 4))
     return rows
 
 
 def look_row(name: str) -> dict:
-    """Return counts of classes and of what repeats: reposts and how often their labels agree, and
-    files; shortcuts."""
+    """Return counts of classes and of what repeats: reposts and how often their
+    labels agree, and files; shortcuts."""
     loaded = data.load(SETS[name])
-    y, texts = loaded.labels.numpy(), [normalise(text) for text in loaded.modalities["text"]]
+    y, texts = (
+        loaded.labels.numpy(),
+        [normalise(text) for text in loaded.modalities["text"]],
+    )
     again = {
         text: [k for k, other in enumerate(texts) if other == text]
         for text in sorted(set(texts))
@@ -122,7 +148,10 @@ def look_row(name: str) -> dict:
         for rows in again.values()
         if len(rows) > 1
     ]
-    files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in loaded.modalities["image"]}
+    files = {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in loaded.modalities["image"]
+    }
     return {
         "counts": np.bincount(y).tolist(),
         "repeated": sum(len(rows) for rows in again.values() if len(rows) > 1),
@@ -135,12 +164,12 @@ def look_row(name: str) -> dict:
 
 
 def methods_row(name: str, split: str) -> dict:
-    """Return method → lists over the folds: macro-F1, accuracy, and ECE and log loss before and
-    after calibration.
+    """Return method → lists over the folds: macro-F1, accuracy, and ECE and log
+    loss before and after calibration.
 
-    split: "grouped" as it should be, or "random", which lets kindred posts stand on both sides.
-    Balanced opinions are scored as they are ("raw") and calibrated on the answers of the other
-    folds of the same repeat.
+    split: "grouped" as it should be, or "random", which lets kindred posts
+    stand on both sides. Balanced opinions are scored as they are ("raw") and
+    calibrated on the answers of the other folds of the same repeat.
     """
     table = table_of(name)
     groups = table.groups if split == "grouped" else None
@@ -149,15 +178,31 @@ def methods_row(name: str, split: str) -> dict:
     for number, (train, test) in enumerate(plan):
         learnt = torch.zeros(len(table), dtype=torch.bool)
         learnt[train] = True
-        answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
+        answers, _ = answers_about(
+            table, learnt, torch.from_numpy(test), METHODS, seed=number
+        )
         by_fold.append(answers)
     rows = {
-        m: {key: [] for key in ("macro_f1", "accuracy", "ece_raw", "loss_raw", "ece", "loss")}
+        m: {
+            key: []
+            for key in (
+                "macro_f1",
+                "accuracy",
+                "ece_raw",
+                "loss_raw",
+                "ece",
+                "loss",
+            )
+        }
         for m in METHODS
     }
     y = table.labels
     for number, (_, test) in enumerate(plan):
-        mates = [k for k in range(number // 5 * 5, number // 5 * 5 + 5) if k != number]
+        mates = [
+            k
+            for k in range(number // 5 * 5, number // 5 * 5 + 5)
+            if k != number
+        ]
         for m in METHODS:
             q = by_fold[number][m]
             fitted = calibrate(
@@ -175,31 +220,47 @@ def methods_row(name: str, split: str) -> dict:
             for key, value in scores.items():
                 rows[m][key].append(round(value, 4))
     sizes = {"n_train": len(plan[0][0]), "n_test": len(plan[0][1])}
-    return {"methods": rows, "sizes": sizes, "counts": torch.bincount(y).tolist()}
+    return {
+        "methods": rows,
+        "sizes": sizes,
+        "counts": torch.bincount(y).tolist(),
+    }
 
 
 def weights_row(name: str, class_weights: str | None) -> dict:
-    """Return class → recall, and macro-F1 and accuracy, of early fusion over ten grouped folds.
+    """Return class → recall, and macro-F1 and accuracy, of early fusion over
+    ten grouped folds.
 
-    class_weights: "balanced", or None for a loss in which a common class counts more.
+    class_weights: "balanced", or None for a loss in which a common class counts
+    more.
     """
     table = table_of(name)
-    rows: dict[str, list[float]] = {key: [] for key in ("macro_f1", "accuracy", *table.classes)}
+    rows: dict[str, list[float]] = {
+        key: [] for key in ("macro_f1", "accuracy", *table.classes)
+    }
     for train, test in folds(table.labels, table.groups, splits=5, repeats=2):
         learn, judge = (
-            table.samples(torch.from_numpy(i), ("text", "image")) for i in (train, test)
+            table.samples(torch.from_numpy(i), ("text", "image"))
+            for i in (train, test)
         )
-        guess = predict(fit_head(learn, 3, 2.0, class_weights=class_weights), judge).argmax(1)
+        guess = predict(
+            fit_head(learn, 3, 2.0, class_weights=class_weights), judge
+        ).argmax(1)
         rows["macro_f1"].append(round(macro_f1(guess, judge.labels), 4))
         rows["accuracy"].append(round(accuracy(guess, judge.labels), 4))
         for c, label in enumerate(table.classes):
-            rows[label].append(round(float((guess == c)[judge.labels == c].double().mean()), 4))
-    return {"scores": rows, "sizes": {"n_train": len(train), "n_test": len(test)}}
+            rows[label].append(
+                round(float((guess == c)[judge.labels == c].double().mean()), 4)
+            )
+    return {
+        "scores": rows,
+        "sizes": {"n_train": len(train), "n_test": len(test)},
+    }
 
 
 def curve_row(name: str, size: int) -> dict:
-    """Return method → macro-F1 over ten grouped folds, learning from about `size` posts of each
-    training part."""
+    """Return method → macro-F1 over ten grouped folds, learning from about
+    `size` posts of each training part."""
     table = table_of(name)
     plan = list(folds(table.labels, table.groups, splits=5, repeats=2))
     rows: dict[str, list[float]] = {m: [] for m in METHODS}
@@ -208,28 +269,40 @@ def curve_row(name: str, size: int) -> dict:
         if size < 0.95 * len(train):
             share = size / len(train)
             _, part = grouped_split(
-                table.labels[train], table.groups[train], fraction=share, seed=number
+                table.labels[train],
+                table.groups[train],
+                fraction=share,
+                seed=number,
             )
             train = train[part]
         learnt[train] = True
-        answers, _ = answers_about(table, learnt, torch.from_numpy(test), METHODS, seed=number)
+        answers, _ = answers_about(
+            table, learnt, torch.from_numpy(test), METHODS, seed=number
+        )
         for m in METHODS:
-            rows[m].append(round(macro_f1(answers[m].argmax(1), table.labels[test]), 4))
+            rows[m].append(
+                round(macro_f1(answers[m].argmax(1), table.labels[test]), 4)
+            )
     return {
         "methods": rows,
-        "sizes": {"n_train": min(size, len(plan[0][0])), "n_test": len(plan[0][1])},
+        "sizes": {
+            "n_train": min(size, len(plan[0][0])),
+            "n_test": len(plan[0][1]),
+        },
     }
 
 
 class LastBlock(nn.Module):
-    """A copy of an encoder's last block, a pooling, and a linear layer: what fine-tuning may change
-    here.
+    """A copy of an encoder's last block, a pooling, and a linear layer: what
+    fine-tuning may change here.
 
-    features[m] as `below` gives them → logits (B, C). Starts as the frozen encoder with the head
-    given.
+    features[m] as `below` gives them → logits (B, C). Starts as the frozen
+    encoder with the head given.
     """
 
-    def __init__(self, modality: str, network: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self, modality: str, network: nn.Module, head: nn.Module
+    ) -> None:
         """Copy the last block of `network`, and the chosen head."""
         super().__init__()
         self.modality = modality
@@ -242,12 +315,15 @@ class LastBlock(nn.Module):
         self.head = copy.deepcopy(head)
 
     def train(self, mode: bool = True) -> LastBlock:
-        """Leave batch normalisation and dropout as they are in use: a few hundred posts are no
-        basis for statistics."""
+        """Leave batch normalisation and dropout as they are in use: a few
+        hundred posts are no basis for statistics."""
         return super().train(False)
 
     def forward(
-        self, features: Features, present: Present | None = None, masks: Masks | None = None
+        self,
+        features: Features,
+        present: Present | None = None,
+        masks: Masks | None = None,
     ) -> Tensor:
         """Return logits (B, C) of what enters the last block."""
         x = features[self.modality]
@@ -255,20 +331,29 @@ class LastBlock(nn.Module):
             for layer in self.block:
                 x = layer(x)
             return self.head({"image": x.mean((2, 3))})
-        longest = int(masks["text"].sum(1).max())  # of this batch: no time is spent on padding
+        longest = int(
+            masks["text"].sum(1).max()
+        )  # of this batch: no time is spent on padding
         x, mask = x[:, :longest], masks["text"][:, :longest]
         hidden = self.block[0](
-            x, attention_mask=torch.where(mask, 0.0, torch.finfo(x.dtype).min)[:, None, None]
+            x,
+            attention_mask=torch.where(mask, 0.0, torch.finfo(x.dtype).min)[
+                :, None, None
+            ],
         )
         return self.head(
-            {"text": mean_pool(hidden[0] if isinstance(hidden, tuple) else hidden, mask)}
+            {
+                "text": mean_pool(
+                    hidden[0] if isinstance(hidden, tuple) else hidden, mask
+                )
+            }
         )
 
 
 @torch.no_grad()
 def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
-    """Return what enters the last block, for all posts, and the network. Computed once: it is
-    frozen."""
+    """Return what enters the last block, for all posts, and the network.
+    Computed once: it is frozen."""
     loaded = data.load(SETS[name])
     if modality == "image":
         encoder = ImageEncoder("efficientnet-lite0", cache=False)
@@ -293,14 +378,18 @@ def below(name: str, modality: str) -> tuple[Samples, nn.Module]:
     )
     for i in range(0, len(ids), 32):
         real, _, _ = encoder._run(ids[i : i + 32])
-        x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = entering["x"], real
+        x[i : i + 32, : real.shape[1]], mask[i : i + 32, : real.shape[1]] = (
+            entering["x"],
+            real,
+        )
     return Samples({"text": x}, loaded.labels, masks={"text": mask}), network
 
 
 def finetuned(
     start: LastBlock, learn: Samples, choose: Samples, seed: int
 ) -> tuple[LastBlock, float]:
-    """Return the model of the learning rate and epoch with the lowest loss, and its seconds."""
+    """Return the model of the learning rate and epoch with the lowest loss, and
+    its seconds."""
     tried = {}
     for rate in RATES:
         model, begin = copy.deepcopy(start), time.perf_counter()
@@ -316,23 +405,36 @@ def finetuned(
             seed=seed,
             device="cpu",
         )
-        tried[min(history.validation_loss)] = (model, time.perf_counter() - begin)
+        tried[min(history.validation_loss)] = (
+            model,
+            time.perf_counter() - begin,
+        )
     return tried[min(tried)]
 
 
 def finetune_row(name: str, modality: str) -> dict:
-    """Return, over five grouped folds, macro-F1 of a frozen encoder with a head and with its last
-    block fine-tuned.
+    """Return, over five grouped folds, macro-F1 of a frozen encoder with a head
+    and with its last block fine-tuned.
 
-    Both learn from three quarters of the training part and choose on the rest: the head its
-    strength, fine-tuning its learning rate and its epoch, starting from the chosen head. "frozen,
-    all": the head trained on both. Seconds: of one head, and of fine-tuning at one rate.
+    Both learn from three quarters of the training part and choose on the rest:
+    the head its strength, fine-tuning its learning rate and its epoch, starting
+    from the chosen head. "frozen, all": the head trained on both. Seconds: of
+    one head, and of fine-tuning at one rate.
     """
     table, (entering, network) = table_of(name), below(name, modality)
     rows: dict[str, list[float]] = {
-        k: [] for k in ("frozen", "fine-tuned", "frozen, all", "s frozen", "s fine-tuned")
+        k: []
+        for k in (
+            "frozen",
+            "fine-tuned",
+            "frozen, all",
+            "s frozen",
+            "s fine-tuned",
+        )
     }
-    for number, (train, test) in enumerate(folds(table.labels, table.groups, splits=5, repeats=1)):
+    for number, (train, test) in enumerate(
+        folds(table.labels, table.groups, splits=5, repeats=1)
+    ):
         rest, part = grouped_split(
             table.labels[train], table.groups[train], fraction=0.25, seed=number
         )
@@ -344,18 +446,38 @@ def finetune_row(name: str, modality: str) -> dict:
         start = time.perf_counter()
         heads = {s: fit_head(learn, 3, s) for s in STRENGTHS}
         rows["s frozen"].append((time.perf_counter() - start) / len(STRENGTHS))
-        best = min(heads, key=lambda s: _balanced_loss(predict(heads[s], choose), choose.labels))
-        rows["frozen"].append(macro_f1(predict(heads[best], judge).argmax(1), y))
-        rows["frozen, all"].append(macro_f1(predict(fit_head(whole, 3, best), judge).argmax(1), y))
+        best = min(
+            heads,
+            key=lambda s: _balanced_loss(
+                predict(heads[s], choose), choose.labels
+            ),
+        )
+        rows["frozen"].append(
+            macro_f1(predict(heads[best], judge).argmax(1), y)
+        )
+        rows["frozen, all"].append(
+            macro_f1(predict(fit_head(whole, 3, best), judge).argmax(1), y)
+        )
         parts = entering[train[rest]], entering[train[part]]
-        model, seconds = finetuned(LastBlock(modality, network, heads[best]), *parts, number)
+        model, seconds = finetuned(
+            LastBlock(modality, network, heads[best]), *parts, number
+        )
         rows["s fine-tuned"].append(seconds)
         rows["fine-tuned"].append(
             macro_f1(predict(model, entering[test], batch_size=64).argmax(1), y)
         )
-        print(name, modality, number, {k: round(v[-1], 3) for k, v in rows.items()}, flush=True)
+        print(
+            name,
+            modality,
+            number,
+            {k: round(v[-1], 3) for k, v in rows.items()},
+            flush=True,
+        )
     rounded = {k: [round(float(x), 4) for x in v] for k, v in rows.items()}
-    return {"scores": rounded, "sizes": {"n_train": len(train), "n_test": len(test)}}
+    return {
+        "scores": rounded,
+        "sizes": {"n_train": len(train), "n_test": len(test)},
+    }
 
 
 def _balanced_loss(logits: Tensor, y: Tensor) -> float:
@@ -367,12 +489,27 @@ PLANS = {
     "looks": (look_row, {name: (name,) for name in SETS}),
     "methods": (
         methods_row,
-        {f"{name}/{split}": (name, split) for name in SETS for split in ("grouped", "random")},
+        {
+            f"{name}/{split}": (name, split)
+            for name in SETS
+            for split in ("grouped", "random")
+        },
     ),
-    "curve": (curve_row, {f"{name}/{size}": (name, size) for name in SETS for size in SIZES[name]}),
+    "curve": (
+        curve_row,
+        {
+            f"{name}/{size}": (name, size)
+            for name in SETS
+            for size in SIZES[name]
+        },
+    ),
     "weights": (
         weights_row,
-        {f"{name}/{kind or 'plain'}": (name, kind) for name in SETS for kind in ("balanced", None)},
+        {
+            f"{name}/{kind or 'plain'}": (name, kind)
+            for name in SETS
+            for kind in ("balanced", None)
+        },
     ),
     "finetune": (
         finetune_row,
@@ -382,7 +519,8 @@ PLANS = {
 
 
 def main(names: list[str]) -> None:
-    """Measure the named files (default: all) and write each when it is whole."""
+    """Measure the named files (default: all) and write each when it is
+    whole."""
     for name in names:
         if name not in PLANS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PLANS)}")
@@ -394,7 +532,8 @@ def main(names: list[str]) -> None:
             rows[key] = measure(*arguments)
             print(f"{name} {len(rows)}/{len(plan)} {key}", flush=True)
         machine = (
-            f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
+            f"{platform.machine()}, {os.cpu_count()} cores, torch"
+            f" {torch.__version__.split('+')[0]}"
         )
         save_results(
             RESULTS / f"{name}.json",
