@@ -4,7 +4,7 @@ features take to read.
 python -m benchmarks.encoders
 
 The bare loop is what a reader would write by hand: open, cut, stack, run; no cache, no hash, no
-checks, no bar. The encoders start each time from an empty cache, so hashing, storing and merging
+checks, no bar. The encoders start each time from an empty cache, so hashing and storing
 count. Both take turns in one process.
 """
 

@@ -11,10 +11,13 @@ import argparse
 import importlib.metadata as metadata
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 
 from mmtutor.apps import cli as sentiment_cli
+from mmtutor.files import store
+from mmtutor.files.manifest import Manifest, manifest, names
 
 PACKAGES = (
     "torch",
@@ -25,6 +28,7 @@ PACKAGES = (
     "scikit-learn",
     "matplotlib",
 )
+_WIDEST_LICENCE = 48
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,11 +60,13 @@ def doctor() -> int:
     checks = [
         *_packages(),
         _row("device", _device),
-        _row("efficientnet-lite0", partial(_weights, "ImageEncoder", "efficientnet-lite0")),
-        _row("minilm", partial(_weights, "TextEncoder", "minilm")),
+        _row(
+            "efficientnet-lite0", partial(_weights, "image", "ImageEncoder", "efficientnet-lite0")
+        ),
+        _row("minilm", partial(_weights, "text", "TextEncoder", "minilm")),
         _row("espeak-ng", _speech),
     ]
-    sets = _row("list of data sets", _sets)
+    sets = _row("list of data sets", list_sets)
     for good, what, detail in checks if sets[0] else [*checks, sets]:
         print(f"{'ok     ' if good else 'MISSING'}  {what:<24} {detail}")
     if sets[0]:
@@ -103,11 +109,9 @@ def _device() -> str:
     )
 
 
-def _weights(kind: str, name: str) -> str:
+def _weights(module: str, kind: str, name: str) -> str:
     """Load one packaged encoder, which checks the sha256 of its weights first."""
-    from mmtutor import encoders
-
-    encoder = getattr(encoders, kind)(name, device="cpu")
+    encoder = getattr(import_module(f"mmtutor.encoders.{module}"), kind)(name, device="cpu")
     encoder.model  # noqa: B018  encoders load at first use; this is where the sha256 is compared
     return f"weights as published, {encoder.dim} features"
 
@@ -119,25 +123,87 @@ def _speech() -> str:
     return f"speaks: {len(speak('seven').waveform)} samples for one word"
 
 
-def _sets() -> str:
-    """Return the table of data sets."""
-    from mmtutor.files.commands import list_sets
+def list_sets() -> str:
+    """Return a table of all sets: name, samples, size, commercial use, where it is on this machine,
+    licence."""
+    rows: list[tuple[str, ...]] = [("name", "samples", "MB", "commercial", "present", "licence")]
+    for data in map(manifest, names()):
+        short = data.licence[: _WIDEST_LICENCE - 1] + "…"
+        licence = data.licence if len(data.licence) <= _WIDEST_LICENCE else short
+        size = f"{data.total_bytes / 1e6:.1f}"
+        rows.append((data.name, str(data.n), size, data.commercial, presence(data), licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    aligned = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
 
-    return list_sets()
+
+def presence(data: Manifest) -> str:
+    """Say where a set lies, by its files' sizes: "MMTUTOR_DATA" or "cache" (or "…, incomplete"),
+    "no", "unreadable"."""
+    try:
+        folder = store.locate(data)
+    except store.DatasetUnavailable:
+        return "unreadable"
+    if folder is None:
+        partial = store.cache_root() / data.name / "partial"
+        begun = any(path.is_file() for path in partial.rglob("*"))
+        return "no (download begun)" if begun else "no"
+    place = "MMTUTOR_DATA" if store.in_mirror(folder) else "cache"
+    paths = ((folder / file.path, file.bytes) for file in data.files)
+    complete = all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    return place if complete else f"{place}, incomplete"
+
+
+def get(name: str, accept_licence: bool = False) -> int:
+    """Make sure that a set is on this machine, downloading or mending it; print where and its
+    terms; return 0.
+
+    Raises UnknownDataset and what `store.fetch` raises; the command line prints that and ends with
+    another status.
+    """
+    data = manifest(name)
+    folder = store.fetch(data, accept_licence, repair=True)
+    megabytes = data.total_bytes / 1e6
+    print(f"{name}: {len(data.files)} files, {megabytes:.1f} MB, verified, in {folder}")
+    print(f"licence: {data.licence}\ncite: {data.citation}")
+    return 0
+
+
+def verify(chosen: Sequence[str] = ()) -> int:
+    """Hash every file of the named sets, or of all that are here; print a line each; return 0 if
+    all match, else 1.
+
+    Raises UnknownDataset before anything is hashed.
+    """
+    sets = [manifest(name) for name in chosen]
+    sets = sets or [data for data in map(manifest, names()) if store.locate(data) is not None]
+    if not sets:
+        print(
+            "no data set is on this machine; `mmtutor data list` shows what there is",
+            file=sys.stderr,
+        )
+        return 1
+    status = 0
+    for data in sets:
+        try:
+            print(f"{data.name}: every file matches, in {store.verify(data, progress=True)}")
+        except (store.DatasetUnavailable, store.DatasetCorrupt) as error:
+            print(error, file=sys.stderr)
+            status = 1
+    return status
 
 
 def _data(options: argparse.Namespace) -> int:
     """Carry out `data list`, `data get` or `data verify`."""
-    from mmtutor.files import commands, store
-
     try:
         if options.action == "list":
-            print(commands.list_sets())
+            print(list_sets())
             return 0
         if options.action == "get":
-            commands.get(options.name, accept_licence=options.accept_licence)
+            get(options.name, accept_licence=options.accept_licence)
             return 0
-        return commands.verify(options.names)
+        return verify(options.names)
     except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as problem:
         print(f"mmtutor: {problem}", file=sys.stderr)
         return 2 if isinstance(problem, store.UnknownDataset) else 1

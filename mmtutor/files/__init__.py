@@ -1,2 +1,2 @@
 """A manifest and what can be done with it: find, fetch, verify; hashed weights. Importing it
-imports no torch. Taught in chapter 1."""
+imports no torch."""

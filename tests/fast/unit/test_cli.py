@@ -16,12 +16,12 @@ def test_doctor_finds_packages_weights_and_voice(capsys):
 
 
 def test_doctor_reports_altered_weights_and_goes_on(capsys, monkeypatch):
-    import mmtutor.encoders
+    import mmtutor.encoders.text
 
     def broken(name, device):
         raise RuntimeError(f"{name}: sha256 differs")
 
-    monkeypatch.setattr(mmtutor.encoders, "TextEncoder", broken, raising=False)
+    monkeypatch.setattr(mmtutor.encoders.text, "TextEncoder", broken)
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert "MISSING  minilm" in said and "sha256 differs" in said and "ok       espeak-ng" in said
@@ -30,9 +30,8 @@ def test_doctor_reports_altered_weights_and_goes_on(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "row", "others"),
     [
-        ("mmtutor.encoders.text", "minilm", ("efficientnet-lite0", "espeak-ng")),
+        ("transformers", "minilm", ("efficientnet-lite0", "espeak-ng")),
         ("mmtutor.speech", "espeak-ng", ("efficientnet-lite0", "minilm")),
-        ("mmtutor.files.commands", "list of data sets", ("device", "espeak-ng")),
     ],
 )
 def test_doctor_reports_what_cannot_be_imported_and_goes_on(
@@ -45,6 +44,17 @@ def test_doctor_reports_what_cannot_be_imported_and_goes_on(
         line.split("  ")[1].strip() for line in said.splitlines() if line.startswith("MISSING")
     ] == [row]
     assert module in said and all(f"ok       {other}" in said for other in others)
+
+
+def test_doctor_reports_a_damaged_list_of_sets_and_goes_on(capsys, monkeypatch):
+    def damaged():
+        raise store.DatasetCorrupt("manifest oasis.json is damaged")
+
+    monkeypatch.setattr(cli, "list_sets", damaged)
+    assert cli.main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "MISSING  list of data sets" in printed and "oasis.json" in printed
+    assert "ok       espeak-ng" in printed
 
 
 def test_doctor_without_torch_is_a_table_and_not_a_traceback():

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from mmtutor import cli as commands
 from mmtutor.data import load, names
-from mmtutor.files import commands, store
+from mmtutor.files import store
 
 
 def row(table: str, name: str) -> str:
@@ -117,7 +118,7 @@ def test_load_of_an_unknown_option_names_it():
 
 def test_importing_the_room_imports_no_torch():
     script = (
-        "import sys; import mmtutor.data, mmtutor.files.commands; print(sorted({'torch', 'numpy'} &"
+        "import sys; import mmtutor.data, mmtutor.cli; print(sorted({'torch', 'numpy'} &"
         " set(sys.modules)))"
     )
     done = subprocess.run(

@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mmtutor.files import checking, commands, store
+from mmtutor import cli as commands
+from mmtutor.files import checking, store
 from mmtutor.files import manifest as packaged
 
 # Published beside the data: the sha256 of each manifest, as its authors wrote it (indent 1).
