@@ -223,12 +223,12 @@ def _checked(folder: Path) -> dict[str, bytes]:
     return contents
 
 
-def _check_encoders(folder: Path, config: dict, here: dict) -> None:
-    for m, wanted in config["encoders"].items():
-        if wanted != here[m]:
+def _check_encoders(folder: Path, config: dict, current: dict) -> None:
+    for m, trained in config["encoders"].items():
+        if trained != current[m]:
             raise ModelUnusable(
-                f"{folder} was trained behind the {m} encoder {wanted}, here is {here[m]}: train it"
-                " again"
+                f"{folder} was trained behind the {m} encoder {trained}, here is {current[m]}:"
+                " train it again"
             )
 
 

@@ -213,9 +213,9 @@ class PostTable:
             raise PostsUnusable(
                 f"{self.path.name}: the columns {twice} are there twice; name each once"
             )
-        wanted = [getattr(self.columns, name) for name in self.needed if delimiter]
+        required = [getattr(self.columns, name) for name in self.needed if delimiter]
         contents = [self.columns.text, self.columns.image]
-        lacking = [name for name in wanted if name not in header]
+        lacking = [name for name in required if name not in header]
         if not lacking and any(name in header for name in contents):
             return
         missing = lacking or [f"{contents[0]} or {contents[1]}"]

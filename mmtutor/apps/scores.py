@@ -29,8 +29,9 @@ def figures(
     values = {"macro_f1": macro_f1(guess, y), "accuracy": accuracy(guess, y)}
     intervals: list[list[float] | None] = [None, None]
     if len(np.unique(groups)) > 1:
-        said, true = np.eye(classes)[guess], np.eye(classes)[y]
-        parts = np.hstack([said * true, said, true])  # (N, 3C): hits, guesses and truths per class
+        # per class: hits, guesses, truths
+        guessed, true = np.eye(classes)[guess], np.eye(classes)[y]
+        parts = np.hstack([guessed * true, guessed, true])  # (N, 3C)
         bounds = bootstrap_totals(parts, _f1_and_accuracy, groups, resamples=RESAMPLES)
         intervals = [[i.low, i.high] for i in bounds]
     scores = {
@@ -50,7 +51,7 @@ def _f1_and_accuracy(totals: np.ndarray) -> np.ndarray:
 
     A class that a redraw lacks altogether is left out of its mean.
     """
-    hits, said, true = np.split(totals, 3, axis=1)
+    hits, guessed, true = np.split(totals, 3, axis=1)
     f1 = np.full_like(hits, np.nan)
-    np.divide(2 * hits, said + true, out=f1, where=said + true > 0)
+    np.divide(2 * hits, guessed + true, out=f1, where=guessed + true > 0)
     return np.stack([np.nanmean(f1, axis=1), hits.sum(1) / true.sum(1)], axis=1)

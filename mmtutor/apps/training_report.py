@@ -90,8 +90,11 @@ def _per_class(table: GroupedSamples, choice: Choice) -> dict:
     counts = confusion_matrix(y, guess, labels=range(len(table.classes)))
     columns = counts.diagonal(), counts.sum(0), counts.sum(1)
     classes = {
-        name: {"precision": float(right / said) if said else None, "recall": float(right / true)}
-        for name, right, said, true in zip(table.classes, *columns, strict=True)
+        name: {
+            "precision": float(hits / guessed) if guessed else None,
+            "recall": float(hits / true),
+        }
+        for name, hits, guessed, true in zip(table.classes, *columns, strict=True)
     }
     return {"classes": classes, "confusion": counts.tolist(), "macro_f1": macro_f1(guess, y)}
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmtutor.choosing import comparison
 from mmtutor.choosing.comparison import (
     BEST_SINGLE,
     Split,
@@ -18,7 +19,7 @@ from mmtutor.choosing.comparison import (
 from mmtutor.data import worlds
 from mmtutor.evaluation import accuracy, log_loss
 from mmtutor.fusion import decision
-from mmtutor.training import predict
+from mmtutor.training import History, fit, predict
 from mmtutor.types import Samples
 
 
@@ -194,3 +195,79 @@ def test_reliability_is_accuracy_above_chance_on_held_out_opinions():
     torch.testing.assert_close(answers["weighted vote"], decision.weighted_vote(test, trust))
     torch.testing.assert_close(answers["Dempster–Shafer"], decision.dempster_shafer(test, trust))
     torch.testing.assert_close(answers["product"], decision.product_rule(test))
+
+
+def test_every_contestant_is_trained_with_the_same_weights_and_the_same_corruption(monkeypatch):
+    """Two singles of two kinds, two joint models, each with two decays; and stacking is weighted
+    alike."""
+    split, trained = split_of("redundant", n=60), []
+
+    def augment(samples: Samples, generator: torch.Generator) -> Samples:
+        return samples
+
+    def watched_fit(model, train, validation, **options):
+        trained.append((tuple(train.features), options["augment"], options["class_weights"]))
+        return fit(model, train, validation, **options)
+
+    def watched_decisions(probs, held_out, y, class_weights=None):
+        trained.append(("stacking", augment, class_weights))
+        return {}
+
+    monkeypatch.setattr(comparison, "fit", watched_fit)
+    monkeypatch.setattr(comparison, "decisions", watched_decisions)
+    options = {"augment": augment, "class_weights": "balanced", "steps": 1}
+    opinions_of(split, 2, methods=["gated", "concat linear"], **options)
+    assert [names for names, _, _ in trained].count(("a", "b")) == 4
+    assert len(trained) == 2 * 2 * 2 + 2 * 2 + 1
+    assert all(a is augment and weights == "balanced" for _, a, weights in trained)
+
+
+def test_stacking_weighs_classes_where_it_is_told_to():
+    g = torch.Generator().manual_seed(0)
+    y = (torch.rand(200, generator=g) < 0.1).long()
+    hint = torch.stack([torch.zeros(200), 0.5 * y], 1)
+    held = {m: (torch.randn(200, 2, generator=g) + hint).softmax(1) for m in "ab"}
+    plain, balanced = (decisions(held, held, y, weights) for weights in (None, "balanced"))
+    for method in ("stacking, linear", "stacking, trees"):
+        assert plain[method][:, 1].mean() < balanced[method][:, 1].mean() - 0.1
+    torch.testing.assert_close(plain["average"], balanced["average"])
+
+
+def test_the_model_that_was_best_at_its_best_epoch_is_taken(monkeypatch):
+    """`fit` leaves it with the weights of that epoch, whatever came after."""
+    falls, stays = nn.Linear(1, 2), nn.Linear(1, 2)
+    losses = {falls: [0.9, 0.3, 0.8], stays: [0.5, 0.5, 0.5]}
+
+    def recorded(model, *samples, **options) -> History:
+        return History(validation_loss=losses[model])
+
+    monkeypatch.setattr(comparison, "fit", recorded)
+    split = split_of("redundant", n=60)
+    for first, second in ((falls, stays), (stays, falls)):
+        builders = {"one": lambda *a, m=first: m, "two": lambda *a, m=second: m}
+        assert tuned(builders, split, 2) is falls
+
+
+def test_the_best_single_has_the_lowest_log_loss_not_the_most_hits(monkeypatch):
+    split = split_of("redundant", n=60)
+    y, nth = split.validation.labels, torch.arange(len(split.validation))
+
+    def opinions(wrong: torch.Tensor, confidence: float) -> torch.Tensor:
+        guess = torch.where(wrong, 1 - y, y)
+        p = torch.nn.functional.one_hot(guess, 2).double()
+        return p * (2 * confidence - 1) + 1 - confidence
+
+    held_out = {"a": opinions(nth % 10 == 0, 0.9999), "b": opinions(nth % 5 == 0, 0.6)}
+    assert accuracy(held_out["a"].argmax(1), y) > accuracy(held_out["b"].argmax(1), y)
+    assert log_loss(held_out["a"], y) > log_loss(held_out["b"], y)
+    tested = {
+        m: torch.tensor([[p, 1 - p]]).double().repeat(len(split.test), 1)
+        for m, p in (("a", 0.9), ("b", 0.2))
+    }
+
+    def single(split_of_all, modality, classes, **training):
+        return lambda part: (held_out if part is split.validation else tested)[modality]
+
+    monkeypatch.setattr(comparison, "calibrated_single", single)
+    answers = opinions_of(split, 2, methods=[])
+    assert torch.equal(answers[BEST_SINGLE], tested["b"])

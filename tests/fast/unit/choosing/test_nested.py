@@ -312,3 +312,42 @@ def test_too_few_to_choose_a_strength_means_the_strongest(synthetic):
         few = replace(table, groups=groups)
         strongest = (max(choosing.STRENGTHS), None)
         assert choosing._strength(few, learnt, ("text",), 0, "cpu") == strongest
+
+
+@pytest.mark.parametrize(
+    ("tried", "typical"), [((0.5, 0.5, 15.0), 0.5), ((0.5, 15.0, 15.0, 0.5), 7.5**0.5)]
+)
+def test_the_strength_of_the_final_head_is_the_median_over_the_folds(
+    synthetic, monkeypatch, tried, typical
+):
+    """Of the logarithms; one odd fold does not move it."""
+    left = list(tried)
+    monkeypatch.setattr(choosing, "_strength", lambda *a: (left.pop(0), None))
+    choice = quick(synthetic(n=40).only(["text"]), splits=len(tried))
+    assert left == [] and choice.strengths == {"text": pytest.approx(typical)}
+
+
+THREE = {"names": ("audio", "text", "touch"), "dims": (3, 4, 2), "noise": 0.7}
+CORNERS = [(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]
+
+
+def test_three_modalities_each_with_a_bit_are_best_together(synthetic):
+    lacking = [("audio", 3), ("text", 9), ("touch", 9), ("touch", 11)]
+    table = synthetic(n=240, where=CORNERS, lacking=lacking, **THREE)
+    choice = quick(table)
+    assert choice.methods == ("audio", "text", "touch", "early", "late")
+    assert choice.singles == ("audio", "text", "touch")
+    assert set(choice.strengths) == {"audio", "text", "touch", "early"}
+    assert len(choice.compared) == 237 and not set(choice.compared.tolist()) & {3, 9, 11}
+    assert choice.scores["early"].mean() > choice.scores[choice.best_single].mean() + 0.3
+    mean = sum(choice.answers[m] for m in choice.singles) / 3
+    torch.testing.assert_close(choice.answers["late"], mean, atol=1e-6, rtol=0)
+
+
+def test_a_modality_that_no_sample_has_is_left_out_and_the_others_are_compared(synthetic):
+    absent = [("touch", i) for i in range(80)]
+    three = synthetic(n=80, where=CORNERS[::2], lacking=absent, **THREE)
+    choice = quick(three)
+    assert choice.methods == ("audio", "text", "early", "late")
+    alone = quick(three.only(["audio", "text"]))
+    assert all(torch.equal(choice.answers[m], alone.answers[m]) for m in choice.methods)
