@@ -20,17 +20,20 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 TOC = site.page_laws.toc_pages(ROOT / "_toc.yml")
 TERMS = set(
-    """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion, late fusion,
-    decision-level fusion, alignment, missing modality, presence mask, encoder, embedding, frozen features, pooling,
-    log-mel spectrogram, macro-F1, expected calibration error, Brier score, grouped split, Nadeau–Bengio correction,
+    """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion,
+    late fusion, decision-level fusion, alignment, missing modality, presence mask, encoder,
+    embedding, frozen features, pooling, log-mel spectrogram, macro-F1,
+    expected calibration error, Brier score, grouped split, Nadeau–Bengio correction,
     bootstrap, Bayes accuracy, redundancy, unique information, synergy""".replace(
         "\n    ", " "
     ).split(", ")
 )
 GOOD = """<!DOCTYPE html><html lang="en"><head><title>Good</title><link rel="icon" href="x.svg">
 <link rel="canonical" href="https://example.org/good"><link rel="stylesheet" href="_static/a.css">
-<script src="_static/a.js"></script><script>const home = "https://example.org"; fetch("local.json")</script></head>
-<body><article><p style="background: url(local.png)">Text and <a href="https://example.org">a link</a>,
+<script src="_static/a.js"></script>
+<script>const home = "https://example.org"; fetch("local.json")</script></head>
+<body><article><p style="background: url(local.png)">Text and
+<a href="https://example.org">a link</a>,
 <span lang="zh-Hans">模态</span></p><img src="curve.png" alt="A curve that rises">
 <details><summary>Question</summary>Answer</details><table><tr><th>a</th></tr><tr><td>1</td></tr></table>
 <span class="math"><span class="katex"><math></math></span></span></article></body></html>"""

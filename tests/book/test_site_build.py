@@ -34,7 +34,8 @@ only_build_toc_files: true
 html: {favicon: ""}
 sphinx:
   extra_extensions: [sphinxcontrib.katex, mmbook.ext.offline]
-  config: {html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}
+  config:
+    {html_math_renderer: katex, katex_prerender: true, katex_css_path: katex.css, language: en}
 """
     ),
     "_toc.yml": "format: jb-book\nroot: intro\n",

@@ -12,8 +12,10 @@ from mmbook import browser, site
 from mmbook.site import pdf
 
 PAGE = """<!DOCTYPE html><html lang="en" data-theme="dark"><head><title>{title}</title>
-<link rel="stylesheet" href="{up}_static/a.css"></head><body><main><article class="bd-article"><section id="top">
-<h1>{title}<a class="headerlink" href="#top">#</a></h1><p>{text}</p>{more}</section></article></main></body></html>"""
+<link rel="stylesheet" href="{up}_static/a.css"></head><body><main>
+<article class="bd-article"><section id="top">
+<h1>{title}<a class="headerlink" href="#top">#</a></h1>
+<p>{text}</p>{more}</section></article></main></body></html>"""
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ from tests.book.test_site_browser import address, browser, open_page, violations
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = "book/09_information/lesson"
 SHOWN = """() => { const e = document.activeElement, s = getComputedStyle(e);
-    return {tag: e.tagName, id: e.id, name: (e.getAttribute('aria-label') || e.innerText || '').trim(),
-        seen: (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0) || s.boxShadow !== 'none',
+    return {tag: e.tagName, id: e.id, name: (e.getAttribute('aria-label') || e.innerText || '')
+            .trim(),
+        seen: (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0)
+            || s.boxShadow !== 'none',
         inside: !!e.closest('article')} }"""
 
 

@@ -35,7 +35,7 @@ Only in air, `thick` air.
 
 Right.
 
-</details>"""
+</details>"""  # noqa: E501
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def words(deck: slides.Deck) -> list[tuple[str, str]]:
 
 
 # Real lessons
-# ---------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda p: p.parent.name)
@@ -159,7 +159,7 @@ def test_index_lists_every_chapter_by_its_title(made):
 
 
 # Made-up lessons
-# ------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def test_roles_become_the_words_that_the_site_shows():
@@ -345,7 +345,7 @@ def test_reveal_that_is_not_whole_is_named(tmp_path):
 
 
 # In a browser
-# ---------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 MEASURE = """() => {
     const box = Reveal.getCurrentSlide().querySelector(':scope > .slide'), zoom = box.style.zoom;

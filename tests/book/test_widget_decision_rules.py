@@ -22,13 +22,19 @@ SCRIPTS = (widgets.SHARED, widgets.script("decision-rules"))
 ASSETS = ("site.css", widgets.STYLES, *SCRIPTS, "favicon.svg")
 EXACT = 1e-9
 FALLBACK = "<p>Here the rules would answer while you move sliders.</p>"
-PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Rules</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="favicon.svg">
+PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">
+<title>Rules</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="favicon.svg">
 <link rel="stylesheet" href="site.css"><link rel="stylesheet" href="widgets.css">
-<style>* {{ box-sizing: border-box }} body {{ background: var(--pst-color-background, white); margin: 0;
-color: var(--pst-color-text-base); font-family: sans-serif }} html[data-theme="dark"] {{ color-scheme: dark }}</style>
-<script>if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.dataset.theme = "dark"</script>
-<script src="widgets.js" defer></script><script src="widget_decision_rules.js" defer></script></head>
+<style>* {{ box-sizing: border-box }} body {{ background: var(--pst-color-background, white);
+margin: 0;
+color: var(--pst-color-text-base); font-family: sans-serif }} html[data-theme="dark"] {{
+color-scheme: dark }}</style>
+<script>if (matchMedia("(prefers-color-scheme: dark)").matches)
+document.documentElement.dataset.theme = "dark"</script>
+<script src="widgets.js" defer></script>
+<script src="widget_decision_rules.js" defer></script></head>
 <body><main class="bd-main"><div class="bd-content"><article class="bd-article"><h1>Rules</h1>
 {}</article></div></main></body></html>"""
 
@@ -58,7 +64,7 @@ def page(open_page, address) -> Iterator[Page]:
 
 
 # the functions
-# -----------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def opinions(rng: np.random.Generator, modalities: int, classes: int) -> np.ndarray:
@@ -173,7 +179,8 @@ def answers(case: dict) -> dict[str, list | float | None]:
 IN_THE_PAGE = """cases => {
     const D = WidgetDecisionRules;
     const attempt = rule => {
-        try { return rule() } catch (error) { if (error instanceof RangeError) return null; throw error }
+        try { return rule() } catch (error) { if (error instanceof RangeError) return null;
+            throw error }
     };
     return cases.map(({ probs, present, r, weights, prior }) => ({
         average: D.average(probs, present),
@@ -244,7 +251,8 @@ def test_random_cases_hold_every_hard_kind():
 
 
 def test_hopeless_densities_are_refused_with_words(page):
-    refuse = """r => { try { return WidgetDecisionRules.sugenoLambda(r) } catch (error) { return String(error) } }"""
+    refuse = """r => { try { return WidgetDecisionRules.sugenoLambda(r) }
+        catch (error) { return String(error) } }"""
     assert "admit no λ-measure" in page.evaluate(refuse, [0.5, 0, 0])
     assert "outside" in page.evaluate(refuse, [0.5, 1.5])
     assert "too near 0" in page.evaluate(refuse, [1e-310, 1e-310])
@@ -253,7 +261,7 @@ def test_hopeless_densities_are_refused_with_words(page):
 
 
 # the page
-# ----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 STATE = """() => {
     const value = name => Number(document.querySelector(`[name="${name}"]`).value);
@@ -265,7 +273,8 @@ STATE = """() => {
         rules[row.dataset.rule] = {
             p: cells.slice(0, -1).map(cell => Number(cell.dataset.value)),
             text: cells.slice(0, -1).map(cell => cell.textContent),
-            bars: cells.slice(0, -1).map(cell => cell.firstElementChild.getBoundingClientRect().width),
+            bars: cells.slice(0, -1).map(cell => cell.firstElementChild
+                .getBoundingClientRect().width),
             bold: cells.slice(0, -1).map(cell => getComputedStyle(cell).fontWeight >= 600),
             answer: cells.at(-1).textContent,
         };
@@ -370,7 +379,8 @@ def test_random_positions(page):
             """([values, there]) => {
                 const field = name => document.querySelector(`[name="${name}"]`);
                 for (const [name, value] of Object.entries(values)) field(name).value = value;
-                for (const [name, on] of Object.entries(there)) field(`${name}-present`).checked = on;
+                for (const [name, on] of Object.entries(there))
+                    field(`${name}-present`).checked = on;
                 field("image-A").dispatchEvent(new Event("input", { bubbles: true }));
             }""",
             [
@@ -440,8 +450,10 @@ def test_the_summary_is_said_politely_and_only_when_it_changes(page):
     summary = page.locator(".widget-summary")
     assert summary.get_attribute("aria-live") == "polite"
     page.evaluate(
-        """() => { window.changes = 0; new MutationObserver(seen => { window.changes += seen.length }).observe(
-            document.querySelector(".widget-summary"), { childList: true, characterData: true, subtree: true }) }"""
+        """() => { window.changes = 0; new MutationObserver(
+            seen => { window.changes += seen.length }).observe(
+            document.querySelector(".widget-summary"), 
+            { childList: true, characterData: true, subtree: true }) }"""
     )
     pressed(page, "agree")
     once = page.evaluate("window.changes")

@@ -54,7 +54,7 @@ def computed(name: str, expression: str, cases: list) -> list:
 
 
 # low-rank-cost
-# -----------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def count(*modules: nn.Module) -> int:
@@ -79,7 +79,8 @@ def test_costs_are_the_parameters_of_the_modules():
         list(case)
         for case in itertools.product((2, 3, 4), (1, 2, 7, 32, 64), (1, 10, 64), (1, 4, 33, 64))
     ]
-    ask = """sizes => ({ concat: WidgetLowRankCost.concat(...sizes), tensor: WidgetLowRankCost.tensor(...sizes),
+    ask = """sizes => ({ concat: WidgetLowRankCost.concat(...sizes),
+        tensor: WidgetLowRankCost.tensor(...sizes),
         lowRank: WidgetLowRankCost.lowRank(...sizes) })"""
     assert computed("low-rank-cost", ask, cases) == [costs(*case) for case in cases]
 
@@ -99,7 +100,7 @@ def test_limit_is_the_first_rank_that_saves_nothing():
 
 
 # gate-information
-# --------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 ANSWERS = {
     "XOR": lambda a, b: a ^ b,
@@ -171,7 +172,7 @@ def test_widget_offers_the_gates_that_its_script_knows():
 
 
 # dtw-path
-# ----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def bent(a: list[int], shift: int, stretch: int, pause: int) -> list[int]:
@@ -224,7 +225,7 @@ def test_ties_end_as_in_the_package():
 
 
 # robustness-curve
-# --------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def certain(accuracy: float) -> Interval:
@@ -316,7 +317,7 @@ def test_normal_reaches_into_the_tails():
 
 
 # the extension
-# -----------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
