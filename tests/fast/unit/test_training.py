@@ -142,6 +142,21 @@ def test_the_seed_alone_sets_dropout():
     assert not torch.allclose(learnt[0], learnt[2])
 
 
+def test_the_seed_alone_sets_what_augment_draws():
+    def drawn(seed: int) -> torch.Tensor:
+        draws = []
+
+        def note(batch: Samples, generator: torch.Generator) -> Samples:
+            draws.append(torch.rand(3, generator=generator))
+            return batch
+
+        fit(linear(), two_modalities(20), epochs=2, lr=0.01, augment=note, seed=seed)
+        return torch.cat(draws)
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert len(torch.cat([drawn(0), drawn(1)]).unique()) == 12, "anew each time and for each seed"
+
+
 @pytest.mark.parametrize("n", [1, 1024, 1025, 2500])
 def test_losses_are_means_over_all_samples_the_last_part_included(n):
     """With lr = 0 nothing moves, so both losses can be computed by hand; the last samples are the
