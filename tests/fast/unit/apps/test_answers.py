@@ -5,6 +5,8 @@ import pytest
 from mmtutor.apps.answers import check_target, write_answers
 from mmtutor.apps.faults import PostsUnusable
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 @pytest.mark.parametrize(
     ("name", "words"),

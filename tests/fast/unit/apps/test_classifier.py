@@ -10,6 +10,8 @@ from mmtutor.apps.classifier import SentimentModel, train_final
 from mmtutor.choosing.heads import late
 from mmtutor.choosing.nested import choose
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 WHERE = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 

@@ -16,6 +16,8 @@ from mmtutor.apps.folder import FILES, SUMS, ModelUnusable, load
 from mmtutor.encoders import TextEncoder
 from mmtutor.evaluation import macro_f1
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 def answers(model, table, options, **more) -> list[dict]:
     return list(predict(model, table, options, **more))

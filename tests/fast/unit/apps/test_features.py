@@ -16,6 +16,8 @@ from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.posts import Post
 from mmtutor.encoders import ImageEncoder, TextEncoder
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 @pytest.fixture
 def folder(tmp_path, pictures):

@@ -17,6 +17,8 @@ from mmtutor.apps.folder import FILES, SUMS, ModelUnusable, check_free, load, sa
 from mmtutor.choosing.heads import OpinionCalibration, new_head
 from mmtutor.files.weights import WEIGHTS
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 @pytest.fixture(scope="module")
 def encoder(pictures, cache) -> PostEncoder:

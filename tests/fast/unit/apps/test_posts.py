@@ -8,6 +8,8 @@ import pytest
 from mmtutor.apps.faults import KEPT, Faults, PostsUnusable, Problem
 from mmtutor.apps.posts import Columns, Post, PostTable
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 def table(folder, content, name="posts.csv", **options) -> PostTable:
     path = folder / name

@@ -11,6 +11,8 @@ from mmtutor.apps import actions
 from mmtutor.apps.folder import FILES, SUMS
 from mmtutor.cli import main
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 @pytest.fixture(autouse=True)
 def shared_cache(cache, monkeypatch):

@@ -11,6 +11,8 @@ from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.posts import Columns, Post, PostTable
 from mmtutor.apps.table import Grouping, read_table
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 
 @pytest.fixture
 def tabled(tmp_path, pictures, cache, write):

@@ -16,6 +16,8 @@ from mmtutor.apps.report_page import page
 from mmtutor.apps.training_report import FEW, training_report
 from mmtutor.choosing.nested import choose
 
+pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
+
 STEADY = {"text": 0.50, "image": 0.60, "early": 0.80, "late": 0.70}
 
 

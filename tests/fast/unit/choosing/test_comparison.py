@@ -22,6 +22,8 @@ from mmtutor.fusion import decision
 from mmtutor.training import History, fit, predict
 from mmtutor.types import Samples
 
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
+
 
 def split_of(kind: str, n: int = 300, seed: int = 0) -> Split:
     world = getattr(worlds, kind)(seed=seed)

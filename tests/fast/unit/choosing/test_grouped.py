@@ -7,6 +7,8 @@ import torch
 
 from mmtutor.choosing.grouped import GroupedSamples
 
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
+
 
 def test_a_stretch_of_rows_is_not_copied_and_any_other_choice_is_right(synthetic):
     table = synthetic(n=10)

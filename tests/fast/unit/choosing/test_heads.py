@@ -16,6 +16,8 @@ from mmtutor.choosing.heads import (
 )
 from mmtutor.types import Samples
 
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
+
 
 def some(n=60, seed=0) -> Samples:
     g = torch.Generator().manual_seed(seed)

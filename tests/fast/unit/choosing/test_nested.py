@@ -13,6 +13,8 @@ from mmtutor.choosing.heads import calibrate, fit_head
 from mmtutor.choosing.nested import choose
 from mmtutor.evaluation import expected_calibration_error, folds, grouped_split, log_loss, macro_f1
 
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
+
 METHODS = ("text", "image", "early", "late")
 COMPLEMENTARY = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 """Four classes: the text tells the first bit, the picture the second."""

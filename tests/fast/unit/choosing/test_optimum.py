@@ -16,6 +16,8 @@ from mmtutor.device import make_accelerator, one_thread
 from mmtutor.fusion import SumFusion
 from mmtutor.types import Samples
 
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
+
 SCRIPT = """
 import os, torch
 from mmtutor.choosing import optimum

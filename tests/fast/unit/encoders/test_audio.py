@@ -13,6 +13,8 @@ from mmtutor.encoders import AudioEncoder
 from mmtutor.speech import Mark, Utterance
 from mmtutor.speech.logmel import mel_filters, stretches
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RATE = 22050
 
 

@@ -19,6 +19,8 @@ import torch
 
 from mmtutor.encoders.cache import CacheNotWritable, FeatureCache, content_key
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 DIM = 6
 
 

@@ -14,6 +14,8 @@ from skimage import data
 from mmtutor.encoders import ImageEncoder
 from mmtutor.encoders.pictures import PictureUnreadable, to_rgb
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CAT = Image.fromarray(data.chelsea())
 
 

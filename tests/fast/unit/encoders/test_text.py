@@ -11,6 +11,8 @@ from mmtutor.encoders import TextEncoder, text
 from mmtutor.files import weights
 from mmtutor.files.weights import locate
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXTS = [
     "A dog runs along the beach.",
     "",

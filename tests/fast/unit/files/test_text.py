@@ -4,6 +4,8 @@ import pytest
 
 from mmtutor.files.text import decode
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 @pytest.mark.parametrize(
     ("raw", "text", "encoding"),

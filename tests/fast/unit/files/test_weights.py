@@ -19,6 +19,8 @@ from mmtutor.encoders import EncoderUnavailable, ImageEncoder, TextEncoder
 from mmtutor.files import weights
 from mmtutor.files.weights import WEIGHTS, WeightsCorrupt, check, locate
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 # Written down a second time on purpose: the published values, so that a change of the module's
 # table is noticed.
 PUBLISHED = {

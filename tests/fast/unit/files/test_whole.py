@@ -8,6 +8,8 @@ import pytest
 
 from mmtutor.files.whole import whole
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def test_old_content_stands_until_the_block_ends(tmp_path):
     path = tmp_path / "a.txt"

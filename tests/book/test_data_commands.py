@@ -11,6 +11,8 @@ from mmtutor import cli as commands
 from mmtutor.data import load, names
 from mmtutor.files import store
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def row(table: str, name: str) -> str:
     return next(line for line in table.splitlines() if line.startswith(name))

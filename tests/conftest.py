@@ -1,13 +1,12 @@
-"""A small data set of our own, and a server on the loopback address that sends it well or badly."""
+"""All fixtures of the tests. What is heavy is imported by the fixture that needs it."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,71 +14,24 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from mmbook import site
+from mmtutor.apps.commands import Options, train
 from mmtutor.choosing.grouped import GroupedSamples
-from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.files import manifest as packaged
 from mmtutor.files import store
+from tests.posts import COLOURS, made
+from tests.source import CONTENT, Source
 
-CONTENT = {
-    "table.csv": b"id,tag\n1,yes\n",
-    "images/Dog 1.jpg": b"first picture" * 4000,
-    "images/100% é.jpg": b"second picture" * 4000,
-}
+BOOK = Path(__file__).parent / "book"
 
 
-class Source(ThreadingHTTPServer):
-    """Sends `content` by path; `faults[path]` is "truncate", "alter", "longer", "slow", "hang" or
-    an HTTP status."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content: dict[str, bytes] = {}
-        self.faults: dict[str, str | int] = {}
-        self.asked: Counter[str] = Counter()
-        self.released = threading.Event()  # what "slow" and "hang" wait for
-        self.base = f"http://127.0.0.1:{self.server_port}/pinned/"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of these tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Source
-
-    def do_GET(self) -> None:
-        path = self.path.removeprefix("/pinned/")
-        self.server.asked[path] += 1
-        fault = self.server.faults.get(path)
-        if isinstance(fault, int) or path not in self.server.content:
-            self.send_response(fault if isinstance(fault, int) else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        body = self.server.content[path]
-        if fault == "alter":
-            body = body[:-1] + b"?"
-        elif fault == "longer":
-            body = body + b"?"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if fault == "slow":
-            self.server.released.wait(30)
-        if fault in ("truncate", "hang"):
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
-            if fault == "hang":
-                self.server.released.wait(30)
-            self.close_connection = True
-        else:
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies outside the fast lane."""
+    for item in items:
+        if item.path.is_relative_to(BOOK) or item.path.suffix == ".ipynb":
+            item.add_marker("book")
 
 
 @pytest.fixture
@@ -191,9 +143,27 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
     return find
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point MMTUTOR_CACHE to an empty folder: the test does not touch the user's."""
+    monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"
+
+
+@pytest.fixture(scope="module")
+def small_models_on_one_thread() -> Iterator[None]:
+    """Fit as `train` does: on several threads tiny heads take thirty times as long."""
+    from mmtutor.device import one_thread
+
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
 def image_encoder():
     """The packaged image encoder, small pictures, no cache."""
+    from mmtutor.encoders import ImageEncoder
+
     encoder = ImageEncoder(device="cpu", cache=False, image_size=64)
     assert encoder.model is not None
     return encoder
@@ -202,6 +172,8 @@ def image_encoder():
 @pytest.fixture(scope="session")
 def text_encoder():
     """The packaged text encoder, no cache."""
+    from mmtutor.encoders import TextEncoder
+
     encoder = TextEncoder(device="cpu", cache=False)
     assert encoder.model is not None
     return encoder
@@ -241,3 +213,90 @@ def synthetic():
         return GroupedSamples(features, torch.from_numpy(y), groups, classes, present)
 
     return synthetic
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """Return the feature cache that all tests share, so that each post is encoded once."""
+    return tmp_path_factory.mktemp("shared-cache") / "features"
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """Return a folder of 48 small pictures, good-0.png to bad-23.png, greenish and reddish."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for label, colour in COLOURS.items():
+        for i in range(24):
+            noise = rng.integers(-25, 26, (16, 16, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{label}-{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, str]]:
+    """Return the 48 posts as a table's rows, the classes in turn."""
+    return [made(label, i) for i in range(24) for label in COLOURS]
+
+
+@pytest.fixture(scope="session")
+def write():
+    """Return a function that writes rows as CSV and returns the path; columns are those of the
+    first row."""
+
+    def write(path: Path, rows: list[dict[str, str]]) -> Path:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def options(pictures, cache) -> Options:
+    """Return options with the pictures and the shared cache, on the processor."""
+    return Options(images=pictures, device="cpu", cache=cache, progress=False)
+
+
+@pytest.fixture(scope="session")
+def posts(tmp_path_factory, rows, write) -> Path:
+    """Return a table of the 48 posts."""
+    return write(tmp_path_factory.mktemp("posts") / "posts.csv", rows)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, posts, options) -> Path:
+    """Return a model folder trained on the 48 posts."""
+    out = tmp_path_factory.mktemp("trained") / "model"
+    train(posts, out, options, splits=3, repeats=2)
+    return out
+
+
+@pytest.fixture(scope="session")
+def text_only(tmp_path_factory, rows, write, options) -> Path:
+    """Return a model folder trained on a table without pictures."""
+    folder = tmp_path_factory.mktemp("text-only")
+    table = write(folder / "posts.csv", [{k: row[k] for k in ("text", "label")} for row in rows])
+    train(table, folder / "model", options, splits=3, repeats=1)
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> Path:
+    """The folder with KaTeX and PurgeCSS; skips, naming the reason, where npm's registry cannot be
+    reached."""
+    try:
+        return site.fetch()
+    except site.PackagesMissing as error:
+        pytest.skip(f"the site cannot be built: {error}")
+
+
+@pytest.fixture(scope="session")
+def built_site(node_packages: Path) -> Path:
+    """The folder of the site, built now unless it stands there, built from the very same
+    sources."""
+    if not site.is_current():
+        site.build()
+    return site.folder()
