@@ -148,3 +148,6 @@ def test_what_the_package_glues_is_what_is_read():
     nb = new_notebook(cells=[markdown("# T"), code("glue(...)", output)])
     assert reading.glued_values(nb) == [reading.Glued(1, "gain", "0.25", 0.02)]
     assert reading.glued_values(notebook(code("x", glued("a", "b"))))[-1].shown == "b"
+    bare = new_output("display_data", data=shown.data, metadata=shown.metadata)
+    bare.data[reading.GLUED_TEXT] = "not a repr"
+    assert reading.glued_values(new_notebook(cells=[code("x", bare)]))[0].shown == "not a repr"
