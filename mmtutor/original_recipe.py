@@ -3,6 +3,8 @@
 ResNet-18 (ImageNet, last layer removed) and BERT-base (pooler output), concatenated, one linear
 layer, everything trained with Adam at 1e-3. The article pairs the same texts with every batch and
 draws its labels at random; here the caller brings real pairs and labels.
+
+Taught in chapter 1.
 """
 
 from __future__ import annotations

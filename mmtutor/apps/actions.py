@@ -38,8 +38,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.command == "demo":
             return serve(options.model, port=options.port, device=options.device)
-        actions = {"train": _train, "evaluate": _evaluate, "predict": _predict}
-        return actions[options.action](options)
+        return {"train": _train, "evaluate": _evaluate, "predict": _predict}[options.action](
+            options
+        )
     except (OSError, RuntimeError, ValueError) as problem:
         kind = "" if isinstance(problem, PLAIN) else f"{type(problem).__name__}: "
         print(f"mmtutor: {kind}{problem}", file=sys.stderr)
@@ -53,12 +54,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
-    columns = Columns(*(getattr(arguments, f"{name}_column") for name in vars(Columns())))
     return Options(
         arguments.images,
-        columns,
-        delimiter,
+        Columns(*(getattr(arguments, f"{name}_column") for name in vars(Columns()))),
+        {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
         arguments.encoding,
         arguments.strict,
         arguments.device,

@@ -120,8 +120,7 @@ class SentimentModel:
         gains = {m: torch.zeros_like(p) for m in present}
         for m in value:
             other = next((v for k, v in value.items() if k != m), share)
-            gain = (value[m] - share) / 2 + (p - other) / 2
-            gains[m] = torch.where(present[m], gain, 0.0)
+            gains[m] = torch.where(present[m], (value[m] - share) / 2 + (p - other) / 2, 0.0)
         return gains
 
 
@@ -137,8 +136,9 @@ def train_final(
         if name in choice.singles or name == choice.winner:
             rows = table.having(modalities).nonzero().flatten()
             samples = Samples(table.only(modalities).features, table.labels)
-            strength = choice.strengths[name]
-            heads[name] = fit_head(samples, len(table.classes), strength, device, rows=rows)
+            heads[name] = fit_head(
+                samples, len(table.classes), choice.strengths[name], device, rows=rows
+            )
     shares = torch.bincount(table.labels, minlength=len(table.classes)) / len(table)
     return SentimentModel(
         table.classes,

@@ -242,12 +242,16 @@ def answer_chunk(
     columns = columns or Columns()
     if unreadable := [m for m in MODALITIES if m not in model.modalities]:
         (odd,) = unreadable
-        detail = f"the model was trained without any {odd}, and this post has nothing else"
         able = {chunk.kept[k].row for m in model.modalities for k in chunk.where[m]}
         outcome = [
             each
             if isinstance(each, Problem) or each.row in able
-            else Problem(each.row, getattr(columns, odd), "unknown modality", detail)
+            else Problem(
+                each.row,
+                getattr(columns, odd),
+                "unknown modality",
+                f"the model was trained without any {odd}, and this post has nothing else",
+            )
             for each in chunk.outcome
         ]
         chunk = encoder.encode(outcome, columns.image)

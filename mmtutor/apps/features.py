@@ -237,12 +237,18 @@ def _header_problem(picture: Picture, column: str) -> Problem | None:
             with Image.open(picture.path, formats=FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        detail = f"{name} unpacks to more pixels than is safe"
-        return Problem(row, column, "picture too large", detail)
+        return Problem(
+            row, column, "picture too large", f"{name} unpacks to more pixels than is safe"
+        )
     except Exception as error:  # Pillow's readers raise errors of many kinds on broken files
-        detail = f"{name}: no readable picture ({type(error).__name__})"
-        return Problem(row, column, "corrupt picture", detail)
+        return Problem(
+            row, column, "corrupt picture", f"{name}: no readable picture ({type(error).__name__})"
+        )
     if width * height > MAX_PIXELS:
-        detail = f"{name} has {width} × {height} pixels, the limit is {MAX_PIXELS:,}"
-        return Problem(row, column, "picture too large", detail)
+        return Problem(
+            row,
+            column,
+            "picture too large",
+            f"{name} has {width} × {height} pixels, the limit is {MAX_PIXELS:,}",
+        )
     return None

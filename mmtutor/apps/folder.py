@@ -161,8 +161,13 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
         heads = {}
         for name, dims in config["heads"].items():
             heads[name] = new_head(dims, len(config["classes"]))
-            named = ((k.partition("."), v) for k, v in tensors.items())
-            heads[name].load_state_dict({k: v for (owner, _, k), v in named if owner == name})
+            heads[name].load_state_dict(
+                {
+                    k.removeprefix(f"{name}."): v
+                    for k, v in tensors.items()
+                    if k.startswith(f"{name}.")
+                }
+            )
         calibrations = {
             m: OpinionCalibration(c["temperature"], tuple(c["offsets"]))
             for m, c in config["calibrations"].items()

@@ -112,11 +112,16 @@ class PostTable:
             if isinstance(post, Problem):
                 yield post
             elif post.label is None:
-                detail = "the label is empty or NaN"
-                yield Problem(post.row, self.columns.label, "missing label", detail)
+                yield Problem(
+                    post.row, self.columns.label, "missing label", "the label is empty or NaN"
+                )
             elif classes and post.label not in classes:
-                detail = f"{post.label!r}; the model knows {', '.join(classes)}"
-                yield Problem(post.row, self.columns.label, "unknown label", detail)
+                yield Problem(
+                    post.row,
+                    self.columns.label,
+                    "unknown label",
+                    f"{post.label!r}; the model knows {', '.join(classes)}",
+                )
             else:
                 yield post
 
@@ -137,8 +142,9 @@ class PostTable:
                 return Problem(row, column, "not a text", f"it holds the character {bad.group()!r}")
         label, group, key = ((cells[k] or "").strip() or None for k in ("label", "group", "id"))
         if key is not None and seen.setdefault(key, row) != row:
-            detail = f"{key!r} is the id of row {seen[key]} too"
-            return Problem(row, self.columns.id, "duplicated id", detail)
+            return Problem(
+                row, self.columns.id, "duplicated id", f"{key!r} is the id of row {seen[key]} too"
+            )
         if label is not None and label.lower() in MISSING:
             label = None
         if not text and not image:

@@ -41,9 +41,8 @@ def page(report: dict) -> str:
 
 def _score_row(method: dict) -> tuple[str, ...]:
     low, high = method["macro_f1"]["interval"]
-    figures = (method["macro_f1"]["value"], method["ece"], method["log_loss"])
-    f1, ece, loss = (f"{x:.3f}" for x in figures)
-    return method["name"], f1, f"{low:.3f} to {high:.3f}", ece, loss
+    f1, ece, loss = method["macro_f1"]["value"], method["ece"], method["log_loss"]
+    return method["name"], f"{f1:.3f}", f"{low:.3f} to {high:.3f}", f"{ece:.3f}", f"{loss:.3f}"
 
 
 def _odd_lines(data: dict) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import count
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,6 @@ from mmtutor.encoders.cache import KEY_BYTES, content_key
 MOST_CLASSES = 100
 
 
-def _numbers() -> defaultdict[Any, int]:
-    """Return a table that gives each new key the next number."""
-    return defaultdict(count().__next__)
-
-
 class Grouping:
     """Which posts belong together: those of one given group; of the others, those of the same words
     or picture file."""
@@ -34,7 +28,8 @@ class Grouping:
         """Start without posts."""
         self._given: list[int] = []
         self._links: list[tuple[int, int]] = []  # (post, number of its words or of its picture)
-        self._names, self._things = _numbers(), _numbers()
+        self._names: dict[str, int] = defaultdict(count().__next__)
+        self._things: dict[bytes, int] = defaultdict(count().__next__)
 
     def add(self, post: Post, picture: bytes | None) -> None:
         """Add the next post; picture: the content hash of its picture file, None for none."""
@@ -67,8 +62,8 @@ def read_table(
     MOST_CLASSES.
     """
     _share_encoding(posts, encoder)
-    labels, grouping = _numbers(), Grouping()
-    y: list[int] = []
+    labels: dict[str, int] = defaultdict(count().__next__)  # a new one gets the next number
+    grouping, y = Grouping(), []
     keys = {m: bytearray() for m in MODALITIES}
     has: dict[str, list[bool]] = {m: [] for m in MODALITIES}
     for chunk in encoder.chunks(
@@ -77,7 +72,7 @@ def read_table(
         faults.note(chunk.outcome)
         pictures = chunk.pictures
         for k, post in enumerate(chunk.kept):
-            y.append(labels[post.label])
+            y.append(labels[str(post.label)])
             grouping.add(post, pictures.get(k))
         for m in MODALITIES:
             has[m] += np.isin(np.arange(len(chunk.kept)), chunk.where[m]).tolist()

@@ -146,7 +146,7 @@ def kept(tried: demo.Demo) -> list[Path]:
 
 
 # answers
-# -----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [("text",), ("image",), ("text", "image")], ids=" and ".join)
@@ -240,7 +240,7 @@ def test_model_and_page_are_served(port):
 
 
 # what is refused
-# ---------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 FAULTY = {
     "empty post": ({"text": " \n", "picture": None}, "neither a text nor a picture"),
@@ -373,7 +373,8 @@ def test_a_body_needs_a_length(port):
     for length in ("", "-1", "1e3", "9" * 40):
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(
-                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+                + f"Content-Length: {length}\r\n\r\n".encode()
             )
             assert connection.makefile("rb").readline().split()[1] == b"411"
 

@@ -20,7 +20,8 @@ DROP = """([name, data]) => {
     const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), moved = new DataTransfer();
     if (name) moved.items.add(new File([bytes], name, {type: 'image/jpeg'}));
     for (const kind of ['dragover', 'drop'])
-        document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: moved, bubbles: true, cancelable: true}));
+        document.body.dispatchEvent(
+            new DragEvent(kind, {dataTransfer: moved, bubbles: true, cancelable: true}));
 }"""
 
 
