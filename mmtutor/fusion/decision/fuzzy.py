@@ -93,8 +93,6 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
     surplus = math.fsum(g) - 1
     if len(g) == 1 or abs(surplus) < 1e-12:
         return 0.0
-    if max(g) == 1:
-        return -1.0
 
     def excess(lam: float) -> float:  # ln Π (1 + λ g) - ln (1 + λ), 0 at the solution
         return _log_worth(lam, g) - math.log1p(lam)
@@ -109,7 +107,7 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
             high = min(2 * high, 700)
         return math.exp(brentq(lambda t: excess(math.exp(t)), low, high, xtol=1e-14, rtol=8.9e-16))
     lowest = math.nextafter(-1.0, 0.0)
-    if excess(lowest) <= 0:  # the solution lies nearer to -1 than the next number
+    if excess(lowest) <= 0:  # the solution is -1 (a density of 1), or nearer to it than this
         return -1.0
     return brentq(excess, lowest, -min(surplus, 1e-3) * 1e-3, xtol=1e-300, rtol=8.9e-16)
 

@@ -452,3 +452,16 @@ TWELVE = np.arange(12) % 2
 def test_splits_that_cannot_be_fair_are_refused_at_once(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_redrawn_groups_of_unequal_size_count_by_their_samples():
+    """A mean of redrawn groups is over the samples that were drawn, however many those are."""
+    groups = np.repeat([0, 1, 2, 3], [1, 2, 5, 12])
+    always = evaluation.bootstrap_interval(np.ones(20), groups=groups, resamples=200)
+    assert (always.estimate, always.low, always.high) == (1.0, 1.0, 1.0)
+    scores = np.random.default_rng(0).random(20)
+    fast = evaluation.bootstrap_interval(scores, groups=groups, resamples=5000)
+    slow = evaluation.bootstrap_interval(
+        scores, groups=groups, resamples=5000, statistic=np.mean, seed=1
+    )
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.02)

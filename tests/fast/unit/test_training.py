@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmtutor.fusion import BottleneckFusion, ConcatFusion, FusionClassifier
-from mmtutor.training import balanced_class_weights, fit, predict
+from mmtutor.training import _shares, balanced_class_weights, fit, predict
 from mmtutor.types import Samples
 
 SCRIPT = Path(__file__).with_name("fit_script.py")
@@ -517,3 +518,27 @@ def test_padded_steps_may_hold_anything_and_real_ones_may_not():
     x[4, 1] = float("nan")
     with pytest.raises(ValueError, match=r"audio.*first in sample 4"):
         fit(model, samples, epochs=1, lr=1e-3, device="cpu")
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_shares_of_all_processes_are_the_batch_and_weigh_one(processes):
+    """Gradients are averaged over processes, so each sample must weigh processes / batch size."""
+    shares = [
+        list(
+            _shares(
+                10,
+                4,
+                torch.Generator().manual_seed(0),
+                SimpleNamespace(process_index=p, num_processes=processes),
+            )
+        )
+        for p in range(processes)
+    ]
+    seen = []
+    for batch, size in zip(zip(*shares, strict=True), (4, 4, 2), strict=True):
+        working = [(rows, weight) for rows, weight in batch if weight]
+        assert all(weight == pytest.approx(processes / size) for _, weight in working)
+        assert all(len(rows) == 1 for rows, weight in batch if not weight)
+        seen.append(torch.cat([rows for rows, _ in working]))
+        assert len(seen[-1]) == size
+    assert sorted(torch.cat(seen).tolist()) == list(range(10))

@@ -219,3 +219,20 @@ def test_padding_of_training_samples_changes_nothing_that_is_learnt():
             fit(bottleneck(), data, epochs=2, lr=0.01, batch_size=20, device="cpu").train_loss
         )
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_dropout_acts_on_the_fused_features_and_on_the_hidden_layer():
+    fusion = ConcatFusion({"a": 4})
+    assert [type(layer) for layer in FusionClassifier(fusion, 2, dropout=0.5).head] == [
+        nn.Dropout,
+        nn.Linear,
+    ]
+    hidden = FusionClassifier(fusion, 2, hidden=3, dropout=0.5).head
+    assert [type(layer) for layer in hidden] == [
+        nn.Dropout,
+        nn.Linear,
+        nn.ReLU,
+        nn.Dropout,
+        nn.Linear,
+    ]
+    assert {layer.p for layer in hidden if isinstance(layer, nn.Dropout)} == {0.5}

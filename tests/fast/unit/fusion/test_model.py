@@ -178,3 +178,10 @@ def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(kind, dtype)
     torch.testing.assert_close(ours.float().cpu(), theirs, rtol=0, atol=32 * torch.finfo(dtype).eps)
     ours.float().pow(2).sum().backward()
     assert all(torch.isfinite(v.grad).all() for v in on_gpu.values())
+
+
+@both
+def test_a_sequence_without_any_step_says_nothing(cls):
+    fusion, features = make(cls), sequences()
+    features["text"] = features["text"][:, :0]
+    assert torch.isfinite(fusion(features)).all()

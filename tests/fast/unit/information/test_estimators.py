@@ -179,3 +179,11 @@ def test_independence_is_not_cut_off_at_zero():
         information.ksg_mi(*np.random.default_rng(s).standard_normal((2, 300))) for s in range(20)
     ]
     assert min(found) < 0 < max(found) and abs(np.mean(found)) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_covariance_that_is_singular_but_for_rounding_is_refused(seed):
+    """Three sources behind four coordinates: the smallest eigenvalue is 0, give or take 1e-16."""
+    mixing = np.random.default_rng(seed).standard_normal((4, 3))
+    with pytest.raises(ValueError, match="not positive definite"):
+        information.gaussian_mi(mixing @ mixing.T, 2)
