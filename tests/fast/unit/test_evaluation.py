@@ -465,3 +465,9 @@ def test_redrawn_groups_of_unequal_size_count_by_their_samples():
         scores, groups=groups, resamples=5000, statistic=np.mean, seed=1
     )
     assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.02)
+
+
+def test_a_confidence_above_one_by_rounding_is_one():
+    """Half precision lets rows pass whose largest entry is 1.001."""
+    curve = evaluation.reliability_curve([[1.001, -0.001], [1.001, -0.001]], [0, 0])
+    assert curve.confidence.tolist() == [1.0] and curve.error == 0.0

@@ -266,3 +266,10 @@ def test_on_cuda_all_is_as_on_the_cpu():
     torch.testing.assert_close(info_nce(a.cuda(), b.cuda(), 0.1).cpu(), info_nce(a, b, 0.1))
     assert recall_at_k(a.cuda(), b.cuda(), [1, 9]) == recall_at_k(a, b, [1, 9])
     torch.testing.assert_close(cca(a.cuda(), b.cuda(), 2, 0.1)[0].cpu(), cca(a, b, 2, 0.1)[0])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_canonical_correlation_exceeds_one_by_rounding(seed):
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    _, _, correlations = cca(x, x @ torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]).double()), 4)
+    assert bool((correlations <= 1).all()) and bool((correlations > 1 - 1e-9).all())

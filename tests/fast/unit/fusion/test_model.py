@@ -185,3 +185,13 @@ def test_a_sequence_without_any_step_says_nothing(cls):
     fusion, features = make(cls), sequences()
     features["text"] = features["text"][:, :0]
     assert torch.isfinite(fusion(features)).all()
+
+
+@both
+def test_no_step_of_an_absent_modality_is_real_whatever_its_mask_says(cls):
+    fusion, features = make(cls), sequences()
+    present = {"text": torch.tensor([True, False, True])}
+    masks = {"text": torch.ones(3, features["text"].shape[1], dtype=torch.bool)}
+    claimed = fusion(features, present, masks)
+    masks["text"][1] = False
+    torch.testing.assert_close(claimed, fusion(features, present, masks))
