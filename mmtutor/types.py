@@ -1,4 +1,7 @@
-"""The types that pass between rooms: modalities are named, a missing one is a mask."""
+"""The types that pass between rooms: modalities are named, a missing one is a mask.
+
+Taught in chapter 3.
+"""
 
 from __future__ import annotations
 

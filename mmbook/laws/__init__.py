@@ -47,7 +47,6 @@ LAWS: dict[str, Law] = {
     "needs": data.needs_declared,
     "do not display": data.nothing_forbidden_shown,
     "short cells": code.short_cells,
-    "short lines": code.short_lines,
     "title": structure.title_first,
     "runs in Colab": launch.runs_in_colab,
     "metadata": structure.clean_metadata,
@@ -55,7 +54,7 @@ LAWS: dict[str, Law] = {
 # What can be said of a notebook before its first run
 BEFORE_A_RUN = (
     *("executed in order", "nothing ignored", "numbers from glue", "needs", "quiz"),
-    *("short cells", "short lines", "title", "runs in Colab", "metadata", "lesson anatomy"),
+    *("short cells", "title", "runs in Colab", "metadata", "lesson anatomy"),
 )
 LESSON_LAWS: dict[str, Law] = {"lesson anatomy": structure.lesson_sections}
 # What is wrong for every reader, so that the site is not built from it; no torch is needed for it

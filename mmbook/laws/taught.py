@@ -1,5 +1,5 @@
 """The law about the package: each module's docstring ends with the chapter that teaches it, and it
-is true.
+is true. One that is ahead of its chapter says 'Waits for chapter N.'
 
 A module is taught in a chapter if a notebook of that chapter imports it, itself or through a module
 that it imports. Imports are read from the syntax trees, those inside functions included;
@@ -12,13 +12,14 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from mmbook.reading import ROOT, Notebook, called_name, chapter_folders, tree
 
 PACKAGE, LOADERS = "mmtutor", "mmtutor.data."
 EXEMPT = ("mmtutor/apps/", "mmtutor/cli.py")  # products built on the core: no chapter teaches them
-SENTENCE = re.compile(r"\bTaught in (?:chapter \d+|chapters \d[\d, ]* and \d+)\.$")
+SENTENCE = re.compile(r"\b(Taught in|Waits for) (?:chapter \d+|chapters \d[\d, ]* and \d+)\.$")
 
 
 @dataclass
@@ -97,7 +98,12 @@ def closure(named: Iterable[tuple[str, str]], package: dict[str, Module]) -> set
             above = name if package[name].is_folder else name.rpartition(".")[0]
             inside = imports(package[name].body, above)
             waiting += [resolve(*pair, package) for pair in inside]
-    return reached
+    # importing a module runs the `__init__` of every folder above it
+    return reached | {folder for name in reached for folder in accumulate(name.split("."), _dotted)}
+
+
+def _dotted(above: str, name: str) -> str:
+    return f"{above}.{name}"
 
 
 def chapter_imports(folder: Path, package: dict[str, Module]) -> set[str]:
@@ -120,13 +126,18 @@ def taught_problems(root: Path = ROOT) -> list[str]:
     for name, module in package.items():
         docstring = " ".join((ast.get_docstring(module.body) or "").split())
         sentence = SENTENCE.search(docstring)
+        waits = sentence and sentence[1] == "Waits for"
         if module.file.startswith(EXEMPT):
             continue
         if not sentence and (module.defined or not module.is_folder):
             end = "the docstring does not end with 'Taught in chapter N.'"
             problems.append(f"{module.file}:1: {end}")
         for number in map(int, re.findall(r"\d+", sentence.group() if sentence else "")):
-            if number not in folders:
+            if waits and number in folders:
+                problems.append(f"{module.file}:1: chapter {number} is there: does it teach this?")
+            elif waits:
+                continue
+            elif number not in folders:
                 problems.append(f"{module.file}:1: there is no chapter {number}")
             elif name not in taught[number]:
                 where = folders[number].relative_to(root).as_posix()

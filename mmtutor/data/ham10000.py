@@ -1,6 +1,6 @@
 """HAM10000: 3000 pictures of skin lesions, each with the patient's age and sex and the body site.
 
-A teaching data set: nothing trained on it may be used to judge a real lesion. Taught in chapter 12.
+A teaching data set: nothing trained on it may be used to judge a real lesion. Waits for chapter 12.
 """
 
 from __future__ import annotations

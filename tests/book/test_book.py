@@ -25,9 +25,8 @@ def test_there_are_notebooks():
     assert NOTEBOOKS, "book/ holds no notebook, so no law was tested"
 
 
-def test_every_exception_to_the_width_of_code_is_a_notebook():
-    """One that has become clean is found by the law itself."""
-    assert set(laws.code.wide_notebooks()) <= {label(path) for path in NOTEBOOKS}
+def test_every_module_says_which_chapter_teaches_it_and_it_does():
+    assert laws.taught_problems() == []
 
 
 def test_every_notebook_is_in_the_table_of_contents():

@@ -658,24 +658,6 @@ def test_long_cell():
     assert says(broken("short cells", code("x = 1\n" * 26)), f"cell {EXTRA}", "26 lines")
 
 
-WIDE = "x = " + "1 + " * 20 + "1"
-
-
-def test_long_line_of_code_is_named_with_its_line():
-    assert broken("short lines", code("x = 1\n" + "y" * 80)) == []
-    assert broken("short lines", code(WIDE, tags=("remove-cell",))) == []
-    assert says(broken("short lines", code("x = 1\n" + WIDE)), f"cell {EXTRA}", "85 characters")
-    nb = notebook(code("x = 1\n" + WIDE))
-    row = int(found_by("short lines", nb)[0].split(":")[1])
-    assert "1 + 1" in page(nb).text.splitlines()[row - 1]
-
-
-def test_notebook_on_the_list_of_wide_ones_that_has_become_clean(monkeypatch):
-    monkeypatch.setattr(laws.code, "wide_notebooks", lambda: [NAME])
-    assert found_by("short lines", notebook(code(WIDE))) == []
-    assert says(found_by("short lines", notebook()), "take it off mmbook/laws/wide_notebooks.txt")
-
-
 @pytest.mark.parametrize(
     "first", ["Text first\n\n# Title", "## Title", "#Title", "```\n# comment\n```"]
 )
@@ -888,6 +870,7 @@ def test_module_that_its_chapter_imports_itself_or_through_another(tmp_path, imp
         ("Taught somewhere.", "from mmtutor.toy import deep", "does not end with 'Taught in"),
         ("Taught in chapter 3. Or so.", "from mmtutor.toy import deep", "does not end with"),
         ("Taught in chapter 9.", "from mmtutor.toy import deep", "there is no chapter 9"),
+        ("Waits for chapter 3.", "from mmtutor.toy import deep", "chapter 3 is there"),
         ("Taught in chapters 3 and 4.", "from mmtutor.toy import deep", "no notebook of book/04_y"),
         ("Taught in chapter 3.", "from mmtutor.toy import g", "no notebook of book/03_x imports"),
         ("Taught in chapter 3.", "import torch", "no notebook of book/03_x imports"),
@@ -896,6 +879,10 @@ def test_module_that_its_chapter_imports_itself_or_through_another(tmp_path, imp
 def test_module_that_no_chapter_teaches(tmp_path, sentence, imports, part):
     (problem,) = small_package(tmp_path, sentence, imports)
     assert problem.startswith("mmtutor/toy/deep.py:1: ") and part in problem
+
+
+def test_module_that_is_ahead_of_its_chapter(tmp_path):
+    assert small_package(tmp_path, "Waits for chapter 9.", "import torch") == []
 
 
 def test_loading_a_set_imports_its_loader(tmp_path):
