@@ -44,3 +44,12 @@ def test_one_choice_does_not_bind_the_next(monkeypatch):
         elsewhere.setenv("ACCELERATE_TORCH_DEVICE", "meta")
         assert device.make_accelerator(None).device.type == "meta"
     assert device.make_accelerator("cpu").device.type == "cpu"
+
+
+def test_half_precision_is_for_cuda_alone(monkeypatch):
+    assert device.make_accelerator("cpu").mixed_precision == "no"
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(device, "pick_device", lambda _: torch.device("mps"))
+        elsewhere.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+        assert device.make_accelerator(None).mixed_precision == "no"
+    device.make_accelerator("cpu")

@@ -471,3 +471,9 @@ def test_a_confidence_above_one_by_rounding_is_one():
     """Half precision lets rows pass whose largest entry is 1.001."""
     curve = evaluation.reliability_curve([[1.001, -0.001], [1.001, -0.001]], [0, 0])
     assert curve.confidence.tolist() == [1.0] and curve.error == 0.0
+
+
+@pytest.mark.parametrize("row", [[0.3, 0.3], [0.7, 0.7], [1.2, -0.2]])
+def test_rows_that_sum_to_less_or_more_than_one_are_no_probabilities(row):
+    with pytest.raises(ValueError, match="1 of 2 rows are no probabilities: row 1"):
+        evaluation.brier_score([[0.5, 0.5], row], [0, 1])
