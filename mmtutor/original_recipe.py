@@ -38,7 +38,8 @@ class OriginalRecipe(nn.Module):
         # BERT-base is the default configuration. Plain attention, and no id that means padding (the
         # mask says where it is), so that operations can be counted from shapes alone: transformers
         # 4 looks for that id among the tokens.
-        self.text = BertModel(BertConfig(attn_implementation="eager", pad_token_id=None))
+        config = BertConfig(attn_implementation="eager", pad_token_id=None)  # type: ignore[call-arg]
+        self.text = BertModel(config)
         self.fusion = ConcatFusion({"image": IMAGE_FEATURES, "text": TEXT_FEATURES})
         self.head = nn.Linear(self.fusion.out_features, classes)
 

@@ -73,10 +73,10 @@ class Samples:
         if unknown := [m for m in modalities if m not in self.features]:
             raise KeyError(f"no modality {unknown}, there are {list(self.features)}")
 
-        def kept(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-            return None if tables is None else {m: tables[m] for m in modalities if m in tables}
+        def kept(tables: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {m: tables[m] for m in modalities if m in tables}
 
-        return Samples(kept(self.features), self.labels, kept(self.present), kept(self.masks))
+        return self._tables(kept, self.labels)
 
     def to(self, device: torch.device | str) -> Samples:
         """Return the same samples on `device`."""
@@ -92,9 +92,15 @@ class Samples:
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
-        def changed(tables: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-            return None if tables is None else {m: change(table) for m, table in tables.items()}
+        def changed(tables: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {m: change(table) for m, table in tables.items()}
 
-        return Samples(
-            changed(self.features), change(self.labels), changed(self.present), changed(self.masks)
+        return self._tables(changed, change(self.labels))
+
+    def _tables(
+        self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], labels: Tensor
+    ) -> Samples:
+        present, masks = (
+            None if tables is None else change(tables) for tables in (self.present, self.masks)
         )
+        return Samples(change(self.features), labels, present, masks)

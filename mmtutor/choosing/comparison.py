@@ -31,6 +31,7 @@ from mmtutor.fusion import (
     TensorFusion,
     decision,
 )
+from mmtutor.fusion.inputs import Fusion
 from mmtutor.training import Augment, fit, predict
 from mmtutor.types import Samples
 
@@ -258,7 +259,7 @@ def decisions(
 
 
 def _encoded(
-    dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], nn.Module]
+    dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], Fusion]
 ) -> EncoderFusion:
     """Project each modality to `width` first: a tensor of raw features would have thousands of
     entries too many."""
@@ -268,7 +269,7 @@ def _encoded(
 
 
 def _tokens(
-    dims: dict[str, int], fusion: Callable[[dict[str, int]], nn.Module], count: int = 4
+    dims: dict[str, int], fusion: Callable[[dict[str, int]], Fusion], count: int = 4
 ) -> EncoderFusion:
     """Cut each modality's projection into `count` steps of width 16, so that attention has
     something to choose from."""

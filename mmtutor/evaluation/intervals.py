@@ -138,7 +138,8 @@ def bootstrap_totals(
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     estimate = statistic(rows.sum(axis=0, keepdims=True))[0]
     return [
-        Interval(*map(float, bounds), level) for bounds in zip(estimate, low, high, strict=True)
+        Interval(float(value), float(bottom), float(top), level)
+        for value, bottom, top in zip(estimate, low, high, strict=True)
     ]
 
 
