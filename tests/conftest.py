@@ -8,12 +8,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from mmbook import site
@@ -23,6 +24,11 @@ from mmtutor.files import manifest as packaged
 from mmtutor.files import store
 from tests.posts import COLOURS, made
 from tests.source import CONTENT, Source
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.browsing import Visit
 
 BOOK = Path(__file__).parent / "book"
 
@@ -284,19 +290,90 @@ def text_only(tmp_path_factory, rows, write, options) -> Path:
 
 
 @pytest.fixture(scope="session")
-def node_packages() -> Path:
+def one_builder() -> FileLock:
+    """Whoever holds it may write into `_build`: two workers do not fetch or build at once."""
+    folder = site.folder().parent
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / "tests.lock")
+
+
+@pytest.fixture(scope="session")
+def node_packages(one_builder: FileLock) -> Path:
     """The folder with KaTeX and PurgeCSS; skips, naming the reason, where npm's registry cannot be
     reached."""
     try:
-        return site.fetch()
+        with one_builder:
+            return site.fetch()
     except site.PackagesMissing as error:
         pytest.skip(f"the site cannot be built: {error}")
 
 
 @pytest.fixture(scope="session")
-def built_site(node_packages: Path) -> Path:
+def built_site(node_packages: Path, one_builder: FileLock) -> Path:
     """The folder of the site, built now unless it stands there, built from the very same
     sources."""
-    if not site.is_current():
-        site.build()
+    with one_builder:
+        if not site.is_current():
+            site.build()
     return site.folder()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; skips, naming the reason, where this machine has none."""
+    from playwright.sync_api import sync_playwright
+
+    from mmbook.browser import QUIET, NoBrowser, chromium
+
+    try:
+        found = chromium()
+    except NoBrowser as error:
+        pytest.skip(str(error))
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[[str, str], tuple[Page, Visit]]]:
+    """A function that opens an address in a view and returns the page with what was noticed."""
+    from tests.browsing import PATIENCE, VIEWS, Visit
+
+    contexts = []
+
+    def visit(url: str, view: str) -> tuple[Page, Visit]:
+        width, height, scheme = VIEWS[view]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )  # what fades in would be measured half faded
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page, seen = context.new_page(), Visit()
+        page.on(
+            "console",
+            lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
+        page.on(
+            "response",
+            lambda a: seen.errors.append(f"{a.status}: {a.url}") if a.status >= 400 else None,
+        )
+        page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).hostname or ""))
+        page.goto(url, wait_until="networkidle")
+        return page, seen
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def address(built_site: Path) -> Iterator[str]:
+    """Where the built site is served on this machine."""
+    from tests.browsing import serve
+
+    yield from serve(built_site)

@@ -11,11 +11,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mmtutor.apps import demo
+from tests import browsing
 from tests.book import test_demo as server_test
-from tests.book import test_site_browser as site_browser
 
 TEXT = server_test.TEXT
-browser, open_page = site_browser.browser, site_browser.open_page
 DROP = """([name, data]) => {
     const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), moved = new DataTransfer();
     if (name) moved.items.add(new File([bytes], name, {type: 'image/jpeg'}));
@@ -304,14 +303,14 @@ def test_changes_are_announced(visit):
         assert field.evaluate("e => getComputedStyle(e).direction") == direction
 
 
-@pytest.mark.parametrize("view", [*site_browser.VIEWS, "dark phone"])
+@pytest.mark.parametrize("view", [*browsing.VIEWS, "dark phone"])
 def test_everybody_can_use_it(visit, monkeypatch, picture, tmp_path, view):
-    monkeypatch.setitem(site_browser.VIEWS, "dark phone", (360, 780, "dark"))
+    monkeypatch.setitem(browsing.VIEWS, "dark phone", (360, 780, "dark"))
     page = visit(view, expected=(400,))
     dark = (
         page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 20)"
     )
-    assert dark == (site_browser.VIEWS[view][2] == "dark")
+    assert dark == (browsing.VIEWS[view][2] == "dark")
     check(page)
     page.get_by_label("Text", exact=True).fill(TEXT + " " + "a" * 300)
     page.get_by_label("Picture", exact=True).set_input_files(picture)
@@ -329,7 +328,7 @@ def test_everybody_can_use_it(visit, monkeypatch, picture, tmp_path, view):
 
 def check(page: Page) -> None:
     """Nothing breaks WCAG 2.1 AA, nothing reaches beyond the right edge."""
-    assert site_browser.violations(page) == []
+    assert browsing.violations(page) == []
     wide = (
         "() => [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right"
         " > innerWidth + 1)"

@@ -3,134 +3,32 @@ off on a phone."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from mmbook import site
-from mmbook.browser import QUIET, NoBrowser, chromium
 from mmtutor.fusion import decision
+from tests.browsing import (
+    COLOURS,
+    PATIENCE,
+    SCROLLABLE_BY_KEY,
+    VIEWS,
+    WCAG,
+    overflow,
+    serve,
+    violations,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*site.page_laws.toc_pages(ROOT / "_toc.yml"), "search"]
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
-COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
-VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}
-TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
-    const box = e.getBoundingClientRect();
-    if (!box.width || box.right <= innerWidth + 1) return false;
-    for (let p = e.parentElement; p; p = p.parentElement)
-        if (getComputedStyle(p).overflowX !== 'visible') return false;
-    return true;
-}).map(e => e.tagName + ' ' + e.className + ': ' + e.textContent.trim().slice(0, 40))"""
-
-PATIENCE = 120_000  # milliseconds: a machine with other work beside it is slow, not wrong
-SCROLLABLE_BY_KEY = """() => [...document.querySelectorAll('pre')].every(
-    e => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)"""
-
-
-@dataclass
-class Visit:
-    """What was noticed while a page loaded."""
-
-    errors: list[str] = field(default_factory=list)
-    hosts: set[str] = field(default_factory=set)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        found = chromium()
-    except NoBrowser as error:
-        pytest.skip(str(error))
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=QUIET)
-        yield running
-        running.close()
-
-
-def serve(folder: Path) -> Iterator[str]:
-    with site.hosting.server(folder, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def address(built_site: Path) -> Iterator[str]:
-    yield from serve(built_site)
 
 
 @pytest.fixture
 def broken_address(tmp_path: Path) -> Iterator[str]:
     yield from serve(tmp_path)
-
-
-@pytest.fixture
-def open_page(browser: Browser):
-    """A function that opens an address in a view and returns the page with what was noticed."""
-    contexts = []
-
-    def visit(url: str, view: str) -> tuple[Page, Visit]:
-        width, height, scheme = VIEWS[view]
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            reduced_motion="reduce",
-        )  # what fades in would be measured half faded
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page, seen = context.new_page(), Visit()
-        page.on(
-            "console",
-            lambda m: seen.errors.append(m.text) if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
-        page.on(
-            "response",
-            lambda a: seen.errors.append(f"{a.status}: {a.url}") if a.status >= 400 else None,
-        )
-        page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).hostname or ""))
-        page.goto(url, wait_until="networkidle")
-        return page, seen
-
-    yield visit
-    for context in contexts:
-        context.close()
-
-
-def violations(page: Page, rules: dict[str, Any] = WCAG) -> list[str]:
-    """One line for each element that breaks WCAG 2.1 A or AA, folds opened first so that what they
-    hide is seen."""
-    page.evaluate(
-        "() => document.querySelectorAll('details').forEach(fold => { fold.open = true })"
-    )
-    found = Axe().run(page, options=rules).response["violations"]
-    return [
-        f"{v['id']}: {node['html'][:120]} {node['failureSummary'][:160]}"
-        for v in found
-        for node in v["nodes"]
-    ]
-
-
-def overflow(page: Page) -> list[str]:
-    """What reaches beyond the right edge without a scroll bar of its own, and the page itself if it
-    can be pushed."""
-    width = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
-    return page.evaluate(TOO_WIDE) + (
-        [f"page is {width[0]} px wide, not {width[1]}"] if width[0] > width[1] else []
-    )
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.book.test_site_browser import address, browser, open_page, violations  # noqa: F401
+from tests.browsing import violations
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = "book/09_information/lesson"
@@ -21,7 +21,7 @@ SHOWN = """() => { const e = document.activeElement, s = getComputedStyle(e);
 
 
 @pytest.fixture
-def lesson(open_page, address):  # noqa: F811
+def lesson(open_page, address):
     page, seen = open_page(f"{address}/{LESSON}.html", "light")
     yield page
     assert seen.errors == []
@@ -73,7 +73,7 @@ def test_download_is_the_notebook_itself(lesson, tmp_path):
     assert target.read_bytes() == (ROOT / f"{LESSON}.ipynb").read_bytes()
 
 
-def test_print_is_light_and_without_furniture(open_page, address):  # noqa: F811
+def test_print_is_light_and_without_furniture(open_page, address):
     page, _ = open_page(f"{address}/{LESSON}.html", "dark")
     assert theme(page) == "dark"
     page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
@@ -98,7 +98,7 @@ def test_print_is_light_and_without_furniture(open_page, address):  # noqa: F811
 
 
 @pytest.mark.parametrize("query", ["pooling"])
-def test_search_and_a_heavy_page_work_from_a_folder(open_page, built_site, query):  # noqa: F811
+def test_search_and_a_heavy_page_work_from_a_folder(open_page, built_site, query):
     page, seen = open_page((built_site / f"{LESSON}.html").as_uri(), "light")
     assert page.locator("article .katex").count() > 10
     broken = page.evaluate(
@@ -159,7 +159,7 @@ def test_language_and_landmarks(lesson):
     assert lesson.locator("main article h1").count() == 1
 
 
-def test_page_can_be_read_at_twice_the_size(open_page, address):  # noqa: F811
+def test_page_can_be_read_at_twice_the_size(open_page, address):
     """A window of 1280 pixels at 200 % is one of 640."""
     page, _ = open_page(f"{address}/{LESSON}.html", "light")
     page.set_viewport_size({"width": 640, "height": 450})

@@ -15,7 +15,6 @@ from nbformat.v4 import new_notebook, new_output
 from mmbook import root, site, slides
 from mmbook.slides.text import Reader, SlidesError, glued_values, text_of
 from tests.book.builders import ALT, code, glued, markdown, picture, stdout, write
-from tests.book.test_site_browser import browser, open_page  # noqa: F401  fixtures
 
 LESSONS = slides.lessons(root())
 BIBLIOGRAPHY = root() / "book" / "references.bib"
@@ -357,7 +356,7 @@ MEASURE = """() => {
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda p: p.parent.name)
-def test_slides_in_a_browser(open_page, made, lesson):  # noqa: F811
+def test_slides_in_a_browser(open_page, made, lesson):
     page, seen = open_page((made / f"{lesson.parent.name}.html").as_uri(), "light")
     page.set_viewport_size({"width": 1280, "height": 720})
     page.wait_for_function("Reveal.isReady()")
@@ -376,7 +375,7 @@ def test_slides_in_a_browser(open_page, made, lesson):  # noqa: F811
     assert seen.errors == [] and seen.hosts <= {""}
 
 
-def test_arrow_keys_move_between_sections_and_within(open_page, made):  # noqa: F811
+def test_arrow_keys_move_between_sections_and_within(open_page, made):
     page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), "dark")
     page.wait_for_function("Reveal.isReady()")
     place = "() => { const {h, v} = Reveal.getIndices(); return [h, v || 0]; }"
@@ -390,7 +389,7 @@ def test_arrow_keys_move_between_sections_and_within(open_page, made):  # noqa: 
         assert page.evaluate(place) == there, key
 
 
-def test_a_slide_that_is_too_high_is_made_smaller_until_it_fits(open_page, made):  # noqa: F811
+def test_a_slide_that_is_too_high_is_made_smaller_until_it_fits(open_page, made):
     page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), "light")
     page.wait_for_function("Reveal.isReady()")
     page.evaluate("""() => { const box = document.querySelectorAll('.slide')[1];
@@ -401,7 +400,7 @@ def test_a_slide_that_is_too_high_is_made_smaller_until_it_fits(open_page, made)
 
 
 @pytest.mark.parametrize(("view", "is_dark"), [("dark", True), ("phone", False)])
-def test_paper_and_arrows_follow_the_colour_scheme(open_page, made, view, is_dark):  # noqa: F811
+def test_paper_and_arrows_follow_the_colour_scheme(open_page, made, view, is_dark):
     page, _ = open_page((made / f"{LESSONS[0].parent.name}.html").as_uri(), view)
     page.wait_for_function("Reveal.isReady()")
     assert not page.evaluate("Reveal.isScrollView()")
@@ -412,7 +411,7 @@ def test_paper_and_arrows_follow_the_colour_scheme(open_page, made, view, is_dar
     assert (paper < 150) == is_dark and (arrows > paper) == is_dark
 
 
-def test_the_index_opens_a_presentation(open_page, made):  # noqa: F811
+def test_the_index_opens_a_presentation(open_page, made):
     page, seen = open_page((made / "index.html").as_uri(), "phone")
     page.click("ol a")
     page.wait_for_function("window.Reveal && Reveal.isReady()")

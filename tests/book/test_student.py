@@ -17,10 +17,8 @@ import pytest
 from playwright.sync_api import Page
 
 from mmbook import exercises
-from tests.book import test_site_browser as site_browser
 
 ROOT = Path(__file__).resolve().parents[2]
-browser = site_browser.browser
 FIRST = "def average_present(probs: dict, present: dict) -> torch.Tensor:\n"
 FORGETS_WHO_IS_ABSENT = FIRST + "    return sum(probs.values()) / len(probs)\n"
 FORGETS_THAT_NOBODY_MAY_BE_THERE = (

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from mmbook.ext import widgets
 from mmtutor.fusion import decision
-from tests.book import test_site_browser as site_browser
+from tests import browsing
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
@@ -38,8 +38,6 @@ document.documentElement.dataset.theme = "dark"</script>
 <body><main class="bd-main"><div class="bd-content"><article class="bd-article"><h1>Rules</h1>
 {}</article></div></main></body></html>"""
 
-browser, open_page = site_browser.browser, site_browser.open_page
-
 
 def write_page(folder: Path) -> Path:
     for name in ASSETS:
@@ -52,7 +50,7 @@ def write_page(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> Iterator[str]:
-    for host in site_browser.serve(write_page(tmp_path_factory.mktemp("rules"))):
+    for host in browsing.serve(write_page(tmp_path_factory.mktemp("rules"))):
         yield f"{host}/page.html"
 
 
@@ -476,17 +474,17 @@ def test_it_leaves_one_name_behind(page):
     }
 
 
-@pytest.mark.parametrize("view", site_browser.VIEWS)
+@pytest.mark.parametrize("view", browsing.VIEWS)
 def test_everybody_can_use_it(open_page, address, view):
     page, seen = open_page(address, view)
     for preset in widgets.PRESETS:
         pressed(page, preset)
-        assert site_browser.violations(page) == []
-        assert site_browser.overflow(page) == []
+        assert browsing.violations(page) == []
+        assert browsing.overflow(page) == []
     for modality in widgets.MODALITIES:  # the rows in words, too
         page.get_by_role("group", name=modality, exact=True).get_by_label("reliability").fill("0")
-    assert site_browser.violations(page) == []
-    assert site_browser.overflow(page) == []
+    assert browsing.violations(page) == []
+    assert browsing.overflow(page) == []
     assert seen.errors == []
     assert seen.hosts == {"127.0.0.1"}
 
@@ -496,4 +494,4 @@ def test_nothing_is_cut_off_at_any_width(page):
         page.set_viewport_size({"width": width, "height": 800})
         for preset in widgets.PRESETS:
             pressed(page, preset)
-            assert site_browser.overflow(page) == [], f"{preset} at {width} px"
+            assert browsing.overflow(page) == [], f"{preset} at {width} px"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.book import test_site_browser as site_browser
+from tests import browsing
 from tests.book import test_widgets as computing
 
 PLACES = {
@@ -20,8 +20,6 @@ PLACES = {
     "robustness-curve": "book/08_robustness/lesson.html",
 }
 MARK = "In the web page of the book, sliders stand here."
-
-browser, address, open_page = site_browser.browser, site_browser.address, site_browser.open_page
 
 
 def shown(page: Page, name: str) -> dict[str, Any]:
@@ -76,8 +74,8 @@ def visit(request, open_page, address, built_site):
     yield go
     for page, seen in visits:
         assert seen.errors == []
-        assert site_browser.overflow(page) == []
-        assert site_browser.violations(page) == []
+        assert browsing.overflow(page) == []
+        assert browsing.violations(page) == []
 
 
 def test_costs(visit):
