@@ -6,6 +6,7 @@ Taught in chapter 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def whole_number(
 
 def positive(name: str, value: float, unit: str = "") -> None:
     """Raise ValueError unless `value` is a finite number above 0 (of that unit, such as " s")."""
-    if not 0 < value < np.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a finite number{unit} above 0, not {value!r}")
 
 

@@ -15,6 +15,14 @@ from scipy.special import log_expit, ndtr
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+CLASS_OF = {
+    "redundant": np.array([[0, -1], [-1, 1]]),
+    "unique": np.array([[0, 0], [1, 1]]),
+    "complement": np.array([[0, 1], [2, 3]]),
+    "synergy": np.array([[0, 1], [1, 0]]),
+}
+"""Part → class of the pair [bit_a, bit_b], (2, 2); -1 where the two never occur together."""
+
 # Trapezoid rule for expectations over N(0, 1): the error falls like exp(-pi²/(d·step)), far below
 # 1e-12 for every d whose information differs from ln 2 in double precision; beyond |z| = 12 the
 # weight is below 1e-32.
@@ -105,19 +113,13 @@ def part_information(kind: str, d_a: float, d_b: float) -> dict[str, float]:
 
 
 def part_log_posterior(kind: str, a: Tensor, b: Tensor) -> Tensor:
-    """ln p(class of one part | log-odds of its two bits): (N, 2), or (N, 4) for complement."""
-    if kind == "redundant":
-        return torch.stack([logsigmoid(-a - b), logsigmoid(a + b)], dim=1)
-    zero_a, one_a, zero_b, one_b = logsigmoid(-a), logsigmoid(a), logsigmoid(-b), logsigmoid(b)
-    if kind == "unique":
-        return torch.stack([zero_a, one_a], dim=1)
-    if kind == "complement":
-        return torch.stack([zero_a + zero_b, zero_a + one_b, one_a + zero_b, one_a + one_b], dim=1)
-    same, differ = (
-        torch.logaddexp(zero_a + zero_b, one_a + one_b),
-        torch.logaddexp(zero_a + one_b, one_a + zero_b),
-    )
-    return torch.stack([same, differ], dim=1)
+    """ln p(class of one part | log-odds (N,) of its two bits), but for a constant that all classes
+    of the part share: (N, 2), or (N, 4) for complement."""
+    bit_a, bit_b = (torch.stack([logsigmoid(-odds), logsigmoid(odds)], 1) for odds in (a, b))
+    pairs = bit_a[:, :, None] + bit_b[:, None, :]  # (N, 2, 2)
+    table = torch.from_numpy(CLASS_OF[kind]).to(a.device)
+    classes = range(int(table.max()) + 1)
+    return torch.stack([pairs[:, table == label].logsumexp(1) for label in classes], 1)
 
 
 def _nats(expected_log_belief: float) -> float:

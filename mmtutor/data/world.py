@@ -8,23 +8,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.data.bits import part_accuracy, part_information, part_log_posterior
+from mmtutor.checks import known_names, positive, whole_number
+from mmtutor.data.bits import CLASS_OF, part_accuracy, part_information, part_log_posterior
 from mmtutor.data.dataset import Dataset
 from mmtutor.types import Features, Present, Samples
 
 MODALITIES = ("a", "b")
-KINDS = ("redundant", "unique", "complement", "synergy")
-_DIGITS = {
-    "redundant": ("0", "1"),
-    "unique": ("0", "1"),
-    "complement": ("00", "01", "10", "11"),
-    "synergy": ("0", "1"),
-}
+KINDS = tuple(CLASS_OF)
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,31 @@ class World:
 
     def __post_init__(self) -> None:
         """Refuse parameters that describe no world, and give noise and weights their one form."""
-        _whole("n", self.n, 1)
-        _whole("seed", self.seed, 0)
-        _positive("strength", self.strength)
-        object.__setattr__(self, "weights", _checked_weights(self.weights))
-        object.__setattr__(self, "noise", _checked_noise(self.noise))
-        needed = len(self.weights) + 1
-        _whole(
-            "dim",
-            self.dim,
-            needed,
-            f"one direction for each of {', '.join(self.weights)} and one for the nuisance",
-        )
+        whole_number("n", self.n, 1)
+        whole_number("seed", self.seed)
+        positive("strength", self.strength)
+        if unknown := [kind for kind in self.weights if kind not in KINDS]:
+            raise ValueError(f"unknown worlds {unknown}; known worlds: {', '.join(KINDS)}")
+        weights = {kind: self.weights[kind] for kind in KINDS if self.weights.get(kind, 0) != 0}
+        if not weights:
+            raise ValueError(f"a mixture needs one positive weight or more among {KINDS}")
+        one = self.noise
+        noise = dict(one) if isinstance(one, Mapping) else dict.fromkeys(MODALITIES, one)
+        if set(noise) != set(MODALITIES):
+            raise ValueError(f"noise must be one number or name exactly a and b, not {list(noise)}")
+        for what, table in (("weight", weights), ("noise", noise)):
+            for key, value in table.items():
+                positive(f"{what} of {key!r}", value)
+        needed = f": one direction for each of {', '.join(weights)} and one for the nuisance"
+        whole_number("dim", self.dim, len(weights) + 1, hint=needed)
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "noise", noise)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the C classes: the parts' binary digits, in the order of `weights`."""
-        names = [""]
-        for kind in self.weights:
-            names = [left + right for left in names for right in _DIGITS[kind]]
-        return tuple(names)
+        digits = {2: ("0", "1"), 4: ("00", "01", "10", "11")}
+        return tuple(map("".join, product(*(digits[size] for size in self._sizes))))
 
     @cached_property
     def directions(self) -> dict[str, Tensor]:
@@ -84,11 +86,11 @@ class World:
         Different seeds give independent samples, so `sample(1000, seed=1)` and `sample(1000,
         seed=2)` make a training and a test set. Raises ValueError for n < 1 or a negative seed.
         """
-        rng = np.random.default_rng([self.seed, 1, _whole("seed", seed, 0)])
-        bits = {m: rng.integers(0, 2, (_whole("n", n, 1), len(self.weights))) for m in MODALITIES}
-        for k, kind in enumerate(self.weights):
-            if kind == "redundant":
-                bits["b"][:, k] = bits["a"][:, k]
+        rng = np.random.default_rng([self.seed, 1, whole_number("seed", seed)])
+        shape = whole_number("n", n, 1), len(self.weights)
+        bits = {m: rng.integers(0, 2, shape) for m in MODALITIES}
+        shared = np.array([kind == "redundant" for kind in self.weights])
+        bits["b"] = np.where(shared, bits["a"], bits["b"])
         features = {m: self._observe(m, bits[m], rng) for m in MODALITIES}
         return Samples(features, torch.from_numpy(self._label(bits["a"], bits["b"])))
 
@@ -120,10 +122,9 @@ class World:
     def bayes_accuracy_of(self, modality: str) -> float:
         """Best accuracy that any method can reach from one modality alone, 1/C to 1; KeyError for
         an unknown one."""
-        _known_modalities([modality])
-        looked_at = np.array(
-            [m == modality for m in MODALITIES]
-        )  # distance 0 to a bit that nobody looks at
+        known_names("the question", [modality], MODALITIES, "modalities of a world")
+        # A bit that nobody looks at lies at distance 0.
+        looked_at = np.array([m == modality for m in MODALITIES])
         return math.prod(
             part_accuracy(kind, *(looked_at * self._reach(kind))) for kind in self.weights
         )
@@ -160,18 +161,21 @@ class World:
         Raises KeyError for a modality that is unknown or not in `features`; ValueError for a wrong
         width, unequal lengths, and NaN or infinity where a modality is not marked absent.
         """
-        looked_at = _known_modalities(modalities)
-        _known_modalities([*features, *(present or {})])
-        if len({len(features[m]) for m in looked_at if m in features}) > 1:
-            raise ValueError(
-                f"a and b differ in length: {len(features['a'])} and {len(features['b'])} samples"
-            )
-        odds = {m: self._log_odds(m, features, present) for m in looked_at}
-        some = next(iter(odds.values()))
-        odds = {m: odds.get(m, torch.zeros_like(some)) for m in MODALITIES}
-        joint = some.new_zeros(len(some), 1)
+        looked_at = tuple(modalities)
+        named = [*looked_at, *features, *(present or {})]
+        known_names("the question", named, MODALITIES, "modalities of a world")
+        known_names("the question", looked_at, features, "features")
+        if not looked_at:
+            raise ValueError("no modality to look at: give 'a', 'b' or both")
+        odds = {m: self._log_odds(m, features[m], (present or {}).get(m)) for m in looked_at}
+        lengths = {m: len(table) for m, table in odds.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"modalities differ in length: {lengths}")
+        unseen = torch.zeros_like(odds[looked_at[0]])  # log-odds 0: nothing is known
+        joint = unseen.new_zeros(len(unseen), 1)
         for k, kind in enumerate(self.weights):
-            part = part_log_posterior(kind, odds["a"][:, k], odds["b"][:, k])
+            a, b = (odds.get(m, unseen)[:, k] for m in MODALITIES)
+            part = part_log_posterior(kind, a, b)
             joint = (joint[:, :, None] + part[:, None, :]).flatten(1)
         return torch.softmax(joint, dim=1).to(features[looked_at[0]].dtype)
 
@@ -180,7 +184,12 @@ class World:
 
     @property
     def _noise(self) -> dict[str, float]:
-        return _checked_noise(self.noise)
+        return cast("dict[str, float]", self.noise)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """The number of classes of each part."""
+        return tuple(int(CLASS_OF[kind].max()) + 1 for kind in self.weights)
 
     def _reach(self, kind: str) -> tuple[float, float]:
         """Return d_m = s_k / noise_m of one part: the distance from 0 to the bit's mean, in
@@ -195,35 +204,25 @@ class World:
         return torch.from_numpy(latent @ self.directions[modality].numpy() + noise).float()
 
     def _label(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        label = np.zeros(len(a), dtype=np.int64)
-        for k, kind in enumerate(self.weights):
-            digit = {"complement": 2 * a[:, k] + b[:, k], "synergy": a[:, k] ^ b[:, k]}.get(
-                kind, a[:, k]
-            )
-            label = label * len(_DIGITS[kind]) + digit
-        return label
+        """Class of each sample (N,) from its bits (N, parts): its parts' classes as digits."""
+        digits = [CLASS_OF[kind][a[:, k], b[:, k]] for k, kind in enumerate(self.weights)]
+        return np.ravel_multi_index(digits, self._sizes).astype(np.int64)
 
-    def _log_odds(self, modality: str, features: Features, present: Present | None) -> Tensor:
+    def _log_odds(self, modality: str, x: Tensor, present: Tensor | None) -> Tensor:
         """ln p(bit = 1 | x) / p(bit = 0 | x) = 2 s_k q_k·x / noise²: (N, parts), float64."""
-        if modality not in features:
-            raise KeyError(
-                f"no modality {modality!r} in features, which hold {', '.join(features) or 'none'}"
-            )
-        x = features[modality]
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(
                 f"features[{modality!r}] must be (N, {self.dim}), not {tuple(x.shape)}"
             )
         scale = torch.from_numpy(2 * self._amplitudes() / self._noise[modality] ** 2).to(x.device)
         odds = x.double() @ self.directions[modality][:-1].T.to(x.device) * scale
-        if present is not None and modality in present:
-            there = present[modality]
-            if there.shape != x.shape[:1] or there.dtype != torch.bool:
+        if present is not None:
+            if present.shape != x.shape[:1] or present.dtype != torch.bool:
                 raise ValueError(
-                    f"present[{modality!r}] must be ({len(x)},) bool, not {tuple(there.shape)}"
-                    f" {there.dtype}"
+                    f"present[{modality!r}] must be ({len(x)},) bool, not {tuple(present.shape)}"
+                    f" {present.dtype}"
                 )
-            odds = torch.where(there.to(x.device)[:, None], odds, 0.0)
+            odds = torch.where(present.to(x.device)[:, None], odds, 0.0)
         if not odds.isfinite().all():
             raise ValueError(
                 f"features[{modality!r}] holds NaN or infinity in a sample not marked absent in"
@@ -237,55 +236,3 @@ def _orthonormal(rng: np.random.Generator, rows: int, dim: int) -> Tensor:
     # LAPACK builds differ in the sign of each column; fixing it gives the same world on every
     # machine.
     return torch.from_numpy(np.ascontiguousarray((q * np.sign(np.diag(r))).T))
-
-
-def _known_modalities(modalities: Iterable[str]) -> tuple[str, ...]:
-    asked = tuple(modalities)
-    for modality in asked:
-        if modality not in MODALITIES:
-            raise KeyError(
-                f"a world has no modality {modality!r}; it has {' and '.join(MODALITIES)}"
-            )
-    if not asked:
-        raise ValueError("no modality to look at: give 'a', 'b' or both")
-    return asked
-
-
-def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    for kind in weights:
-        if kind not in KINDS:
-            raise ValueError(f"unknown world {kind!r}; known worlds: {', '.join(KINDS)}")
-    kept = {
-        kind: _positive(f"weight of {kind!r}", weights[kind])
-        for kind in KINDS
-        if weights.get(kind, 0) != 0
-    }
-    if not kept:
-        raise ValueError(f"a mixture needs at least one positive weight among {', '.join(KINDS)}")
-    return kept
-
-
-def _checked_noise(noise: float | Mapping[str, float]) -> dict[str, float]:
-    if not isinstance(noise, Mapping):
-        noise = dict.fromkeys(MODALITIES, noise)
-    if set(noise) != set(MODALITIES):
-        raise ValueError(
-            f"noise must be one number or name exactly {' and '.join(MODALITIES)}, not"
-            f" {sorted(noise)}"
-        )
-    return {m: _positive(f"noise of {m!r}", noise[m]) for m in MODALITIES}
-
-
-def _positive(name: str, value: float) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} must be a finite number > 0, not {value!r}")
-    return float(value)
-
-
-def _whole(name: str, value: int, least: int, why: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"{name} must be a whole number >= {least}{f' ({why})' if why else ''}, not {value!r}"
-        )
-    return int(value)
