@@ -9,14 +9,14 @@ each on pages that keep and on pages that break it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from bs4 import BeautifulSoup
 
+from mmbook.reading import toc_pages
 from mmbook.site.packages import SiteError
 from mmbook.site.resources import css_addresses, read_page, resources
 from mmbook.site.sources import Breach, find
@@ -191,21 +191,6 @@ def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
             line = f"<{tag}> leads to no place in {target.name}: #{parts.fragment}"
             found.append(Breach(line, address))
     return found
-
-
-def toc_pages(toc: Path) -> list[str]:
-    """Return the pages that a `_toc.yml` lists, without endings, the root first."""
-
-    def walk(entry: object) -> Iterator[str]:
-        if isinstance(entry, dict):
-            yield from (str(entry[key]) for key in ("root", "file") if key in entry)
-            yield from (
-                page for key in ("parts", "chapters", "sections") for page in walk(entry.get(key))
-            )
-        elif isinstance(entry, list):
-            yield from (page for item in entry for page in walk(item))
-
-    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
 
 
 def unbuilt_pages(site: Path, toc: Path) -> list[str]:

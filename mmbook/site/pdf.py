@@ -21,6 +21,7 @@ from bs4 import BeautifulSoup, Tag
 from jinja2 import Template
 
 from mmbook import browser, root, site
+from mmbook.reading import toc_pages
 
 DROPPED = "script, noscript, style, .headerlink, button, .copybtn, .katex-mathml, iframe"
 TEMPLATE = Path(__file__).with_name("pdf.html.j2")
@@ -147,7 +148,7 @@ def gather(folder: Path, toc: Path) -> Book:
     """Return all pages of the table of contents in its order, and the answers behind them."""
     table = yaml.safe_load(toc.read_text(encoding="utf-8"))
     book = Book(folder.resolve(), table["root"])
-    pages = set(site.page_laws.toc_pages(toc))
+    pages = set(toc_pages(toc))
     add_page(book, table["root"], 1, pages)
     for part in table.get("parts", [{"chapters": table.get("chapters", [])}]):
         if part.get("caption"):

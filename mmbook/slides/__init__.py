@@ -23,6 +23,7 @@ from nbconvert import SlidesExporter
 from nbformat.v4 import new_notebook, new_raw_cell
 
 from mmbook import root, site
+from mmbook.reading import toc_pages
 from mmbook.slides.text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -208,7 +209,7 @@ def export(deck: Deck, markup: list[str], title: str) -> str:
 
 def lessons(home: Path) -> list[Path]:
     """Return the lessons that the table of contents names, in its order."""
-    pages = site.page_laws.toc_pages(home / "_toc.yml")
+    pages = toc_pages(home / "_toc.yml")
     return [home / f"{page}.ipynb" for page in pages if page.endswith("/lesson")]
 
 

@@ -15,10 +15,11 @@ import yaml
 from bs4 import BeautifulSoup
 
 from mmbook import site
+from mmbook.reading import toc_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-TOC = site.page_laws.toc_pages(ROOT / "_toc.yml")
+TOC = toc_pages(ROOT / "_toc.yml")
 TERMS = set(
     """modality, early fusion, feature-level fusion, intermediate fusion, model-level fusion,
     late fusion, decision-level fusion, alignment, missing modality, presence mask, encoder,

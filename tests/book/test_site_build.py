@@ -22,8 +22,9 @@ from fontTools.ttLib import TTFont
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 import mmbook
+from benchmarks import lighthouse
 from mmbook import root, site
-from mmbook.site import lighthouse, packages
+from mmbook.site import packages
 from tests.book.builders import notebook, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +100,8 @@ def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd, node_package
 
 def test_inputs_cover_all_that_the_data_cards_are_made_from():
     script = (
-        "import sys; from mmtutor.files import store; [store.card_markdown(store.manifest(name)) for name in"
-        " store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
+        "import sys; from mmtutor.files import store; [store.card_markdown(store.manifest(name))"
+        " for name in store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
         " name.startswith('mmtutor.files')], sep='\\n')"
     )
     done = subprocess.run(

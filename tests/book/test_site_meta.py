@@ -18,10 +18,11 @@ from PIL import Image
 
 from mmbook import site
 from mmbook.ext import meta
+from mmbook.reading import toc_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
-PAGES = site.page_laws.toc_pages(ROOT / "_toc.yml")
+PAGES = toc_pages(ROOT / "_toc.yml")
 LENGTH = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"][
     "ogp_description_length"
 ]
@@ -60,6 +61,13 @@ def test_card_is_there_and_light(built_site):
     with Image.open(card) as picture:
         assert picture.size == (1200, 630)
     assert card.stat().st_size < 60_000
+
+
+def test_card_is_drawn_with_the_title_of_the_book():
+    page = BeautifulSoup((ROOT / "mmbook" / "site" / "card.html").read_text("utf-8"), "html.parser")
+    title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    assert [p.get_text() for p in page.select("p")] == ["mmtutor", title]
+    assert (ROOT / "mmbook" / "site" / page.img["src"]).resolve().name == "logo.svg"
 
 
 def test_sitemap_and_robots_name_every_page(built_site):

@@ -1,12 +1,12 @@
-"""Measure the built site with Lighthouse: `python -m mmbook.site.lighthouse [--runs 3] [--pages 5]
+"""Measure the built site with Lighthouse: `python -m benchmarks.lighthouse [--runs 3] [--pages 5]
 [PAGE ...]`.
 
 Every page named, or the heaviest ones, is loaded from the server of `make serve` (which compresses,
 as web hosts do) on a simulated phone and as a desktop, several times each; shown are the medians of
 the scores. Performance depends on what else the machine does; accessibility and best practices do
 not. Lighthouse comes from npm at the versions and sha512 sums of
-`npm/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a score is below
-its goal.
+`mmbook/site/npm/lighthouse/package-lock.json`, once, into `_build/lighthouse`. Exit status 1: a
+score is below its goal.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def measure_all(names: list[str], count: int, runs: int) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return 0, or 1 when a score is below its goal or nothing could be measured."""
     parser = argparse.ArgumentParser(
-        prog="python -m mmbook.site.lighthouse", description="Measure the built site."
+        prog="python -m benchmarks.lighthouse", description="Measure the built site."
     )
     parser.add_argument("page", nargs="*", help="such as book/intro.html; default: the heaviest")
     parser.add_argument("--pages", type=int, default=5, help="how many of the heaviest (default 5)")
