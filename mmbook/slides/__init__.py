@@ -11,7 +11,6 @@ sums of `mmbook/site/npm/web/package-lock.json` (see `mmbook/site`).
 from __future__ import annotations
 
 import argparse
-import html
 import re
 import shutil
 import sys
@@ -19,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from nbconvert import SlidesExporter
-from nbformat.v4 import new_notebook, new_raw_cell
+from jinja2 import Environment, FileSystemLoader
 
 from mmbook import root, site
 from mmbook.reading import toc_pages
@@ -31,19 +29,7 @@ REVEAL = "reveal.js"
 ROOM = 640  # px for what stands on a slide of 720, its padding left out
 HEADING = (56, 42, 18)  # letters in a line of a slide's title, px of that line, px below
 FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
-INDEX = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Slides</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,"><link rel="stylesheet" href="reveal.js/slides.css"></head>
-<body class="index"><main><h1>Slides</h1>
-<p>One presentation for each chapter. Space or the arrow keys move on, S opens the speaker's notes,
-O shows all slides; add <code>?print-pdf</code> to the address to print.</p>
-<ol>
-{items}
-</ol></main></body>
-</html>
-"""
+PAGES = Environment(loader=FileSystemLoader(TEMPLATE))
 
 
 @dataclass
@@ -190,23 +176,6 @@ def make_deck(reader: Reader, cells: list[nbformat.NotebookNode]) -> Deck:
     return deck
 
 
-def export(deck: Deck, markup: list[str], title: str) -> str:
-    """Return the page: one raw cell for each slide and one for its notes, through nbconvert's
-    SlidesExporter."""
-    cells = []
-    for slide, shown, notes in zip(deck.slides, markup[::2], markup[1::2], strict=True):
-        kind = "slide" if slide.column else "subslide"
-        cells.append(new_raw_cell(shown, metadata={"slideshow": {"slide_type": kind}}))
-        if notes:
-            cells.append(new_raw_cell(notes, metadata={"slideshow": {"slide_type": "notes"}}))
-    exporter = SlidesExporter(
-        template_name=TEMPLATE.name,
-        extra_template_basedirs=[str(TEMPLATE.parent)],
-        reveal_url_prefix=REVEAL,
-    )
-    return exporter.from_notebook_node(new_notebook(cells=cells, metadata={"title": title}))[0]
-
-
 def lessons(home: Path) -> list[Path]:
     """Return the lessons that the table of contents names, in its order."""
     pages = toc_pages(home / "_toc.yml")
@@ -232,15 +201,14 @@ def convert(path: Path, web: Path, bibliography: Path | None = None) -> tuple[st
 
     web: the folder with KaTeX (`site.fetch`); bibliography: a BibTeX file, by default the book's.
     """
-    bibliography = bibliography or root() / "book" / "references.bib"
     nb = read(path)
-    reader = Reader(nb, path, bibliography)
+    reader = Reader(nb, path, bibliography or root() / "book" / "references.bib")
     deck = make_deck(reader, nb.cells)
-    pieces = [piece for slide in deck.slides for piece in (slide.markup(), "\n".join(slide.notes))]
-    pieces = draw_formulas(pieces, reader.formulas, site.node(), web, str(path))
     title = text_of(deck.slides[0].title)
-    page = export(deck, pieces, title)
-    return title, page
+    page = PAGES.get_template("slides.html.j2").render(
+        title=title, slides=deck.slides, reveal=REVEAL
+    )
+    return title, draw_formulas(page, reader.formulas, site.node(), web, str(path))
 
 
 def lay_out_reveal(web: Path, target: Path) -> None:
@@ -277,14 +245,12 @@ def build(chosen: list[str], output: Path | None = None) -> Path:
     staging = output.with_name(output.name + "-staging")
     shutil.rmtree(staging, ignore_errors=True)
     lay_out_reveal(web, staging / REVEAL)
-    items = []
+    titles = {}
     for name in chosen or every:
-        title, page = convert(every[name], web)
+        titles[name], page = convert(every[name], web)
         (staging / f"{name}.html").write_text(page, encoding="utf-8")
-        items.append(
-            f'<li value="{int(name[:2])}"><a href="{name}.html">{html.escape(title)}</a></li>'
-        )
-    (staging / "index.html").write_text(INDEX.format(items="\n".join(items)), encoding="utf-8")
+    index = PAGES.get_template("index.html.j2").render(chapters=titles, reveal=REVEAL)
+    (staging / "index.html").write_text(index, encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     staging.rename(output)
     return output

@@ -8,7 +8,6 @@ it.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import html
 import json
@@ -24,13 +23,17 @@ import nbformat
 from bs4 import BeautifulSoup, Tag
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
 from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 from pybtex.database import Entry, parse_file
 from pybtex.richtext import Text
+
+from mmbook.reading import GLUED_TEXT, Fold, glued_values, pieces, title
 
 LINE, GAP = 34, 14  # px: a line of text, and what stands below a paragraph
 LETTERS = 84  # characters in a line of text
@@ -48,10 +51,8 @@ TABLE_HEIGHT, SMALL = (
     500,
     16,
 )  # px: a table and its letters; one that would need smaller ones is cut in two
-RECORD = "application/papermill.record/text/plain"
 SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s+[^a-z\s]|\s*$)")
 TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
-SUMMARY = re.compile(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*)", re.DOTALL)
 VARIANT = re.compile(r'<mi mathvariant="(?P<variant>(?!normal)[a-z-]+)">(?P<letter>[A-Za-z])</mi>')
 FORMULA = re.compile("\x02(\\d+)\x03")
 
@@ -106,32 +107,16 @@ def cited(entry: Entry) -> tuple[str, str]:
     return who or entry.key, entry.fields.get("year", "no year")
 
 
-def glued_values(nb: NotebookNode) -> dict[str, str]:
-    """Return what each glued name shows, from the stored outputs."""
-    found = {}
-    for cell in nb.cells:
-        for output in cell.get("outputs", []):
-            if RECORD in output.get("data", {}):
-                stored = output.data[RECORD]
-                name = output.metadata.get("scrapbook", {}).get("name", "")
-                try:
-                    found[name] = str(ast.literal_eval(stored))
-                except (ValueError, SyntaxError):
-                    found[name] = str(stored)
-    return found
-
-
-def first_heading(path: Path) -> str:
+def page_title(path: Path) -> str:
     """Return the title of a page, a notebook or a Markdown file; its name where there is none."""
-    for candidate in (path.with_suffix(".ipynb"), path.with_suffix(".md")):
-        if candidate.is_file():
-            text = candidate.read_text(encoding="utf-8")
-            if candidate.suffix == ".ipynb":
-                cells = nbformat.reads(text, 4).cells
-                text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-            if match := re.search(r"^# +(.+)$", text, re.MULTILINE):
-                return match[1]
-    return path.name
+    if path.with_suffix(".ipynb").is_file():
+        nb = nbformat.read(path.with_suffix(".ipynb"), 4)
+    elif path.with_suffix(".md").is_file():
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        nb = new_notebook(cells=[new_markdown_cell(text)])
+    else:
+        return path.name
+    return title(nb) or path.name
 
 
 def styled(match: re.Match[str]) -> str:
@@ -149,8 +134,8 @@ def styled(match: re.Match[str]) -> str:
 
 
 def draw_formulas(
-    markup: list[str], formulas: list[tuple[str, bool]], node: str, web: Path, name: str
-) -> list[str]:
+    page: str, formulas: list[tuple[str, bool]], node: str, web: Path, name: str
+) -> str:
     """Put MathML, drawn by KaTeX in node, where `Reader` left the formulas' places."""
     script = Path(__file__).with_name("template") / "maths.cjs"
     done = subprocess.run(
@@ -165,7 +150,7 @@ def draw_formulas(
             f"{name}: KaTeX cannot draw a formula: {done.stderr.strip()}. Mend it in the notebook"
         )
     drawn = [VARIANT.sub(styled, markup) for markup in json.loads(done.stdout)]
-    return [FORMULA.sub(lambda place: drawn[int(place[1])], piece) for piece in markup]
+    return FORMULA.sub(lambda place: drawn[int(place[1])], page)
 
 
 def table_size(table: Tag) -> tuple[int, int]:
@@ -193,7 +178,7 @@ class Reader:
         """nb: the notebook; path: where it stands, for messages and for links; bibliography: a
         BibTeX file."""
         self.path, self.bibliography = path, bibliography
-        self.glued = glued_values(nb)
+        self.glued = {value.name: value.shown for value in glued_values(nb)}
         self.formulas: list[tuple[str, bool]] = []
         self.where = ""
         self.parser = (
@@ -246,7 +231,7 @@ class Reader:
                 return ", ".join(f"{who} ({year})" for who, year in pairs)
             return f"({'; '.join(f'{who}, {year}' for who, year in pairs)})"
         if name == "doc" and not text:
-            return first_heading(self.path.parent / target)
+            return page_title(self.path.parent / target)
         return text or target
 
     def inline(self, source: str) -> str:
@@ -273,7 +258,7 @@ class Reader:
                         best = [*kept, part]
             kept.append(token)
             length += len(token.content)
-        everything = self.parser.renderer.renderInline(kept, self.parser.options, {})
+        everything = self.render([inline])
         if best is None or length <= limit:
             return everything, False
         short = self.parser.renderer.renderInline(best, self.parser.options, {})
@@ -290,93 +275,63 @@ class Reader:
     def markdown(self, source: str) -> Iterator[Block]:
         """Yield the pieces of a Markdown text; a fold (`<details>`) is a choice, its inside the
         feedback."""
-        tokens, groups, start, depth = self.parser.parse(source), [], 0, 0
-        for i, token in enumerate(tokens):
-            depth += token.nesting
-            if depth == 0:
-                groups.append(tokens[start : i + 1])
-                start = i + 1
-        choice: tuple[str, list[str]] | None = None
-        for group in groups:
-            first = group[0]
-            if first.type == "html_block" and "<details" in first.content:
-                match = SUMMARY.search(first.content)
-                if match is None or choice is not None:
-                    raise self.error(
-                        "a fold needs <details><summary>...</summary> in one line, and an end"
-                        " before the next"
-                    )
-                choice = (
-                    self.inline(match[1]),
-                    [self.inline(match[2].replace("</details>", "").strip())],
-                )
-                if "</details>" not in match[2]:
-                    continue
-            elif first.type == "html_block" and "</details>" in first.content:
-                if choice is None:
-                    raise self.error("</details> ends a fold that never began")
-            elif choice is not None:
-                choice[1].append(self.render(group))
-                continue
+        try:
+            parts = list(pieces(source))
+        except ValueError as problem:
+            raise self.error(str(problem)) from problem
+        for part in parts:
+            if isinstance(part, Fold):
+                feedback = self.parser.render(part.text)
+                yield Block("choice", self.inline(part.summary), feedback=feedback)
             else:
-                yield from self.group(group)
-                continue
-            yield Block("choice", choice[0], feedback="".join(choice[1]))
-            choice = None
-        if choice is not None:
-            raise self.error(f"the fold {text_of(choice[0])!r} has no </details>")
+                for node in SyntaxTreeNode(self.parser.parse(part)).children:
+                    yield from self.element(node)
 
-    def group(self, tokens: list[Token]) -> Iterator[Block]:
+    def element(self, node: SyntaxTreeNode) -> Iterator[Block]:
         """Yield one heading, paragraph, list, table, formula, directive or fence as blocks."""
-        first = tokens[0]
-        if first.type == "heading_open":
-            yield Block("heading", self.inline(tokens[1].content), level=int(first.tag[1]))
-        elif first.type == "paragraph_open":
-            shown, cut = self.said(tokens[1])
-            full = self.render(tokens)
-            more = f"<p>{self.said(tokens[1], MORE)[0]}</p>" if cut else ""
-            yield Block(
-                "text", f"<p>{shown}</p>", text_height(shown), full, full if cut else "", more=more
-            )
-        elif first.type in ("bullet_list_open", "ordered_list_open"):
-            yield from self.list(tokens)
-        elif first.type == "table_open":
-            yield from self.table(self.render(tokens))
-        elif first.type in ("math_block", "math_block_label", "amsmath"):
-            rows = first.content.count(r"\\") + 1
-            shown = f'<div class="formula">{self.formula(first.content, True)}</div>'
+        kind = node.type
+        if kind == "heading":
+            content = node.children[0].content
+            yield Block("heading", self.inline(content), level=int(node.tag[1]))
+        elif kind == "paragraph":
+            inline, full = node.children[0].token, self.render(node.to_tokens())
+            shown, cut = self.said(inline)
+            more = f"<p>{self.said(inline, MORE)[0]}</p>" if cut else ""
+            height, notes = text_height(shown), full if cut else ""
+            yield Block("text", f"<p>{shown}</p>", height, full, notes, more=more)
+        elif kind in ("bullet_list", "ordered_list"):
+            yield from self.list(node)
+        elif kind == "table":
+            yield from self.table(self.render(node.to_tokens()))
+        elif kind in ("math_block", "math_block_label", "amsmath"):
+            rows = node.content.count(r"\\") + 1
+            shown = f'<div class="formula">{self.formula(node.content, True)}</div>'
             yield Block("text", shown, 30 + 58 * rows, shown)
-        elif first.type in ("fence", "colon_fence") and first.info.strip().startswith("{"):
-            title = first.info.split("}", 1)[1].strip()
-            inside = re.sub(r"\A(?::[\w-]+:.*\n)+", "", first.content)
-            if title:
-                yield Block("text", f"<p><strong>{self.inline(title)}</strong></p>", LINE + GAP)
+        elif kind in ("fence", "colon_fence") and node.info.strip().startswith("{"):
+            caption = node.info.split("}", 1)[1].strip()
+            inside = re.sub(r"\A(?::[\w-]+:.*\n)+", "", node.content)
+            if caption:
+                yield Block("text", f"<p><strong>{self.inline(caption)}</strong></p>", LINE + GAP)
             yield from self.markdown(inside)
-        elif first.type in ("fence", "code_block", "colon_fence"):
-            yield self.preformatted(first.content)
-        elif first.type == "html_block" and not text_of(first.content).strip():
+        elif kind in ("fence", "code_block", "colon_fence"):
+            yield self.preformatted(node.content)
+        elif kind == "html_block" and not text_of(node.content).strip():
             return  # a comment, a target
-        elif first.type != "hr":
-            shown = self.render(tokens)
+        elif kind != "hr":
+            shown = self.render(node.to_tokens())
             yield Block("text", shown, text_height(shown), shown)
 
-    def list(self, tokens: list[Token]) -> Iterator[Block]:
+    def list(self, node: SyntaxTreeNode) -> Iterator[Block]:
         """Yield a list item by item, so that a long list can go on on the next slide."""
-        tag, number = tokens[0].tag, int(tokens[0].attrs.get("start", 1))
-        for inline in (t for t in tokens if t.type == "inline"):
+        items = (token for token in node.to_tokens() if token.type == "inline")
+        for number, inline in enumerate(items, int(node.attrs.get("start", 1))):
             shown, cut = self.said(inline)
-            full = self.parser.renderer.renderInline(inline.children or [], self.parser.options, {})
-            start = f' start="{number}"' if tag == "ol" else ""
-            number += 1
-            wrap = f"<{tag}{start}><li>{{}}</li></{tag}>"
+            full = self.render([inline])
+            start = f' start="{number}"' if node.tag == "ol" else ""
+            wrap = f"<{node.tag}{start}><li>{{}}</li></{node.tag}>"
             height = text_height(shown, LETTERS - 4, gap=8)
-            yield Block(
-                "text",
-                wrap.format(shown),
-                height,
-                wrap.format(full),
-                f"<p>{full}</p>" if cut else "",
-            )
+            notes = f"<p>{full}</p>" if cut else ""
+            yield Block("text", wrap.format(shown), height, wrap.format(full), notes)
 
     def table(self, markup: str) -> Iterator[Block]:
         """Yield a table, its own styles dropped, in letters that let it fit on a slide; a long one
@@ -417,7 +372,7 @@ class Reader:
         tags = cell.metadata.get("tags", [])
         if "remove-cell" in tags:
             return
-        outputs = [o for o in cell.outputs if RECORD not in o.get("data", {})]
+        outputs = [o for o in cell.outputs if GLUED_TEXT not in o.get("data", {})]
         printed = [o for o in outputs if o.output_type == "stream" and o.name == "stdout"]
         hidden = {"remove-input", "hide-input", "hide-cell"} & set(tags)
         if scratch and not hidden and printed == outputs and len(cell.source.splitlines()) <= CODE:

@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_notebook, new_output
 
 from mmbook import root, site, slides
-from mmbook.slides.text import Reader, SlidesError, glued_values, text_of
+from mmbook.reading import glued_values
+from mmbook.slides.text import Reader, SlidesError, text_of
 from tests.book.builders import ALT, code, glued, markdown, picture, stdout, write
 
 LESSONS = slides.lessons(root())
@@ -88,7 +89,7 @@ def test_roles_are_resolved(made, lesson):
     assert re.findall(r"\{[a-z:]+\}`[^`]*`|\x02|\x03|HEIGHTpx|</?details|:class:", text) == []
     nb = nbformat.read(lesson, 4)
     prose = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
-    values = glued_values(nb)
+    values = {value.name: value.shown for value in glued_values(nb)}
     used = set(re.findall(r"\{glue:text\}`([^`]+)`", prose))
     shown = " ".join(text.split())
     assert used and [name for name in used if " ".join(values[name].split()) not in shown] == []
@@ -293,8 +294,11 @@ def test_formulas_become_mathml_with_letters_that_browsers_draw(node_packages, t
             [markdown("# T\n\n{cite}`nobody1999`")],
             "cites 'nobody1999', which is not in references.bib",
         ),
-        ([markdown("# T\n\n<details><summary>A</summary>\n\nopen")], "has no </details>"),
-        ([markdown("# T\n\ntext\n\n</details>")], "never began"),
+        (
+            [markdown("# T\n\n<details><summary>A</summary>\n\nopen")],
+            "line 3: .* is not closed by </details>",
+        ),
+        ([markdown("# T\n\ntext\n\n</details>")], "line 5: </details> closes no choice"),
         (
             [markdown("# T"), code("x", new_output("error", ename="E", evalue="", traceback=[]))],
             "is an error",
