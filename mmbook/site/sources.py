@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from nbformat import NotebookNode
+
+from mmbook.reading import Notebook, images
 
 SUFFIXES = (".md", ".ipynb")
 CELL_LINES = 10_000  # MyST-NB reports line 3 of the second cell of a notebook as line 20003
@@ -39,13 +41,6 @@ def readable_places(text: str) -> str:
     return NOTEBOOK_LINE.sub(place, text)
 
 
-def cells(path: Path) -> Iterator[tuple[int, str, dict]]:
-    """Yield (number from 1, source, cell) of a notebook."""
-    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
-        source = cell["source"]
-        yield number, source if isinstance(source, str) else "".join(source), cell
-
-
 def spellings(clue: str) -> list[str]:
     """Return how an address of the built page may be written in its source, the most telling
     spelling first."""
@@ -60,26 +55,13 @@ def spellings(clue: str) -> list[str]:
     return [text for text in dict.fromkeys(found) if text.strip("./")]
 
 
-def line_of(text: str, words: list[str]) -> int | None:
-    """Return the number, from 1, of the first line with the first of `words` that occurs at all."""
-    for word in words:
-        for number, line in enumerate(text.splitlines(), 1):
-            if word in line:
-                return number
-    return None
-
-
-def draws(cell: dict, picture: str) -> bool:
+def draws(cell: NotebookNode, picture: str) -> bool:
     """Tell whether an output of a cell is the picture that MyST-NB stored as `picture`: it is named
     by its sha256."""
-    for output in cell.get("outputs", []):
-        for kind, content in output.get("data", {}).items():
-            if not kind.startswith("image/"):
-                continue
-            text = content if isinstance(content, str) else "".join(content)
-            data = text.encode() if kind == "image/svg+xml" else base64.b64decode(text)
-            if hashlib.sha256(data).hexdigest() == Path(picture).stem:
-                return True
+    for kind, content in images(cell) if cell.cell_type == "code" else ():
+        data = content.encode() if kind == "image/svg+xml" else base64.b64decode(content)
+        if hashlib.sha256(data).hexdigest() == Path(picture).stem:
+            return True
     return False
 
 
@@ -90,22 +72,22 @@ def find(page: str, clue: str, root: Path) -> str | None:
     Only the file's name where the clue cannot be found in it; None where the page has no source of
     its own.
     """
-    source = next(
-        (root / f"{page}{suffix}" for suffix in SUFFIXES if (root / f"{page}{suffix}").is_file()),
-        None,
-    )
-    if source is None:
+    sources = [path for suffix in SUFFIXES if (path := root / f"{page}{suffix}").is_file()]
+    if not sources:
         return None
-    name = source.relative_to(root).as_posix()
-    words = spellings(clue) if clue else []
-    if source.suffix == ".md":
-        line = line_of(source.read_text(encoding="utf-8"), words)
-        return f"{name}:{line}" if line else name
-    for number, _, cell in cells(source):
-        if clue and draws(cell, clue):
-            return f"{name}, cell {number} (id {cell.get('id', '?')}), its output"
-    for word in words:
-        for number, text, cell in cells(source):
-            if line := line_of(text, [word]):
-                return f"{name}, cell {number} (id {cell.get('id', '?')}), line {line}"
+    name = sources[0].relative_to(root).as_posix()
+    if sources[0].suffix == ".md":
+        texts = {f"{name}:": sources[0].read_text(encoding="utf-8")}
+    else:
+        numbered = enumerate(Notebook.read(sources[0]).nb.cells, 1)
+        cells = {f"{name}, cell {n} (id {cell.get('id', '?')}), ": cell for n, cell in numbered}
+        for place, cell in cells.items():
+            if draws(cell, clue):
+                return f"{place}its output"
+        texts = {f"{place}line ": cell.source for place, cell in cells.items()}
+    for word in spellings(clue):
+        for place, text in texts.items():
+            for number, line in enumerate(text.splitlines(), 1):
+                if word in line:
+                    return f"{place}{number}"
     return name

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import json
 import random
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from nbformat.v4 import new_notebook, new_output
 
 from mmbook import site
 from mmbook.reading import toc_pages
+from tests.book.builders import code
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -282,12 +284,11 @@ def test_breach_names_the_place_in_the_source(small_site, name, source, old, new
     drawing.write_bytes(b"pixels")
     data = {"image/png": base64.b64encode(b"pixels").decode()}
     if isinstance(source, list):
-        cells = [
-            {"id": f"i{number}", "source": text, "cell_type": "code"}
-            for number, text in enumerate(source, 1)
-        ]
-        cells[-1]["outputs"] = [{"output_type": "display_data", "data": data}]
-        source = json.dumps({"cells": cells})
+        cells = [code(text) for text in source]
+        cells[-1].outputs = [new_output("display_data", data)]
+        for number, cell in enumerate(cells, 1):
+            cell.id = f"i{number}"
+        source = nbformat.writes(new_notebook(cells=cells))
     (small_site / name).write_text(source, encoding="utf-8")
     page = small_site / "good.html"
     text = page.read_text(encoding="utf-8")
