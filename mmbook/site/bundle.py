@@ -18,7 +18,7 @@ HEAD_END = "</head>"
 SHEET = re.compile(
     r"""[ \t]*<link\b(?=[^>]*rel=["']stylesheet["'])[^>]*\bhref=["']([^"']+)["'][^>]*>\n?"""
 )
-OPENING = re.compile(r"<script\b[^>]*\bsrc=[^>]*>")
+OPENING = re.compile(r"(<script\b(?![^>]*defer)[^>]*\bsrc=[^>]*)>")
 OPTION = re.compile(r"<script>\s*(DOCUMENTATION_OPTIONS\.[^<]*?)\s*</script>")
 IMPORT = re.compile(r"""@import\s+(?:url\()?["']?([^"')]+)["']?\)?\s*;""")
 COMMENT = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|url\([^)]*\))|/\*.*?\*/""", re.DOTALL)
@@ -26,22 +26,18 @@ CHARSET = re.compile(r"""@charset\s+["'][^"']*["'];?""")
 ADDRESS = re.compile(r"""url\(\s*(["']?)(?!data:|#|[a-z]+:|/)([^"')]+)\1\s*\)""", re.IGNORECASE)
 
 
-def pages(site: Path) -> list[Path]:
-    """Return the pages with a style sheet; a redirect has none."""
-    found = [
-        path
-        for path in sorted(site.rglob("*.html"))
-        if SHEET.search(path.read_text(encoding="utf-8"))
-    ]
+def heads(site: Path) -> dict[Path, tuple[str, ...]]:
+    """Return the head of each page with a style sheet, and what follows it; a redirect has none."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(site.rglob("*.html"))}
+    found = {path: text.partition(HEAD_END) for path, text in texts.items() if SHEET.search(text)}
     if not found:
         raise RuntimeError(f"no page under {site} has a style sheet: has the theme changed?")
     return found
 
 
-def sheets(page: Path) -> list[Path]:
-    """Return the style sheets of a page's head, in order."""
-    head = page.read_text(encoding="utf-8").partition(HEAD_END)[0]
-    return [(page.parent / urlsplit(address).path).resolve() for address in SHEET.findall(head)]
+def file_of(page: Path, address: str) -> Path:
+    """Return the file that an address in a page names."""
+    return (page.parent / urlsplit(address).path).resolve()
 
 
 def flat_css(sheet: Path, home: Path) -> str:
@@ -69,17 +65,19 @@ def bundle_css(site: Path) -> tuple[int, int]:
     """Join the style sheets that every page loads into one; return how many files a page asked for
     before and after."""
     site = site.resolve()
-    named = {page: sheets(page) for page in pages(site)}
-    common = [
-        s for s in next(iter(named.values())) if all(s in others for others in named.values())
-    ]
+    pages = heads(site)
+    named = {
+        page: [file_of(page, a) for a in SHEET.findall(head)] for page, (head, *_) in pages.items()
+    }
+    first, *others = named.values()
+    common = [sheet for sheet in first if all(sheet in sheets for sheets in others)]
     home = site / "_static"
     css = "\n".join(flat_css(sheet, home) for sheet in common)
     bundle = home / f"book-{hashlib.sha256(css.encode()).hexdigest()[:12]}.css"
     bundle.write_text(css, encoding="utf-8")
-    for page in named:
-        name_bundle(page, common, bundle)
-    left = {sheet for others in named.values() for sheet in others} - set(common)
+    for page, (head, *rest) in pages.items():
+        page.write_text("".join([with_bundle(head, page, common, bundle), *rest]), encoding="utf-8")
+    left = {sheet for sheets in named.values() for sheet in sheets} - set(common)
     for sheet in home.rglob("*.css"):
         if sheet not in left and sheet != bundle:
             sheet.unlink()  # joined, or loaded by no page
@@ -87,18 +85,15 @@ def bundle_css(site: Path) -> tuple[int, int]:
     return most, most - len(common) + 1
 
 
-def name_bundle(page: Path, common: list[Path], bundle: Path) -> None:
-    """Put the bundle where the first of the joined style sheets stood in a page, and drop the
-    others."""
-    head, end, rest = page.read_text(encoding="utf-8").partition(HEAD_END)
+def with_bundle(head: str, page: Path, common: list[Path], bundle: Path) -> str:
+    """Return a page's head with the bundle where the first of the joined style sheets stood, and
+    without the others."""
     address = os.path.relpath(bundle, page.parent).replace(os.sep, "/")
-    link = f'<link rel="stylesheet" href="{address}" />\n'
-
-    def mark(match: re.Match[str]) -> str:
-        return "\0" if (page.parent / urlsplit(match[1]).path).resolve() in common else match[0]
-
-    head = SHEET.sub(mark, head).replace("\0", link, 1).replace("\0", "")
-    page.write_text(head + end + rest, encoding="utf-8")
+    joined = [link for link in SHEET.finditer(head) if file_of(page, link[1]) in common]
+    new = f'<link rel="stylesheet" href="{address}" />\n'
+    for link in joined:
+        head, new = head.replace(link[0], new, 1), ""
+    return head
 
 
 def defer_scripts(site: Path) -> int:
@@ -109,14 +104,11 @@ def defer_scripts(site: Path) -> int:
     has set, Sphinx's options, waits for the others.
     """
     changed = 0
-    for page in pages(site):
-        head, end, rest = page.read_text(encoding="utf-8").partition(HEAD_END)
-        later = OPENING.sub(
-            lambda match: match[0] if "defer" in match[0] else match[0][:-1] + " defer>", head
-        )
+    for page, (head, *rest) in heads(site).items():
+        later = OPENING.sub(r"\1 defer>", head)
         later = OPTION.sub(
             r'<script>document.addEventListener("DOMContentLoaded", () => { \1 });</script>', later
         )
-        page.write_text(later + end + rest, encoding="utf-8")
+        page.write_text("".join([later, *rest]), encoding="utf-8")
         changed += later != head
     return changed
