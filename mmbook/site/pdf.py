@@ -24,6 +24,7 @@ from mmbook import browser, root, site
 from mmbook.reading import toc_pages
 
 DROPPED = "script, noscript, style, .headerlink, button, .copybtn, .katex-mathml, iframe"
+FOLDS = "details:not(details details)"  # what is folded within a fold goes with it
 TEMPLATE = Path(__file__).with_name("pdf.html.j2")
 
 
@@ -37,14 +38,28 @@ class Entry:
 
 
 @dataclass
+class Answer:
+    """What was folded: on which page, the question it answers as HTML (empty: that of the answer
+    before), the words on the fold, the anchors of both, and what it opens to."""
+
+    page: str
+    asked: str
+    words: str
+    here: str
+    there: str
+    body: str
+
+
+@dataclass
 class Book:
-    """The book on its way to one document."""
+    """The book on its way to one document; `pages` are the names of its files."""
 
     folder: Path
     root: str
+    pages: dict[Path, str]
     entries: list[Entry] = field(default_factory=list)
     articles: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 def anchor(page: str, place: str = "") -> str:
@@ -52,31 +67,23 @@ def anchor(page: str, place: str = "") -> str:
     return f"{page.replace('/', '-')}--{place}" if place else page.replace("/", "-")
 
 
-def move_addresses(article: Tag, page: str, pages: set[str], folder: Path) -> None:
+def move_addresses(article: Tag, path: Path, book: Book) -> None:
     """Let links into the book lead into the document, links to the site's other files nowhere, and
     load pictures."""
-    path = folder / f"{page}.html"
     for tag in article.find_all(id=True):
-        tag["id"] = anchor(page, str(tag["id"]))
-    for link in article.find_all("a", href=True):
-        parts = urlsplit(str(link["href"]))
+        tag["id"] = anchor(book.pages[path], str(tag["id"]))
+    for tag in article.select("a[href], img[src]"):
+        name = "href" if tag.name == "a" else "src"
+        parts = urlsplit(str(tag[name]))
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         if parts.scheme or parts.netloc:
             continue
-        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
-        name = (
-            target.relative_to(folder).with_suffix("").as_posix()
-            if target.is_relative_to(folder)
-            else ""
-        )
-        if name in pages and target.suffix == ".html":
-            link["href"] = f"#{anchor(name, unquote(parts.fragment))}"
+        if tag.name == "img":
+            tag["src"] = target.as_uri()
+        elif target in book.pages:
+            tag["href"] = f"#{anchor(book.pages[target], unquote(parts.fragment))}"
         else:
-            del link["href"]
-    for picture in article.find_all("img", src=True):
-        if not urlsplit(str(picture["src"])).scheme:
-            picture["src"] = (
-                (path.parent / unquote(urlsplit(str(picture["src"])).path)).resolve().as_uri()
-            )
+            del tag["href"]
 
 
 def is_question(tag: Tag) -> bool:
@@ -91,53 +98,37 @@ def is_question(tag: Tag) -> bool:
 def unfold(article: Tag, page: str, title: str, book: Book) -> None:
     """Move what is folded to the book's answers, with links both ways; leave out folded code that
     draws figures."""
-    soup = BeautifulSoup("", "html.parser")
-    moved, about = 0, None
-    for fold in article.find_all("details"):
-        summary = fold.find("summary")
-        words = summary.get_text(" ", strip=True) if summary else ""
-        if fold.find_parent("details"):
-            continue
+    about = None
+    for number, fold in enumerate(article.select(FOLDS), 1):
+        words = fold.summary.extract().get_text(" ", strip=True) if fold.summary else ""
         solution = "solution" in words.lower()
         if "hide" in fold.get("class", []) and not solution:
             fold.decompose()
             continue
-        moved += 1
-        here, there = anchor(page, f"fold{moved}"), anchor(page, f"answer{moved}")
-        if summary:
-            summary.extract()
-        question = "Solution" if solution else words
-        if not moved - 1:
-            book.answers.append(f"<h2>{html.escape(title)}</h2>")
-        asked = fold.find_previous(is_question)
-        if asked is not None and asked is not about:  # on paper no link leads back to it
-            about = asked
-            book.answers.append(
-                f"<h3>{(asked.strong if asked.name == 'p' else asked).decode_contents()}</h3>"
-            )
-        back = f'<p class="question"><a href="#{here}">{html.escape(question)}</a></p>'
-        book.answers.append(
-            f'<div class="pdf-answer" id="{there}">{back}{fold.decode_contents()}</div>'
+        here, there = anchor(page, f"fold{number}"), anchor(page, f"answer{number}")
+        question = fold.find_previous(is_question)
+        asked = ""
+        if question is not about:  # on paper no link leads back to it
+            asked = (question.strong if question.name == "p" else question).decode_contents()
+        about = question
+        words, lead = (
+            ("Solution", "Solution: at the end of the book") if solution else (words, words)
         )
-        line = soup.new_tag("p", id=here)
-        link = soup.new_tag("a", href=f"#{there}")
-        link.string = "Solution: at the end of the book" if solution else words
-        line.append(link)
-        fold.replace_with(line)
+        book.answers.append(Answer(title, asked, words, here, there, fold.decode_contents()))
+        line = f'<p id="{here}"><a href="#{there}">{html.escape(lead)}</a></p>'
+        fold.replace_with(BeautifulSoup(line, "html.parser"))
 
 
-def add_page(book: Book, page: str, level: int, pages: set[str]) -> None:
+def add_page(book: Book, page: str, level: int) -> None:
     """Add one page of the built site to the document."""
     path = book.folder / f"{page}.html"
     if not path.is_file():
         raise site.SiteError(f"{path} is not there: run `make book` first")
-    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-    article = soup.select_one("article")
+    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article")
     for tag in article.select(DROPPED):
         tag.decompose()
-    heading = article.find("h1")
-    title = heading.get_text(" ", strip=True) if heading else page
-    move_addresses(article, page, pages, book.folder)
+    title = article.h1.get_text(" ", strip=True) if article.h1 else page
+    move_addresses(article, path, book)
     unfold(article, page, title, book)
     article["id"] = anchor(page)
     book.entries.append(Entry(level, title, anchor(page)))
@@ -147,34 +138,34 @@ def add_page(book: Book, page: str, level: int, pages: set[str]) -> None:
 def gather(folder: Path, toc: Path) -> Book:
     """Return all pages of the table of contents in its order, and the answers behind them."""
     table = yaml.safe_load(toc.read_text(encoding="utf-8"))
-    book = Book(folder.resolve(), table["root"])
-    pages = set(toc_pages(toc))
-    add_page(book, table["root"], 1, pages)
+    folder = folder.resolve()
+    book = Book(folder, table["root"], {folder / f"{page}.html": page for page in toc_pages(toc)})
+    add_page(book, book.root, 1)
     for part in table.get("parts", [{"chapters": table.get("chapters", [])}]):
         if part.get("caption"):
             book.entries.append(Entry(0, part["caption"]))
         for chapter in part.get("chapters", []):
-            add_page(book, chapter["file"], 1, pages)
+            add_page(book, chapter["file"], 1)
             for section in chapter.get("sections", []):
-                add_page(book, section["file"], 2, pages)
+                add_page(book, section["file"], 2)
     if book.answers:
         book.entries.append(Entry(0, "Answers"))
         book.entries.append(Entry(1, "Answers and solutions", "answers"))
     return book
 
 
-def document(book: Book, title: str, author: str, numbers: dict[str, int]) -> str:
-    """Return the one document as HTML; numbers: on which page, from 0, each anchor was found."""
+def document(book: Book, about: dict[str, str], numbers: dict[str, int]) -> str:
+    """Return the one document as HTML; about: title and author; numbers: on which page, from 0,
+    each anchor was found."""
     first = book.folder / f"{book.root}.html"
+    links = site.resources.read_page(first).select('head link[rel~="stylesheet"]')
     sheets = [
-        (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri()
-        for link in site.resources.read_page(first).select('head link[rel~="stylesheet"]')
+        (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri() for link in links
     ]
     logo = book.folder / "_static" / "logo.svg"
     return Template(TEMPLATE.read_text(encoding="utf-8")).render(
+        about,
         book=book,
-        title=title,
-        author=author,
         numbers=numbers,
         sheets=sheets,
         logo=logo.as_uri() if logo.is_file() else "",
@@ -201,35 +192,32 @@ def page_numbers(pdf: bytes, book: Book) -> dict[str, int]:
 
     reader = PdfReader(io.BytesIO(pdf))
     places = {name.lstrip("/"): place for name, place in reader.named_destinations.items()}
-    return {
-        e.anchor: reader.get_destination_page_number(places[e.anchor])
-        for e in book.entries
-        if e.anchor in places
-    }
+    known = [entry.anchor for entry in book.entries if entry.anchor in places]
+    return {name: reader.get_destination_page_number(places[name]) for name in known}
 
 
-def finish(pdf: bytes, book: Book, title: str, author: str, target: Path) -> int:
+def finish(
+    pdf: bytes, book: Book, numbers: dict[str, int], about: dict[str, str], target: Path
+) -> int:
     """Write the PDF with bookmarks, title and author; return its number of pages."""
-    from pypdf import PdfReader, PdfWriter
+    from pypdf import PdfWriter
 
-    numbers = page_numbers(pdf, book)
     if missing := [e.title for e in book.entries if e.anchor and e.anchor not in numbers]:
         raise site.SiteError(
             f"the PDF has no place for {', '.join(missing)}: has Chromium changed how it names"
             " places?"
         )
-    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf)))
-    parents: dict[int, object] = {}
+    writer = PdfWriter(clone_from=io.BytesIO(pdf))
+    above: list[tuple[int, object]] = [(-1, None)]  # the bookmarks around the next one, by level
     for index, entry in enumerate(book.entries):
-        start = entry.anchor or next(e.anchor for e in book.entries[index:] if e.anchor)
-        above = [parents[level] for level in range(entry.level) if level in parents]
-        parents = {level: item for level, item in parents.items() if level < entry.level}
-        parents[entry.level] = writer.add_outline_item(
-            title=entry.title, page_number=numbers[start], parent=above[-1] if above else None
+        start = next(e.anchor for e in book.entries[index:] if e.anchor)
+        above = [(level, item) for level, item in above if level < entry.level]
+        item = writer.add_outline_item(
+            title=entry.title, page_number=numbers[start], parent=above[-1][1]
         )
+        above.append((entry.level, item))
     writer.page_mode = "/UseOutlines"
-    writer.add_metadata({"/Title": title, "/Author": author})
-    target.parent.mkdir(parents=True, exist_ok=True)
+    writer.add_metadata({f"/{key.capitalize()}": value for key, value in about.items()})
     writer.write(target)
     return len(writer.pages)
 
@@ -245,19 +233,19 @@ def make(folder: Path, toc: Path, config: Path, target: Path) -> int:
         ) from error
     chromium = browser.chromium()
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    title, author = settings["title"], settings.get("author", "")
+    about = {"title": settings["title"], "author": settings.get("author", "")}
     book = gather(folder, toc)
     source = target.with_suffix(".html")
     source.parent.mkdir(parents=True, exist_ok=True)
     numbers: dict[str, int] = {}
     try:
         for _ in range(2):
-            source.write_text(document(book, title, author, numbers), encoding="utf-8")
+            source.write_text(document(book, about, numbers), encoding="utf-8")
             pdf = print_document(chromium, source)
             numbers = page_numbers(pdf, book)
     finally:
         source.unlink(missing_ok=True)
-    return finish(pdf, book, title, author, target)
+    return finish(pdf, book, numbers, about, target)
 
 
 def main(arguments: list[str] | None = None) -> int:
