@@ -18,7 +18,7 @@ NUMBER = re.compile(
 )
 SPACES = re.compile(r"[ \t]+")
 RULES = re.compile(r"([-─═_=])\1+")
-TOLERANCE_TAG = re.compile(r"(r?tol):(.*)")
+POSITIVE = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,11 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
     """
     stated: dict[str, float] = {}
     for tag in tags:
-        match = TOLERANCE_TAG.match(tag)
-        if not match:
+        kind, _, text = tag.partition(":")
+        if kind not in ("tol", "rtol") or tag == kind:
             continue
-        kind, text = match.groups()
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
+        value = float(text) if POSITIVE.fullmatch(text) else 0.0
+        if not 0 < value < math.inf:
             raise ValueError(
                 f"tag {tag!r} does not state a positive number, as in tol:0.02 or rtol:0.05"
             )

@@ -3,7 +3,6 @@ one step."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -27,6 +26,8 @@ from mmbook.kernel import (
     watch_memory,
 )
 from mmbook.reading import label, tags
+from mmtutor.files import store
+from mmtutor.files.whole import whole
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KEPT_CELL_METADATA = ("tags", "mystnb", "mmtutor", "nbgrader", "editable", "deletable")
@@ -63,8 +64,6 @@ def obtain(names: Iterable[str]) -> dict[str, Path]:
     Raises SetMissing (not to be had: set and reason) or NotebookFailed (unknown, or its files are
     damaged).
     """
-    from mmtutor.files import store  # here, so that a notebook without needs runs without it
-
     folders = {}
     for name in names:
         try:
@@ -81,8 +80,6 @@ def share_sets(folders: dict[str, Path], cache: Path) -> None:
 
     A set under $MMTUTOR_DATA is found by the kernel anyway.
     """
-    from mmtutor.files import store
-
     for name, files in folders.items():
         if files.is_relative_to(store.cache_root()):
             (cache / name).mkdir(parents=True, exist_ok=True)
@@ -148,21 +145,19 @@ def tidy(nb: NotebookNode) -> None:
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
         )
-        if "id" not in cell:
-            cell["id"] = f"cell-{number:02}"
+        cell.setdefault("id", f"cell-{number:02}")
     nb.nbformat_minor = max(nb.nbformat_minor, 5)
 
 
 def cost_text(own: dict[str, Any]) -> str:
     """Return the sentence at a notebook's top from its metadata; cost_note is the author's own
     addition."""
-    seconds, memory = own["seconds"], own["memory_mb"]
-    shown = f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    shown = f"{own['seconds']:.0f} s" if own["seconds"] >= 1 else "under 1 s"
     text = (
         f"**Cost** (measured on {own.get('cores', 2)} CPU cores, empty feature cache): {shown},"
-        f" {memory} MB."
+        f" {own['memory_mb']} MB. {own.get('cost_note', '')}"
     )
-    return f"{text} {own['cost_note']}" if own.get("cost_note") else text
+    return text.rstrip()
 
 
 def write_cost(nb: NotebookNode, cost: Cost) -> None:
@@ -170,24 +165,19 @@ def write_cost(nb: NotebookNode, cost: Cost) -> None:
     if there is none."""
     own = nb.metadata.setdefault("mmtutor", nbformat.from_dict({}))
     own.update(seconds=round(cost.seconds, 1), memory_mb=cost.memory_mb, cores=cost.cores)
-    cells = [c for c in nb.cells if c.cell_type == "markdown" and "cost" in tags(c)]
-    if not cells:
+    cells = (c for c in nb.cells if c.cell_type == "markdown" and "cost" in tags(c))
+    cell = next(cells, None)
+    if cell is None:
         cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["cost"]}, id="cost")
-        nb.cells.insert(min(1, len(nb.cells)), cell)
-        cells = [cell]
-    cells[0].source = cost_text(own)
+        nb.cells.insert(1, cell)
+    cell.source = cost_text(own)
 
 
 def save(nb: NotebookNode, path: Path) -> None:
     """Write nb to path in one step: whoever reads it sees the old file or the new one."""
     nbformat.validate(nb)
-    text = nbformat.writes(nb, version=4).rstrip("\n") + "\n"
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as draft:
-        draft.write(text)
-    os.chmod(draft.name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-    os.replace(draft.name, path)
+    with whole(path, encoding="utf-8", newline="\n") as file:
+        file.write(nbformat.writes(nb, version=4).rstrip("\n") + "\n")
 
 
 def run_notebook(path: Path) -> Cost:
@@ -200,8 +190,7 @@ def run_notebook(path: Path) -> Cost:
         cache, ipython = Path(scratch, "cache"), Path(scratch, "ipython")
         cache.mkdir()
         ipython.mkdir()
-        if needs(nb):
-            share_sets(obtain(needs(nb)), cache)
+        share_sets(obtain(needs(nb)), cache)
         with few_cores() as cores:
             started = time.perf_counter()
             memory = execute(nb, path.parent, label(path), environment(cache, ipython))

@@ -17,7 +17,7 @@ import copy
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -33,7 +33,7 @@ from nbgrader.preprocessors import (
 from mmbook import sheets
 from mmbook.execution import NotebookFailed, SetMissing, execute, needs, obtain, save
 from mmbook.kernel import environment
-from mmbook.notebooks import select
+from mmbook.notebooks import select, verdict
 from mmbook.reading import Finding, Notebook, book_sheets, graded, label
 
 LEFT = re.compile(r"(BEGIN|END) (HIDDEN|SOL)")
@@ -43,10 +43,7 @@ SHIFT = 1000
 
 def without_outputs(nb: NotebookNode) -> NotebookNode:
     """Return a copy that looks as if it had never been run."""
-    bare = copy.deepcopy(nb)
-    for cell in bare.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+    bare, _ = ClearOutput().preprocess(copy.deepcopy(nb), {})
     return bare
 
 
@@ -61,7 +58,7 @@ def student_edition(nb: NotebookNode) -> NotebookNode:
     """Return what students get: no solutions, no hidden tests, no outputs, checks locked against
     editing."""
     edition = without_solutions(nb)
-    for step in (LockCells(), ClearHiddenTests(), ClearOutput(), ComputeChecksums()):
+    for step in (LockCells(), ClearHiddenTests(), ComputeChecksums()):
         edition, _ = step.preprocess(edition, {})
     return edition
 
@@ -113,10 +110,8 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
 
 def solution_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
     """Every graded check passes as the sheet stands."""
-    failed = failures(nb, folder, name)
-    return [
-        f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed.items()
-    ]
+    failed = failures(nb, folder, name).items()
+    return [f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed]
 
 
 def seed_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
@@ -153,27 +148,17 @@ def problems(path: Path) -> list[str]:
     return (failing or seed_problems(nb, home, name)) + stub_problems(nb, home, name)
 
 
-def check_form(paths: Sequence[Path]) -> int:
-    """Check the form of each notebook without a kernel, print what is wrong, and return the exit
-    status."""
-    wrong = [text for path in paths for text in all_form_problems(path)]
-    print("\n".join(wrong) if wrong else "every sheet keeps its form")
-    return 1 if wrong else 0
-
-
-def check_all(paths: Sequence[Path]) -> int:
-    """Check each notebook, print what is wrong, and return the exit status."""
+def check_all(paths: Sequence[Path], find: Callable[[Path], list[str]], praise: str) -> int:
+    """Print what `find` finds wrong with each notebook, or the praise; returns the exit status."""
     wrong = []
     for path in paths:
         try:
-            wrong += problems(path)
+            wrong += find(path)
         except SetMissing as reason:
             print(f"{label(path)}: skipped: {reason}")
         except NotebookFailed as error:
             wrong.append(str(error))
-    good = "every solution passes, with other seeds too; every stub fails"
-    print("\n".join(wrong) if wrong else good)
-    return 1 if wrong else 0
+    return verdict(wrong, praise)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -197,11 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = [path for path in select(options.paths) if path.name == "exercises.ipynb"]
         if not paths:
             parser.error("no exercises.ipynb there")
-        return check_form(paths) if options.form else check_all(paths)
+        if options.form:
+            return check_all(paths, all_form_problems, "every sheet keeps its form")
+        good = "every solution passes, with other seeds too; every stub fails"
+        return check_all(paths, problems, good)
     sheet = Notebook.read(options.path)
     if wrong := form_problems(sheet):
-        print("\n".join(wrong))
-        return 1
+        return verdict(wrong, "")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save(student_edition(sheet.nb), options.out)
     return 0

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,20 +61,15 @@ def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[
     MMTUTOR_DATA is made absolute, because the kernel's working folder is the notebook's.
     """
     env = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    own = {"MMTUTOR_CACHE": cache, "IPYTHONDIR": ipython}
+    env |= {key: str(folder) for key, folder in own.items() if folder is not None}
     for key in ("MMTUTOR_DATA", "MMTUTOR_CACHE"):
         if env.get(key):
             env[key] = str(Path(env[key]).expanduser().resolve())
-    if cache is not None:
-        env["MMTUTOR_CACHE"] = str(cache)
-    if ipython is not None:
-        env["IPYTHONDIR"] = str(ipython)
-    env.setdefault(
-        "OMP_NUM_THREADS", str(CORES)
-    )  # what the book is measured with, on a machine of any size
-    env["PYDEVD_DISABLE_FILE_VALIDATION"] = (
-        "1"  # else debugpy may write to stderr when a kernel starts
-    )
-    return env
+    # What the book is measured with, on a machine of any size
+    env.setdefault("OMP_NUM_THREADS", str(CORES))
+    # Else debugpy may write to stderr when a kernel starts
+    return env | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 def build_font_cache() -> None:
@@ -105,20 +100,17 @@ def few_cores(count: int = CORES) -> Iterator[int]:
         process.cpu_affinity(before)
 
 
-def tree_rss(pid: int) -> int:
-    """Resident bytes of process `pid` and its descendants, 0 once it is gone. Shared pages count
-    once per process."""
-    try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return 0
+def tree_rss(pid: int | None) -> int:
+    """Resident bytes of process `pid` and its descendants, 0 before it starts (None) and once it is
+    gone. Shared pages count once per process."""
     total = 0
-    for process in family:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:  # it ended between listing and asking
-            continue
+    if pid is None:
+        return total
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):  # it ended between listing and asking
+                total += process.memory_info().rss
     return total
 
 
@@ -146,9 +138,7 @@ def watch_memory(pid: Callable[[], int | None], step: float = 0.05) -> Iterator[
 
     def sample() -> None:
         while not done.wait(step):
-            root = pid()
-            if root is not None:
-                memory.peak = max(memory.peak, tree_rss(root))
+            memory.peak = max(memory.peak, tree_rss(pid()))
 
     thread = threading.Thread(target=sample, name="memory", daemon=True)
     thread.start()

@@ -70,24 +70,9 @@ class Chapter:
     exercises: dict[int, Exercise] = field(default_factory=dict)
 
     @property
-    def title(self) -> str:
-        """The title of the lesson, which comes first."""
-        return self.pages[0].title
-
-    @property
     def number(self) -> int:
         """Its number, which its folder begins with."""
         return int(self.folder.split("_")[0])
-
-    @property
-    def minutes(self) -> int:
-        """How long all exercises take a student."""
-        return sum(exercise.minutes for exercise in self.exercises.values())
-
-    @property
-    def points(self) -> float:
-        """What all exercises are worth."""
-        return sum(exercise.points for exercise in self.exercises.values())
 
 
 def read_page(page: Notebook, name: str) -> Page:
@@ -200,13 +185,12 @@ class Guide:
         for page in chapter.pages:
             entries = objectives.get(page.name, [])
             promises = [p for entry in entries for p in self.read_entry(entry, page, chapter)]
-            self.promises[page.name] = sorted(
-                promises, key=lambda promise, page=page: page.objectives.index(promise.objective)
-            )
             served |= {exercise.number for p in promises for exercise in p.exercises}
+            self.promises[page.name] = []
             for objective in page.objectives:
-                times = sum(promise.objective == objective for promise in promises)
-                if times != 1:
+                own = [promise for promise in promises if promise.objective == objective]
+                self.promises[page.name] += own
+                if (times := len(own)) != 1:
                     where = f"objectives, {page.name.removeprefix('book/')}"
                     self.complain(where, f"{times} entries for '{as_read(objective)}', not one")
         for number, exercise in chapter.exercises.items():
@@ -222,27 +206,25 @@ class Guide:
             count = f"{len(meant)} objectives of {page.name}.ipynb begin so, not one"
             self.complain(where, f"{count}; copy its first words")
         if ("exercises" in entry) == ("not exercised" in entry):
-            either = "say either which exercises serve it, or under 'not exercised'"
-            self.complain(where, f"{either} what to do instead")
+            either = "say either which exercises serve it, or under 'not exercised' what to do"
+            self.complain(where, f"{either} instead")
         pairs = self.find(where, chapter.folder, entry.get("exercises", []))
-        exercises = [exercise for _, exercise in pairs]
-        return [
-            Promise(objective, exercises, entry.get("not exercised", "")) for objective in meant
-        ]
+        instead = entry.get("not exercised", "")
+        return [Promise(objective, [e for _, e in pairs], instead) for objective in meant]
 
     def read_plan(self, name: str, plan: dict[str, Any]) -> list[Session]:
         """Resolve the sessions of a plan: nothing is done twice, none is too long."""
-        sessions, done = [], set()
+        sessions: list[Session] = []
+        done: list[str] = []
         for words in plan["sessions"]:
             where = f"plans, {name}, {words['when']}"
             session = self.read_session(where, words)
             for place, pairs in session.work.items():
-                for chapter, exercise in pairs:
-                    one = (chapter.folder, exercise.number)
-                    if one in done:
-                        was = f"exercise {exercise.number} of {chapter.folder} was done before"
-                        self.complain(f"{where}, {place}", was)
-                    done.add(one)
+                work = [f"exercise {e.number} of {chapter.folder}" for chapter, e in pairs]
+                for number, one in enumerate(work):
+                    if one in [*done, *work[:number]]:
+                        self.complain(f"{where}, {place}", f"{one} was done before")
+                done += work
                 if session.minutes[place] > plan[place]:
                     took = f"{session.minutes[place]} minutes {place}"
                     self.complain(where, f"{took}, more than the {plan[place]} of the plan")
@@ -272,9 +254,12 @@ def as_read(text: str) -> str:
 
 def tables(guide: Guide) -> dict[str, str]:
     """Return name → Markdown of everything that the page of the guide has a place for."""
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    strict = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = jinja2.Environment(loader=loader, **strict)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["cell"] = lambda text: text.replace("|", r"\|")
     macros = environment.get_template("teaching.md.jinja").module
     plans = {f"plan {name}": macros.plan(guide, name).strip() for name in guide.plans}

@@ -20,9 +20,12 @@ import ast
 import builtins
 from typing import Any
 
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+from nbgrader.nbgraderformat.common import SchemaMismatchError, ValidationError
+from nbgrader.nbgraderformat.v3 import MetadataValidatorV3
 from nbgrader.preprocessors import DeduplicateIds, Execute
 from nbgrader.utils import is_grade, is_locked
 from traitlets import Integer, List, Unicode
@@ -202,18 +205,11 @@ class CleanIds(DeduplicateIds):
     @staticmethod
     def drop(nb: NotebookNode) -> None:
         """Remove nbgrader's metadata from each cell where they are not whole."""
+        validator = MetadataValidatorV3()
         for cell in nb.cells:
-            own = cell.metadata.get("nbgrader")
-            flags = ("grade", "solution", "locked", "task")
-            whole = (
-                isinstance(own, dict)
-                and own.get("schema_version") == 3
-                and isinstance(own.get("grade_id"), str)
-            )
-            whole = whole and all(isinstance(own.get(flag), bool) for flag in flags)
-            if whole and own["grade"]:
-                whole = isinstance(own.get("points"), int | float) and own["points"] >= 0
-            if own is not None and not whole:
+            try:
+                validator.validate_cell(cell)
+            except (ValidationError, SchemaMismatchError, AttributeError, TypeError):
                 del cell.metadata["nbgrader"]
 
 
@@ -285,14 +281,9 @@ class CarefulExecute(Execute):
     def end_kernel(self) -> None:
         """Kill the kernel if it still lives."""
         try:
-            self._end()
+            run_sync(self.km.shutdown_kernel)(now=True)
         except Exception as error:  # whatever it was, the next submission must be graded
             self.log.warning("ending the kernel: %s", error)
-
-    def _end(self) -> None:
-        from jupyter_core.utils import run_sync
-
-        run_sync(self.km.shutdown_kernel)(now=True)
 
     @staticmethod
     def settle(cell: NotebookNode) -> None:
@@ -301,10 +292,5 @@ class CarefulExecute(Execute):
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.name = "stdout"
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        rest = [
-            output
-            for output in cell.outputs
-            if output.output_type not in ("error", "execute_result")
-        ]
-        cell.outputs = errors + rest
+        shown = [output for output in cell.outputs if output.output_type != "execute_result"]
+        cell.outputs = sorted(shown, key=lambda output: output.output_type != "error")

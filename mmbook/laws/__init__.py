@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mmbook import launch
-from mmbook.laws import code, cost, data, figures, glue, outputs, prose, quiz, structure
-from mmbook.laws.readme import chapter_table_problems
-from mmbook.laws.taught import taught_problems
+from mmbook.laws import data, figures, outputs, prose, quiz, structure
+from mmbook.laws.taught import chapter_table_problems, taught_problems
 from mmbook.reading import ROOT, Finding, Notebook
 
 __all__ = [
@@ -42,11 +41,11 @@ LAWS: dict[str, Law] = {
     "numbers from glue": prose.numbers_from_glue,
     "folded answers": structure.folded_answers,
     "quiz": quiz.sound,
-    "glue": glue.glue_names,
-    "cost": cost.cost_stated,
+    "glue": prose.glue_names,
+    "cost": structure.cost_stated,
     "needs": data.needs_declared,
     "do not display": data.nothing_forbidden_shown,
-    "short cells": code.short_cells,
+    "short cells": structure.short_cells,
     "title": structure.title_first,
     "runs in Colab": launch.runs_in_colab,
     "metadata": structure.clean_metadata,

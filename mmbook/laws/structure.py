@@ -1,16 +1,26 @@
-"""Laws about a notebook's form: title, parts of a lesson, folds, metadata."""
+"""Laws about a notebook's form: title, parts of a lesson, folds, length of cells, metadata, cost.
+
+The law about cost reads the stored measurement, never a clock: a slow machine fails nothing. The
+width of code is ruff's (book/ruff.toml).
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from numbers import Real
 
+from mmbook.execution import cost_text
 from mmbook.laws.outputs import MACHINE_PATH
-from mmbook.reading import Finding, Notebook, code_blanked, headings
+from mmbook.reading import Finding, Notebook, code_blanked, headings, tags
 
 TITLE = re.compile(r"\s*(?:\(\S+\)=\s*)?# \S")
 TOUCHING = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
+MAX_LINES = 25  # of a code cell
+LIMITS = {"seconds": (60, "s"), "memory_mb": (2048, "MB")}
+NEAR_TOP = 6  # among the first cells: title, picture, objectives may come before
+REMEDY = "run `make notebooks`"
 VOLATILE = ("execution", "ExecuteTime", "widgets", "colab", "vscode", "pycharm", "papermill")
 
 
@@ -60,3 +70,34 @@ def clean_metadata(page: Notebook) -> Iterator[Finding]:
                 yield Finding(f"metadata {key!r} changes from run to run", place)
         if MACHINE_PATH.search(json.dumps(metadata).replace("\\\\", "\\")):
             yield Finding("metadata holds a path of the author's machine", place)
+
+
+def short_cells(page: Notebook) -> list[Finding]:
+    """A code cell has at most 25 lines."""
+    counts = ((place, len(cell.source.splitlines())) for place, cell in page.cells("code"))
+    return [
+        Finding(f"{count} lines of code, at most {MAX_LINES}", place, MAX_LINES)
+        for place, count in counts
+        if count > MAX_LINES
+    ]
+
+
+def cost_stated(page: Notebook) -> Iterator[Finding]:
+    """Seconds (≤ 60) and memory (≤ 2048 MB) are measured; the one cell tagged "cost", near the top,
+    says just that."""
+    for key, (limit, unit) in LIMITS.items():
+        value = page.own.get(key)
+        if not isinstance(value, Real) or isinstance(value, bool) or value <= 0:
+            yield Finding(f"metadata mmtutor.{key} holds no measurement ({value!r}): {REMEDY}")
+        elif value > limit:
+            yield Finding(f"takes {value:g} {unit}, the limit is {limit} {unit}")
+    places = [place for place, cell in enumerate(page.nb.cells) if "cost" in tags(cell)]
+    if len(places) != 1:
+        yield Finding(f"{len(places)} cells are tagged cost, expected one")
+        return
+    place, cell = places[0], page.nb.cells[places[0]]
+    if place >= NEAR_TOP:
+        yield Finding(f"the cost stands too far down: among the first {NEAR_TOP} cells", place)
+    measured = set(LIMITS) <= set(page.own)
+    if cell.cell_type != "markdown" or (measured and cell.source.strip() != cost_text(page.own)):
+        yield Finding(f"the cost stated is not the cost measured: {REMEDY}", place)

@@ -1,5 +1,7 @@
-"""The law about the package: each module's docstring ends with the chapter that teaches it, and it
-is true. One that is ahead of its chapter says 'Waits for chapter N.'
+"""Laws about the package and its chapters: each module's docstring ends with the chapter that
+teaches it, and it is true; README's table names every chapter, module and test.
+
+A module that is ahead of its chapter says 'Waits for chapter N.'
 
 A module is taught in a chapter if a notebook of that chapter imports it, itself or through a module
 that it imports. Imports are read from the syntax trees, those inside functions included;
@@ -99,11 +101,9 @@ def closure(named: Iterable[tuple[str, str]], package: dict[str, Module]) -> set
             inside = imports(package[name].body, above)
             waiting += [resolve(*pair, package) for pair in inside]
     # importing a module runs the `__init__` of every folder above it
-    return reached | {folder for name in reached for folder in accumulate(name.split("."), _dotted)}
-
-
-def _dotted(above: str, name: str) -> str:
-    return f"{above}.{name}"
+    return reached | {
+        folder for name in reached for folder in accumulate(name.split("."), "{}.{}".format)
+    }
 
 
 def chapter_imports(folder: Path, package: dict[str, Module]) -> set[str]:
@@ -122,24 +122,82 @@ def taught_problems(root: Path = ROOT) -> list[str]:
     package = read_package(root)
     folders = {int(folder.name[:2]): folder for folder in chapter_folders(root)}
     taught = {number: chapter_imports(folder, package) for number, folder in folders.items()}
-    problems = []
-    for name, module in package.items():
-        docstring = " ".join((ast.get_docstring(module.body) or "").split())
-        sentence = SENTENCE.search(docstring)
-        waits = sentence and sentence[1] == "Waits for"
-        if module.file.startswith(EXEMPT):
-            continue
-        if not sentence and (module.defined or not module.is_folder):
-            end = "the docstring does not end with 'Taught in chapter N.'"
-            problems.append(f"{module.file}:1: {end}")
-        for number in map(int, re.findall(r"\d+", sentence.group() if sentence else "")):
-            if waits and number in folders:
-                problems.append(f"{module.file}:1: chapter {number} is there: does it teach this?")
-            elif waits:
-                continue
-            elif number not in folders:
-                problems.append(f"{module.file}:1: there is no chapter {number}")
-            elif name not in taught[number]:
-                where = folders[number].relative_to(root).as_posix()
-                problems.append(f"{module.file}:1: no notebook of {where} imports this module")
-    return problems
+    return [
+        f"{module.file}:1: {fault}"
+        for name, module in package.items()
+        if not module.file.startswith(EXEMPT)
+        for fault in untaught(name, module, folders, taught)
+    ]
+
+
+def untaught(
+    name: str, module: Module, folders: dict[int, Path], taught: dict[int, set[str]]
+) -> Iterator[str]:
+    """Say what is wrong with the sentence of one module."""
+    docstring = " ".join((ast.get_docstring(module.body) or "").split())
+    sentence = SENTENCE.search(docstring)
+    if not sentence and (module.defined or not module.is_folder):
+        yield "the docstring does not end with 'Taught in chapter N.'"
+    for number in map(int, re.findall(r"\d+", sentence.group() if sentence else "")):
+        stands, waits = number in folders, sentence[1] == "Waits for"
+        if waits and stands:
+            yield f"chapter {number} is there: does it teach this?"
+        elif not waits and not stands:
+            yield f"there is no chapter {number}"
+        elif stands and name not in taught[number]:
+            yield f"no notebook of book/{folders[number].name} imports this module"
+
+
+# README's table
+# -------------------------------------------------------------------------------------------------
+
+START, END = "<!-- chapter table -->", "<!-- end -->"
+NAMED = re.compile(r"`([^`\s]+/[^`\s]*|[\w.-]+\.(?:py|ipynb|md))`|\]\(([^)#\s]+)[^)]*\)")
+ROOMS = ("book", "mmtutor", "tests")
+
+
+def table_paths(text: str) -> list[str]:
+    """Return every path that the table names, in code spans or as link targets.
+
+    Raises ValueError where the markers are missing or in the wrong order.
+    """
+    if text.count(START) != 1 or END not in text.split(START)[-1]:
+        raise ValueError(f"README.md has no table between {START} and {END}")
+    table = text.split(START)[1].split(END)[0]
+    return list(dict.fromkeys((a or b).removeprefix("./") for a, b in NAMED.findall(table)))
+
+
+def _covered(path: Path, root: Path, named: list[str]) -> bool:
+    """Return whether a path is named itself, or through a folder of its own below the rooms
+    (mmtutor/data/)."""
+    relative = path.relative_to(root).as_posix()
+    folders = [name.rstrip("/") for name in named if name.rstrip("/") not in ROOMS]
+    return any(relative == name or relative.startswith(name + "/") for name in folders)
+
+
+def chapter_table_problems(root: Path) -> list[str]:
+    """The table in root/README.md is true and whole.
+
+    Each path it names exists; each chapter folder of book/ (two digits and a name, holding a
+    notebook) and each module of mmtutor/ (not __init__.py) is in it; and each of the three columns
+    is there.
+    """
+    try:
+        named = table_paths((root / "README.md").read_text(encoding="utf-8"))
+    except ValueError as error:
+        return [str(error)]
+    problems = [
+        f"README.md: names {n}, which does not exist" for n in named if not (root / n).exists()
+    ]
+    problems += [
+        f"README.md: the table names nothing in {room}/"
+        for room in ROOMS
+        if not any(n.startswith(room) for n in named)
+    ]
+    for chapter in chapter_folders(root):
+        relative = chapter.relative_to(root).as_posix()
+        if not any(n.rstrip("/") == relative or n.startswith(relative + "/") for n in named):
+            problems.append(f"README.md: the table lacks the chapter {relative}")
+    modules = [p for p in sorted((root / "mmtutor").rglob("*.py")) if p.name != "__init__.py"]
+    missing = [p.relative_to(root).as_posix() for p in modules if not _covered(p, root, named)]
+    return problems + [f"README.md: the table lacks the module {name}" for name in missing]

@@ -31,17 +31,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Exercise:
+class Exercise(Part):
     """One exercise as its sheet states it; kind and difficulty by their names in the tables of
     words (`Words.kinds`, `.levels`), or as they stand there where no table knows them."""
 
-    number: int
-    title: str
     kind: str
     difficulty: str
     minutes: int
     points: float
-    cells: range
     line: str
 
 
@@ -79,11 +76,11 @@ def read_exercise(nb: NotebookNode, part: Part, words: Words) -> Exercise | None
     return Exercise(
         part.number,
         part.title,
+        part.cells,
         kinds.get(kind, kind),
         levels.get(level, level),
         int(minutes),
         float(points),
-        part.cells,
         line.group(),
     )
 

@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 from mmbook.reading.contents import label
 from mmbook.reading.rows import line_of
 from mmbook.words import Words, words_of
+from mmtutor import GLUE_MIME
 
-GLUE_MIME = "application/papermill.record/"
 GLUED_TEXT = GLUE_MIME + "text/plain"
 TEXT_MIMES = ("text/plain", "text/html", "text/markdown", "text/latex", GLUED_TEXT)
 

