@@ -143,6 +143,16 @@ def many_digits(number: str) -> bool:
 # -------------------------------------------------------------------------------------------------
 
 
+def digits_of_a_run(sheet: Notebook) -> Iterator[Finding]:
+    """No check knows the digits of its author's run."""
+    remedy = "test an idea, or say `# exact: ...` why it must be so"
+    return (
+        Finding(f"the check holds {n}, digits of one run: {remedy}", place, row_with(cell, line))
+        for place, cell in graded(sheet.nb)
+        for n, line in author_digits(cell.source)
+    )
+
+
 def repeats(sheet: Notebook) -> Iterator[Finding]:
     """Grade ids and labels are unique; the second one is named."""
     seen: set[str] = set()
@@ -240,12 +250,7 @@ def form_findings(sheet: Notebook) -> Iterator[Finding]:
     for place, cell in enumerate(sheet.nb.cells):
         for text, mark in cell_faults(cell, sheet.words):
             yield Finding(text, place, row_with(cell, mark))
-    for place, cell in graded(sheet.nb):
-        for number, line in author_digits(cell.source):
-            remedy = "test an idea, or say `# exact: ...` why it must be so"
-            text = f"the check holds {number}, digits of one run: {remedy}"
-            yield Finding(text, place, row_with(cell, line))
-    for law in (repeats, solutions_are_checked, stated, nothing_outside):
+    for law in (digits_of_a_run, repeats, solutions_are_checked, stated, nothing_outside):
         yield from law(sheet)
 
 

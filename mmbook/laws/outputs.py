@@ -147,10 +147,12 @@ def tolerances(page: Notebook) -> Iterator[Finding]:
         shown = [number for output in cell.outputs for number in printed_numbers(output)]
         if not stated.strict:
             yield from (Finding(text, place) for text in excess(stated, shown))
-    for value in glued_values(page.nb):
-        if value.tolerance:
-            for text in excess(Tolerance(value.tolerance), numbers(value.shown)):
-                yield Finding(f"glued: {text}", value.cell)
+    yield from (
+        Finding(f"glued: {text}", value.cell)
+        for value in glued_values(page.nb)
+        if value.tolerance
+        for text in excess(Tolerance(value.tolerance), numbers(value.shown))
+    )
 
 
 def printed_numbers(output: NotebookNode) -> list[float]:

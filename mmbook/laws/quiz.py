@@ -36,9 +36,11 @@ def question_findings(question: Question, what: str, words: Words) -> Iterator[F
     if count < MIN_CHOICES:
         text = f"{what} has {count} choices, expected at least {MIN_CHOICES}"
         yield Finding(text, question.cell, question.row)
-    for number, choice in enumerate(question.choices):
-        for text in choice_faults(choice, question.choices[:number], what, words):
-            yield Finding(text, choice.cell, choice.row)
+    yield from (
+        Finding(text, choice.cell, choice.row)
+        for number, choice in enumerate(question.choices)
+        for text in choice_faults(choice, question.choices[:number], what, words)
+    )
 
 
 def choice_faults(choice: Fold, earlier: list[Fold], what: str, words: Words) -> Iterator[str]:
@@ -75,13 +77,16 @@ def right_findings(question: Question, what: str, words: Words) -> Iterator[Find
     )
 
 
-def prediction_findings(question: Question, words: Words) -> Iterator[Finding]:
-    """The choices of a prediction are sound, and lettered in order."""
-    yield from question_findings(question, "the prediction", words)
-    for letter, choice in zip("ABCDEFGH", question.choices, strict=False):
-        if not re.match(rf"{letter}(?:\. |[．、。])", choice.summary):
-            text = f"the choice {choice.summary!r} of the prediction does not begin with"
-            yield Finding(f"{text} '{letter}.'", choice.cell, choice.row)
+def prediction_findings(quiz: Quiz, words: Words) -> Iterator[Finding]:
+    """The choices of each prediction are sound, and lettered in order."""
+    for question in quiz.questions:
+        yield from question_findings(question, "the prediction", words)
+        wrong = (
+            (f"the choice {c.summary!r} of the prediction does not begin with '{letter}.'", c)
+            for letter, c in zip("ABCDEFGH", question.choices, strict=False)
+            if not re.match(rf"{letter}(?:\. |[．、。])", c.summary)
+        )
+        yield from (Finding(text, choice.cell, choice.row) for text, choice in wrong)
 
 
 def quiz_findings(quiz: Quiz, words: Words) -> Iterator[Finding]:
@@ -103,8 +108,5 @@ def sound(page: Notebook) -> list[Finding]:
     that is right; from top to bottom."""
     quizzes, findings = read_quizzes(page.nb, page.words)
     for quiz in quizzes:
-        if not quiz.predicts:
-            findings += quiz_findings(quiz, page.words)
-        for question in quiz.questions if quiz.predicts else ():
-            findings += prediction_findings(question, page.words)
+        findings += (prediction_findings if quiz.predicts else quiz_findings)(quiz, page.words)
     return sorted(findings, key=lambda found: (found.cell, found.line))

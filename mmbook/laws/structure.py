@@ -60,14 +60,14 @@ def clean_metadata(page: Notebook) -> Iterator[Finding]:
     kernel = page.nb.metadata.get("kernelspec", {}).get("name")
     if kernel != "python3":
         yield Finding(f"the kernel is {kernel!r}, expected 'python3'")
-    places = [(None, page.nb.metadata)]
-    for place, cell in enumerate(page.nb.cells):
-        outputs = cell.get("outputs", [])
-        places += [(place, part.get("metadata", {})) for part in (cell, *outputs)]
-    for place, metadata in places:
-        for key in VOLATILE:
-            if key in metadata:
-                yield Finding(f"metadata {key!r} changes from run to run", place)
+    inner = [
+        (place, part.get("metadata", {}))
+        for place, cell in enumerate(page.nb.cells)
+        for part in (cell, *cell.get("outputs", []))
+    ]
+    for place, metadata in [(None, page.nb.metadata), *inner]:
+        volatile = (key for key in VOLATILE if key in metadata)
+        yield from (Finding(f"metadata {k!r} changes from run to run", place) for k in volatile)
         if MACHINE_PATH.search(json.dumps(metadata).replace("\\\\", "\\")):
             yield Finding("metadata holds a path of the author's machine", place)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from mmbook import root
 
@@ -20,19 +19,11 @@ def label(path: Path) -> str:
 
 
 def toc_pages(toc: Path) -> list[str]:
-    """Return the pages that a `_toc.yml` lists, without endings, the root first."""
+    """Return the pages that a `_toc.yml` lists, without endings, the root first.
 
-    def walk(entry: object) -> Iterator[str]:
-        if isinstance(entry, dict):
-            yield from (str(entry[key]) for key in ("root", "file") if key in entry)
-            for key in ("parts", "chapters", "sections"):
-                yield from walk(entry.get(key))
-        elif isinstance(entry, list):
-            for item in entry:
-                yield from walk(item)
-
-    pages = walk(yaml.safe_load(toc.read_text(encoding="utf-8")))
-    return [page.removesuffix(".ipynb").removesuffix(".md") for page in pages]
+    Raises sphinx-external-toc's MalformedError where the site could not read it either.
+    """
+    return [page.removesuffix(".ipynb").removesuffix(".md") for page in parse_toc_yaml(toc)]
 
 
 def book_notebooks(root: Path = ROOT) -> list[Path]:

@@ -43,8 +43,8 @@ def small(tmp_path):
     css = "article { font-family: sans-serif } @media print { .bd-article h1 { display: none } }"
     (tmp_path / "html" / "_static" / "a.css").write_text(css, encoding="utf-8")
     toc = (
-        "root: book/intro\nparts:\n- caption: Part one\n  chapters:\n  - file: book/one/lesson\n   "
-        " sections:\n"
+        "format: jb-book\nroot: book/intro\nparts:\n- caption: Part one\n  chapters:\n"
+        "  - file: book/one/lesson\n    sections:\n"
     )
     toc += "    - file: book/one/more\n- caption: Reference\n  chapters:\n  - file: book/last\n"
     (tmp_path / "_toc.yml").write_text(toc, encoding="utf-8")
