@@ -90,10 +90,14 @@ def share_sets(folders: dict[str, Path], cache: Path) -> None:
 
 
 def execute(
-    nb: NotebookNode, folder: Path, name: str, env: dict[str, str], allow_errors: bool = False
+    nb: NotebookNode,
+    folder: Path,
+    name: str,
+    cache: Path | None = None,
+    allow_errors: bool = False,
 ) -> Memory:
-    """Run all cells of nb in place from a fresh kernel whose working folder is `folder`; returns
-    the memory record.
+    """Run all cells of nb in place from a fresh kernel whose working folder is `folder`, without
+    the user's IPython profile; returns the memory record. cache: as for `environment`.
 
     Raises NotebookFailed naming the cell when a cell raises, takes longer than cell_timeout() or
     kills its kernel, and KeyboardInterrupt when the user stops the run (Ctrl-C, SIGTERM).
@@ -113,9 +117,11 @@ def execute(
     )
     with (
         tempfile.TemporaryFile() as log,
+        tempfile.TemporaryDirectory(prefix="mmtutor-ipython-") as profile,
         watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory,
     ):
         try:
+            env = environment(cache, Path(profile))
             client.execute(env=env, stderr=log, cleanup_kc=True)
         except (CellControlSignal, DeadKernelError) as error:
             text = ANSI.sub("", str(error)).strip()
@@ -187,13 +193,10 @@ def run_notebook(path: Path) -> Cost:
     """
     nb = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="mmtutor-") as scratch:
-        cache, ipython = Path(scratch, "cache"), Path(scratch, "ipython")
-        cache.mkdir()
-        ipython.mkdir()
-        share_sets(obtain(needs(nb)), cache)
+        share_sets(obtain(needs(nb)), Path(scratch))
         with few_cores() as cores:
             started = time.perf_counter()
-            memory = execute(nb, path.parent, label(path), environment(cache, ipython))
+            memory = execute(nb, path.parent, label(path), Path(scratch))
             cost = Cost(time.perf_counter() - started, memory.megabytes, cores)
     tidy(nb)
     write_cost(nb, cost)

@@ -16,7 +16,6 @@ import argparse
 import copy
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from nbgrader.preprocessors import (
 
 from mmbook import sheets
 from mmbook.execution import NotebookFailed, SetMissing, execute, needs, obtain, save
-from mmbook.kernel import environment
 from mmbook.notebooks import select, verdict
 from mmbook.reading import Finding, Notebook, book_sheets, graded, label
 
@@ -98,8 +96,7 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
     """Run a copy of nb past its errors and return place → error name of each graded check that ends
     in one."""
     copied = copy.deepcopy(nb)
-    with tempfile.TemporaryDirectory(prefix="mmtutor-ipython-") as scratch:
-        execute(copied, folder, name, environment(ipython=Path(scratch)), allow_errors=True)
+    execute(copied, folder, name, allow_errors=True)
     return {
         place: output.ename
         for place, cell in graded(copied)

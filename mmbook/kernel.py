@@ -87,25 +87,22 @@ def few_cores(count: int = CORES) -> Iterator[int]:
 
     Where the system cannot bind a process (macOS), all cores are used and their number is yielded.
     """
-    process = psutil.Process()
-    if not hasattr(process, "cpu_affinity"):
+    bind = getattr(psutil.Process(), "cpu_affinity", None)
+    if bind is None:
         yield psutil.cpu_count() or 1
         return
-    before = process.cpu_affinity()
-    chosen = before[:count]
-    process.cpu_affinity(chosen)
+    before = bind()
+    bind(before[:count])
     try:
-        yield len(chosen)
+        yield min(count, len(before))
     finally:
-        process.cpu_affinity(before)
+        bind(before)
 
 
-def tree_rss(pid: int | None) -> int:
-    """Resident bytes of process `pid` and its descendants, 0 before it starts (None) and once it is
-    gone. Shared pages count once per process."""
+def tree_rss(pid: int) -> int:
+    """Resident bytes of process `pid` and its descendants, 0 once it is gone. Shared pages count
+    once per process."""
     total = 0
-    if pid is None:
-        return total
     with suppress(psutil.Error):
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
@@ -138,7 +135,8 @@ def watch_memory(pid: Callable[[], int | None], step: float = 0.05) -> Iterator[
 
     def sample() -> None:
         while not done.wait(step):
-            memory.peak = max(memory.peak, tree_rss(pid()))
+            if root := pid():
+                memory.peak = max(memory.peak, tree_rss(root))
 
     thread = threading.Thread(target=sample, name="memory", daemon=True)
     thread.start()

@@ -48,18 +48,17 @@ def put(nb: NotebookNode, folder: str) -> bool:
     It prints and defines nothing, so the outputs stored below it stay true: cells that were
     executed are counted anew, as a run from a fresh kernel would.
     """
-    here = place(nb)
-    if here is not None:
-        changed = nb.cells[here].source != source(folder)
-        nb.cells[here].source = source(folder)
-        return changed
-    first = next((n for n, cell in enumerate(nb.cells) if cell.cell_type == "code"), None)
-    if first is None:
-        return False
-    cell = nbformat.v4.new_code_cell(source(folder), metadata={"tags": [TAG]}, id=CELL)
-    nb.cells.insert(first, cell)
+    today = source(folder)
+    if (here := place(nb)) is not None:
+        before, nb.cells[here].source = nb.cells[here].source, today
+        return before != today
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(code if any(c.execution_count for c in code) else (), start=1):
+    if not code:
+        return False
+    executed = any(cell.execution_count for cell in code)
+    ours = nbformat.v4.new_code_cell(today, metadata={"tags": [TAG]}, id=CELL)
+    nb.cells.insert(nb.cells.index(code[0]), ours)
+    for count, cell in enumerate([ours, *code] if executed else (), start=1):
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":

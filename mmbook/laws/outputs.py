@@ -73,8 +73,8 @@ def executed_in_order(page: Notebook) -> Iterator[Finding]:
         count = cell.execution_count
         if count != expected:
             is_now = "not executed" if count is None else f"executed as number {count}"
-            expectation = f"expected number {expected} of a run from a fresh kernel"
-            yield Finding(f"{is_now}, {expectation}", place)
+            due = f"expected number {expected} of a run from a fresh kernel"
+            yield Finding(f"{is_now}, {due}", place)
         if not cell.source.strip():
             yield Finding("an empty code cell", place)
 

@@ -35,14 +35,19 @@ from mmbook.reading import (
     tags,
     tree,
 )
-from mmbook.reading.markdown import CODE_DIRECTIVES, CODE_SPAN, DIRECTIVE, FENCE, holds_code
+from mmbook.reading.markdown import CODE_DIRECTIVES, DIRECTIVE, FENCE, holds_code
 from mmbook.words import Words, words_of
 
 # What follows these is a file or a name
 NAMING_DIRECTIVES = {"figure", "image", "glue", "glue:figure", "bibliography"}
 OPTION = re.compile(r"\s*:(?!alt:)[\w-]+:")
 IMAGE_ALT = re.compile(r"<img\b[^>]*?\balt\s*=\s*[\"']([^\"']*)[\"'][^>]*>", re.IGNORECASE)
-ROLE = re.compile(r"\{[\w:.+-]+\}(`+)(?:(?!\1).)*\1", re.DOTALL)
+# A code span, or a role of MyST, which is a code span with a name in front
+SPAN = re.compile(
+    r"(?:\{(?P<role>[\w:.+-]+)\})?(?<!`)(?P<marks>`+)(?!`)"
+    r"(?P<content>(?:.*?[^`])??)(?P=marks)(?!`)",
+    re.DOTALL,
+)
 MATHS = re.compile(
     r"\$\$.*?\$\$|(?<![\\$])\$(?!\s)(?:\\.|[^$\\\n])+?(?<!\s)\$(?!\d)"
     r"|\\\(.*?\\\)|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}",
@@ -127,18 +132,9 @@ def without_blocks(source: str) -> str:
     return "\n".join(kept)
 
 
-def without_code(source: str, keep_roles: bool = False) -> str:
-    """Return a markdown text with code blocks, code spans, maths and, unless kept, MyST roles taken
-    out."""
-    kept: list[str] = []
-
-    def keep(match: re.Match[str]) -> str:
-        kept.append(match.group())
-        return f"\x00{len(kept) - 1}\x00"
-
-    text = ROLE.sub(keep if keep_roles else " ", without_blocks(source))
-    text = MATHS.sub(" ", CODE_SPAN.sub(" ", text))
-    return re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match.group(1))], text)
+def without_code(source: str) -> str:
+    """Return a markdown text with code blocks, code spans, maths and MyST roles taken out."""
+    return MATHS.sub(" ", SPAN.sub(" ", without_blocks(source)))
 
 
 def typed_numbers(source: str, words: Words | None = None) -> list[str]:
@@ -175,14 +171,14 @@ def numbers_from_glue(page: Notebook) -> Iterator[Finding]:
 # Roles and their values
 # -------------------------------------------------------------------------------------------------
 
-GLUE_ROLE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
 GLUE_DIRECTIVE = re.compile(r"^ {0,3}(?:`{3,}|:{3,})\{glue(?::\w+)?\}\s*(\S+)", re.MULTILINE)
 
 
 def cited_names(source: str) -> list[str]:
     """Return the names that the glue roles and directives of a markdown text refer to, formats
     (`name:.2f`) cut off."""
-    roles = GLUE_ROLE.findall(without_code(source, keep_roles=True))
+    spans = SPAN.finditer(without_blocks(source))
+    roles = [span["content"] for span in spans if (span["role"] or "").split(":")[0] == "glue"]
     cited = roles + GLUE_DIRECTIVE.findall(source)
     return [name.split("<")[-1].rstrip(">").split(":")[0].strip() for name in cited]
 
