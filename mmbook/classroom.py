@@ -74,8 +74,10 @@ def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
     }
     for name in named:
         if (folder / name).stat().st_size > LARGEST:
-            remedy = "too much to hand out with a notebook"
-            raise ClassroomError(f"{folder / name} is larger than {LARGEST} bytes: {remedy}")
+            raise ClassroomError(
+                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a"
+                " notebook"
+            )
     return sorted(named)
 
 

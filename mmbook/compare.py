@@ -98,8 +98,10 @@ def line_difference(stored: str, new: str, tolerance: Tolerance) -> str | None:
         return f"stored {stored!r}, now {new!r}: the words differ"
     for old, fresh in zip(NUMBER.findall(stored), NUMBER.findall(new), strict=True):
         if not tolerance.allows(to_float(old), to_float(fresh)):
-            allowed = f"{tolerance.absolute:g} absolute, {tolerance.relative:g} relative"
-            return f"stored {stored!r}, now {new!r}: {old} became {fresh}, allowed is {allowed}"
+            return (
+                f"stored {stored!r}, now {new!r}: {old} became {fresh}, allowed is"
+                f" {tolerance.absolute:g} absolute, {tolerance.relative:g} relative"
+            )
     return None
 
 

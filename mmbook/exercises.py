@@ -64,8 +64,7 @@ def student_edition(nb: NotebookNode) -> NotebookNode:
 def form_problems(sheet: Notebook) -> list[str]:
     """Return what is wrong with a sheet's form (mmbook/sheets.py), and what the student edition
     would give away."""
-    problems = sheets.form_problems(sheet)
-    if problems:  # nbgrader's own steps stop at a malformed notebook
+    if problems := sheets.form_problems(sheet):  # nbgrader's own steps stop at a malformed notebook
         return problems
     text = "a solution or hidden test is left in the student edition"
     cells = enumerate(student_edition(sheet.nb).cells)
@@ -136,8 +135,7 @@ def stub_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
 def problems(path: Path) -> list[str]:
     """Return every problem of the exercise notebook at path. Raises SetMissing where its data
     cannot be had."""
-    wrong = all_form_problems(path)
-    if wrong:
+    if wrong := all_form_problems(path):
         return wrong
     nb, home, name = nbformat.read(path, as_version=4), path.parent, label(path)
     obtain(needs(nb))

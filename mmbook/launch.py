@@ -72,8 +72,7 @@ def runs_in_colab(page: Notebook) -> Iterator[Finding]:
     code = [cell for _, cell in page.cells("code")]
     if not page.name.startswith("book/") or not code:
         return
-    folder = page.name.rsplit("/", 1)[0]
-    today = (code[0].get("id"), code[0].source) == (CELL, source(folder))
+    today = (code[0].get("id"), code[0].source) == (CELL, source(page.name.rsplit("/", 1)[0]))
     hidden = all(TAG in tags(cell) for cell in code if cell.get("id") == CELL)
     if not (today and hidden):
         problem = "the first code cell is not today's cell for Colab"

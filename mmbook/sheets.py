@@ -162,8 +162,9 @@ def repeats(sheet: Notebook) -> Iterator[Finding]:
             names = [(f"grade_id {cell.metadata['nbgrader'].get('grade_id')!r}", "")]
         for name, mark in names:
             if name in seen:
-                text = f"{name} is used a second time: give each its own"
-                yield Finding(text, place, row_with(cell, mark))
+                yield Finding(
+                    f"{name} is used a second time: give each its own", place, row_with(cell, mark)
+                )
             seen.add(name)
 
 
@@ -172,8 +173,9 @@ def solutions_are_checked(sheet: Notebook) -> Iterator[Finding]:
     wrong."""
     checks, filled = dict(graded(sheet.nb)), solutions(sheet.nb)
     if not checks or not filled:
-        count = f"{len(filled)} solutions and {len(checks)} graded checks"
-        yield Finding(f"{count}, expected one of each")
+        yield Finding(
+            f"{len(filled)} solutions and {len(checks)} graded checks, expected one of each"
+        )
     for place, following in zip(filled, [*filled[1:], len(sheet.nb.cells)], strict=True):
         own = [HIDDEN.sub("", cell.source) for n, cell in checks.items() if place < n < following]
         if not own:
@@ -189,16 +191,22 @@ def stated(sheet: Notebook) -> Iterator[Finding]:
         place = part.cells.start
         cell, where = sheet.nb.cells[place], f"exercise {part.number}"
         if part.number != number:
-            text = f"{where} ({part.title}) is number {number} of its sheet"
-            yield Finding(text, place, row_with(cell, f"## {part.number}."))
+            yield Finding(
+                f"{where} ({part.title}) is number {number} of its sheet",
+                place,
+                row_with(cell, f"## {part.number}."),
+            )
         exercise = read_exercise(sheet.nb, part, sheet.words)
         if exercise:
             for text in exercise_faults(exercise, sheet):
                 yield Finding(f"{where}{text}", place, row_with(cell, exercise.line))
         else:
             what, row = line_fault(cell, part, sheet.words)
-            remedy = f"write a line like {sheet.words.exercise_line} under the heading"
-            yield Finding(f"{where} {what}: {remedy}", place, row)
+            yield Finding(
+                f"{where} {what}: write a line like {sheet.words.exercise_line} under the heading",
+                place,
+                row,
+            )
 
 
 def line_fault(cell: NotebookNode, part: Part, words: Words) -> tuple[str, int]:

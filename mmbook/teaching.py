@@ -83,8 +83,10 @@ def read_page(page: Notebook, name: str) -> Page:
         raise TeachingError(f"{name}.ipynb has no title: a line '# ...' in its first markdown cell")
     for key in ("seconds", "memory_mb"):
         if not isinstance(page.own.get(key), (int, float)):
-            remedy = f"`make notebooks NB={name}.ipynb` adds it"
-            raise TeachingError(f"{name}.ipynb: metadata mmtutor has no {key}; {remedy}")
+            raise TeachingError(
+                f"{name}.ipynb: metadata mmtutor has no {key}; `make notebooks NB={name}.ipynb`"
+                " adds it"
+            )
     points = section_points(page.nb, page.words.objectives)
     return Page(
         name,
@@ -153,8 +155,10 @@ class Guide:
         self.promises: dict[str, list[Promise]] = {}
         objectives = {f"book/{name}": entries for name, entries in words["objectives"].items()}
         for name in objectives.keys() - self.pages.keys():
-            where = f"objectives, {name.removeprefix('book/')!r}"
-            self.complain(where, "the table of contents has no such notebook")
+            self.complain(
+                f"objectives, {name.removeprefix('book/')!r}",
+                "the table of contents has no such notebook",
+            )
         for chapter in chapters.values():
             self.read_promises(chapter, objectives)
         self.plans = {name: self.read_plan(name, plan) for name, plan in words["plans"].items()}
@@ -174,8 +178,11 @@ class Guide:
             pairs += [(chapter, exercise) for exercise in meant]
             if len(meant) != 1:
                 known = "; ".join(exercise.title for exercise in chapter.exercises.values())
-                count = f"{len(meant)} exercises of {folder} have {words!r} in their title, not one"
-                self.complain(where, f"{count}; there are: {known}")
+                self.complain(
+                    where,
+                    f"{len(meant)} exercises of {folder} have {words!r} in their title, not one;"
+                    f" there are: {known}",
+                )
         return pairs
 
     def read_promises(self, chapter: Chapter, objectives: Mapping[str, Any]) -> None:
@@ -191,23 +198,32 @@ class Guide:
                 own = [promise for promise in promises if promise.objective == objective]
                 self.promises[page.name] += own
                 if (times := len(own)) != 1:
-                    where = f"objectives, {page.name.removeprefix('book/')}"
-                    self.complain(where, f"{times} entries for '{as_read(objective)}', not one")
+                    self.complain(
+                        f"objectives, {page.name.removeprefix('book/')}",
+                        f"{times} entries for '{as_read(objective)}', not one",
+                    )
         for number, exercise in chapter.exercises.items():
             if number not in served:
-                title = f"exercise {number} of {chapter.folder} ({exercise.title})"
-                self.complain("objectives", f"{title} serves no objective")
+                self.complain(
+                    "objectives",
+                    f"exercise {number} of {chapter.folder} ({exercise.title}) serves no objective",
+                )
 
     def read_entry(self, entry: dict[str, Any], page: Page, chapter: Chapter) -> list[Promise]:
         """Resolve one entry: the objective that begins with its words, as a reader sees them."""
         where = f"objectives, {page.name.removeprefix('book/')}, entry {entry!r}"
         meant = [o for o in page.objectives if as_read(o).startswith(entry["objective"])]
         if len(meant) != 1:
-            count = f"{len(meant)} objectives of {page.name}.ipynb begin so, not one"
-            self.complain(where, f"{count}; copy its first words")
+            self.complain(
+                where,
+                f"{len(meant)} objectives of {page.name}.ipynb begin so, not one; copy its first"
+                " words",
+            )
         if ("exercises" in entry) == ("not exercised" in entry):
-            either = "say either which exercises serve it, or under 'not exercised' what to do"
-            self.complain(where, f"{either} instead")
+            self.complain(
+                where,
+                "say either which exercises serve it, or under 'not exercised' what to do instead",
+            )
         pairs = self.find(where, chapter.folder, entry.get("exercises", []))
         instead = entry.get("not exercised", "")
         return [Promise(objective, [e for _, e in pairs], instead) for objective in meant]
@@ -226,8 +242,11 @@ class Guide:
                         self.complain(f"{where}, {place}", f"{one} was done before")
                 done += work
                 if session.minutes[place] > plan[place]:
-                    took = f"{session.minutes[place]} minutes {place}"
-                    self.complain(where, f"{took}, more than the {plan[place]} of the plan")
+                    self.complain(
+                        where,
+                        f"{session.minutes[place]} minutes {place}, more than the {plan[place]} of"
+                        " the plan",
+                    )
             sessions.append(session)
         return sessions
 

@@ -21,7 +21,6 @@ __all__ = [
     "chapter_table_problems",
     "check",
     "check_file",
-    "file_size",
     "taught_problems",
 ]
 
@@ -73,18 +72,12 @@ def check(page: Notebook) -> list[str]:
     return list(dict.fromkeys(page.located(findings)))
 
 
-def file_size(path: Path, name: str) -> list[str]:
-    """A notebook file is at most 300 KB, so that a clone and a page stay light."""
-    size = path.stat().st_size
-    problem = f"{name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"
-    return [problem] if size > MAX_BYTES else []
-
-
 def check_file(path: Path) -> list[str]:
-    """Return every problem of the notebook file at path; raises nbformat's error where it is no
-    notebook."""
-    page = Notebook.read(path)
-    return file_size(path, page.name) + check(page)
+    """Return every problem of the notebook file at path, which is at most 300 KB, so that a clone
+    and a page stay light; raises nbformat's error where it is no notebook."""
+    page, size = Notebook.read(path), path.stat().st_size
+    heavy = f"{page.name}: {size / 1000:.0f} KB, the limit is {MAX_BYTES / 1000:.0f} KB"
+    return ([heavy] if size > MAX_BYTES else []) + check(page)
 
 
 def book_problems(root: Path = ROOT) -> list[str]:

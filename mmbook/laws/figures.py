@@ -61,17 +61,13 @@ def output_alts(cell: NotebookNode) -> list[tuple[int, str | None]]:
 def alternative_text(page: Notebook) -> Iterator[Finding]:
     """Every picture has an alternative text of at least five words that is not a file name, and a
     cell outputs one picture, since it has one text."""
-    for place, cell in enumerate(page.nb.cells):
-        alts: list[tuple[int, str | None]] = []
-        if cell.cell_type == "markdown":
-            alts = markdown_alts(cell.source)
-        elif cell.cell_type == "code":
-            alts = output_alts(cell)
-            if (count := len(images(cell))) > 1:
-                yield Finding(f"{count} pictures share one alternative text: split it", place)
-        for row, alt in alts:
-            if wrong := alt_problem(alt):
-                yield Finding(f"a picture {wrong}", place, row)
+    alts = [(n, *alt) for n, cell in page.cells("code") for alt in output_alts(cell)]
+    alts += [(n, *alt) for n, cell in page.cells("markdown") for alt in markdown_alts(cell.source)]
+    wrong = ((alt_problem(text), place, row) for place, row, text in alts)
+    yield from (Finding(f"a picture {what}", place, row) for what, place, row in wrong if what)
+    counts = ((len(images(cell)), place) for place, cell in page.cells("code"))
+    share = "pictures share one alternative text: split it"
+    yield from (Finding(f"{count} {share}", place) for count, place in counts if count > 1)
 
 
 def asserts(cell: NotebookNode) -> bool:

@@ -88,8 +88,7 @@ def prints_are_stored(page: Notebook) -> Iterator[Finding]:
         to_stdout = [c for c in calls if not any(k.arg == "file" for k in c.keywords)]
         stored = any(o.output_type == "stream" and o.name == "stdout" for o in cell.outputs)
         if to_stdout and not stored:
-            text = "prints, but no printed output is stored"
-            yield Finding(text, place, to_stdout[0].lineno - 1)
+            yield Finding("prints, but no printed output is stored", place, to_stdout[0].lineno - 1)
         for number, output in enumerate(cell.outputs):
             if output.output_type in ("display_data", "execute_result") and not output.data:
                 yield Finding(f"output {number} is empty", place)
@@ -170,11 +169,12 @@ def excess(stated: Tolerance, shown: list[float]) -> Iterator[str]:
         return
     limit = max(ABSOLUTE_FREE, ABSOLUTE_SHARE * median(abs(n) for n in shown))
     if stated.absolute > limit:
-        wide = f"tolerance {stated.absolute:g} is too wide"
-        yield f"{wide}: at most {limit:.2g} beside the numbers shown"
+        yield (
+            f"tolerance {stated.absolute:g} is too wide: at most {limit:.2g} beside the numbers"
+            " shown"
+        )
     if stated.relative > RELATIVE_LIMIT:
-        wide = f"relative tolerance {stated.relative:g} is too wide"
-        yield f"{wide}: at most {RELATIVE_LIMIT:g}"
+        yield f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}"
 
 
 def static(page: Notebook) -> Iterator[Finding]:

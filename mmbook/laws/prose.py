@@ -164,8 +164,12 @@ def numbers_from_glue(page: Notebook) -> Iterator[Finding]:
             image = cell.metadata.get("mystnb", {}).get("image", {})
             source, what = str(image.get("alt") or ""), "alternative text"
         for number in typed_numbers(source, page.words):
-            text = f"the {what} holds the typed number {number!r}: glue it, or set it as code or"
-            yield Finding(f"{text} maths", place, row_with(cell, number))
+            yield Finding(
+                f"the {what} holds the typed number {number!r}: glue it, or set it as code or"
+                " maths",
+                place,
+                row_with(cell, number),
+            )
 
 
 # Roles and their values

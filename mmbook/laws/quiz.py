@@ -34,8 +34,11 @@ def question_findings(question: Question, what: str, words: Words) -> Iterator[F
     """Enough choices, no two alike, each with its own feedback."""
     count = len(question.choices)
     if count < MIN_CHOICES:
-        text = f"{what} has {count} choices, expected at least {MIN_CHOICES}"
-        yield Finding(text, question.cell, question.row)
+        yield Finding(
+            f"{what} has {count} choices, expected at least {MIN_CHOICES}",
+            question.cell,
+            question.row,
+        )
     yield from (
         Finding(text, choice.cell, choice.row)
         for number, choice in enumerate(question.choices)
@@ -67,8 +70,11 @@ def right_findings(question: Question, what: str, words: Words) -> Iterator[Find
     right = [choice for choice in question.choices if is_right(choice.text, words)]
     if len(right) != 1 and question.choices:
         begins = f'begins with "{words.right}." (or "{words.right}:")'
-        text = f"{what} has {len(right)} choices whose feedback {begins}, expected one"
-        yield Finding(text, question.cell, question.row)
+        yield Finding(
+            f"{what} has {len(right)} choices whose feedback {begins}, expected one",
+            question.cell,
+            question.row,
+        )
     only = f'only the right choice may sound right, and it begins with "{words.right}."'
     yield from (
         Finding(f"the feedback on {c.summary!r} begins with {first!r}: {only}", c.cell, c.row)
@@ -93,12 +99,18 @@ def quiz_findings(quiz: Quiz, words: Words) -> Iterator[Finding]:
     """Three to five questions in order, each sound."""
     count = len(quiz.questions)
     if not MIN_QUESTIONS <= count <= MAX_QUESTIONS:
-        text = f"the quiz has {count} questions, expected {MIN_QUESTIONS} to {MAX_QUESTIONS}"
-        yield Finding(text, quiz.cell, quiz.row)
+        yield Finding(
+            f"the quiz has {count} questions, expected {MIN_QUESTIONS} to {MAX_QUESTIONS}",
+            quiz.cell,
+            quiz.row,
+        )
     for place, question in enumerate(quiz.questions, start=1):
         if question.number != place:
-            text = f"question {question.number} stands where {place} is expected"
-            yield Finding(text, question.cell, question.row)
+            yield Finding(
+                f"question {question.number} stands where {place} is expected",
+                question.cell,
+                question.row,
+            )
         yield from question_findings(question, f"question {question.number}", words)
         yield from right_findings(question, f"question {question.number}", words)
 

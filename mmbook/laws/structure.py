@@ -40,8 +40,11 @@ def folded_answers(page: Notebook) -> Iterator[Finding]:
     for place, cell in page.cells("markdown"):
         bare = code_blanked(cell.source)
         for match in TOUCHING.finditer(bare):
-            text = "a blank line is missing after </summary> or before </details>"
-            yield Finding(text, place, bare.count("\n", 0, match.start()))
+            yield Finding(
+                "a blank line is missing after </summary> or before </details>",
+                place,
+                bare.count("\n", 0, match.start()),
+            )
 
 
 def lesson_sections(page: Notebook) -> list[Finding]:

@@ -93,11 +93,11 @@ def _fill(quiz: Quiz, lines: list[Line]) -> list[Finding]:
         if question:
             quiz.questions.append(Question(*place, int(question[1]), question[2]))
         elif BOLD_LINE.match(line.text) and not quiz.predicts:
-            text = "a question has no number in front: write **1. …?**"
-            findings.append(Finding(text, *place))
+            findings.append(Finding("a question has no number in front: write **1. …?**", *place))
         elif place in opening and quiz.questions:
             quiz.questions[-1].choices.append(opening[place])
         elif place in opening:
-            text = "a choice stands before the first question (**1. …?**)"
-            findings.append(Finding(text, *place))
+            findings.append(
+                Finding("a choice stands before the first question (**1. …?**)", *place)
+            )
     return findings
