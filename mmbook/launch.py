@@ -75,8 +75,10 @@ def runs_in_colab(page: Notebook) -> Iterator[Finding]:
     today = (code[0].get("id"), code[0].source) == (CELL, source(page.name.rsplit("/", 1)[0]))
     hidden = all(TAG in tags(cell) for cell in code if cell.get("id") == CELL)
     if not (today and hidden):
-        problem = "the first code cell is not today's cell for Colab"
-        yield Finding(f"{problem}: run `python -m mmbook.launch`", page.nb.cells.index(code[0]))
+        yield Finding(
+            "the first code cell is not today's cell for Colab: run `python -m mmbook.launch`",
+            page.nb.cells.index(code[0]),
+        )
 
 
 def main() -> None:

@@ -81,13 +81,10 @@ def solution_faults(cell: NotebookNode, words: Words) -> dict[str, bool]:
     """Return what may be wrong with a solution cell, and whether it is: it has a solution region,
     and is folded on the book's page under its name."""
     fold = cell.metadata.get("mystnb", {})
-    without, remedy = (
-        "a solution cell without",
-        "put the solution between that and ### END SOLUTION",
-    )
     return {
-        f"{without} ### BEGIN SOLUTION: {remedy}": "BEGIN SOLUTION" not in cell.source,
-        f"{without} the tag hide-cell, which folds it on the book's page": (
+        "a solution cell without ### BEGIN SOLUTION: put the solution between that and"
+        " ### END SOLUTION": "BEGIN SOLUTION" not in cell.source,
+        "a solution cell without the tag hide-cell, which folds it on the book's page": (
             not FOLDED & set(tags(cell))
         ),
         "a solution cell whose fold does not say that it holds one: its metadata need 'mystnb':"
@@ -188,36 +185,36 @@ def stated(sheet: Notebook) -> Iterator[Finding]:
     """Under each heading stand kind, difficulty, minutes and points, and the points are those of
     its checks."""
     for number, part in enumerate(read_parts(sheet.nb), start=1):
-        place = part.cells.start
-        cell, where = sheet.nb.cells[place], f"exercise {part.number}"
+        where = f"exercise {part.number}"
         if part.number != number:
-            yield Finding(
-                f"{where} ({part.title}) is number {number} of its sheet",
-                place,
-                row_with(cell, f"## {part.number}."),
-            )
-        exercise = read_exercise(sheet.nb, part, sheet.words)
-        if exercise:
+            text = f"{where} ({part.title}) is number {number} of its sheet"
+            yield Finding(text, *heading(sheet, part))
+        if exercise := read_exercise(sheet.nb, part, sheet.words):
             for text in exercise_faults(exercise, sheet):
-                yield Finding(f"{where}{text}", place, row_with(cell, exercise.line))
+                yield Finding(f"{where}{text}", *heading(sheet, part, exercise.line))
         else:
-            what, row = line_fault(cell, part, sheet.words)
-            yield Finding(
-                f"{where} {what}: write a line like {sheet.words.exercise_line} under the heading",
-                place,
-                row,
-            )
+            what, line = line_fault(sheet.nb.cells[part.cells.start], sheet.words)
+            text = f"{where} {what}: write a line like {sheet.words.exercise_line} under the"
+            yield Finding(f"{text} heading", *heading(sheet, part, line))
 
 
-def line_fault(cell: NotebookNode, part: Part, words: Words) -> tuple[str, int]:
-    """Say what is wrong with the line of an exercise that cannot be read, and in which row."""
+def heading(sheet: Notebook, part: Part, line: str = "") -> tuple[int, int]:
+    """Return the place of the cell with a part's heading, and the row of `line` in it, or of the
+    heading itself."""
+    place = part.cells.start
+    return place, row_with(sheet.nb.cells[place], line or f"## {part.number}.")
+
+
+def line_fault(cell: NotebookNode, words: Words) -> tuple[str, str]:
+    """Say what is wrong with the line of an exercise that cannot be read; returns the line too, ''
+    where there is none."""
     known = "|".join(map(re.escape, (*words.minutes, *words.points, *words.kinds.values())))
     line = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", cell.source, re.MULTILINE)
     if not line:
-        return "does not say what it is", row_with(cell, f"## {part.number}.")
+        return "does not say what it is", ""
     timed = any(word in line.group() for word in words.minutes)
     missing = "its line" if timed else words.minutes[0]
-    return f"says {line.group()!r}, without a usable {missing}", row_with(cell, line.group())
+    return f"says {line.group()!r}, without a usable {missing}", line.group()
 
 
 def exercise_faults(exercise: Exercise, sheet: Notebook) -> list[str]:
@@ -249,8 +246,7 @@ def nothing_outside(sheet: Notebook) -> Iterator[Finding]:
         yield Finding("stands under no heading `## N. title`, so it belongs to no exercise", n)
     for part in parts:
         if not any("BEGIN SOLUTION" in sheet.nb.cells[n].source for n in part.cells):
-            row = row_with(sheet.nb.cells[part.cells.start], f"## {part.number}.")
-            yield Finding(f"exercise {part.number} has no solution region", part.cells.start, row)
+            yield Finding(f"exercise {part.number} has no solution region", *heading(sheet, part))
 
 
 def form_findings(sheet: Notebook) -> Iterator[Finding]:
@@ -283,10 +279,10 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
         "the first exercise must be among the easiest, the last among the hardest": not sorted_ends,
     }
     yield from (Finding(text) for text, wrong in faults.items() if wrong)
-    for exercise, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet)):
-        place = exercise.cells.start
-        row = row_with(sheet.nb.cells[place], exercise.line)
-        yield Finding(f"exercise {exercise.number} ({exercise.kind}) {text}", place, row)
+    yield from (
+        Finding(f"exercise {e.number} ({e.kind}) {text}", *heading(sheet, e, e.line))
+        for e, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet))
+    )
 
 
 def out_of_order(exercises: list[Exercise]) -> list[tuple[Exercise, str]]:

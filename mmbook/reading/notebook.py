@@ -59,14 +59,13 @@ class Notebook:
 
     def located(self, findings: Iterable[Finding]) -> list[str]:
         """Return each finding as "file:row: cell n: what", the row being that of the file."""
-        problems = []
-        for finding in findings:
-            where = f"{self.name}: "
-            if finding.cell is not None:
-                where = f"{self.name}:{line_of(self.text, finding.cell, finding.line)}: "
-                where += f"cell {finding.cell}: "
-            problems.append(where + finding.text)
-        return problems
+        return [f"{self.name}{self.place(finding)}: {finding.text}" for finding in findings]
+
+    def place(self, finding: Finding) -> str:
+        """Return where in the file a finding lies, '' where it means the notebook as a whole."""
+        if finding.cell is None:
+            return ""
+        return f":{line_of(self.text, finding.cell, finding.line)}: cell {finding.cell}"
 
 
 def tags(cell: NotebookNode) -> list[str]:
