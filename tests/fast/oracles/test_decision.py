@@ -604,12 +604,13 @@ def by_scikit_fuzzy(opinion: dict[str, list]) -> dict[str, float]:
     """The three rules with scikit-fuzzy's membership, "and" and "not", as a weighted mean of their
     conclusions."""
     classes = len(next(iter(opinion.values())))
-    universe = np.array(
-        [0.0]
-    )  # "and" of two degrees, written as memberships on a universe of one point
-    both = lambda a, b: skfuzzy.fuzzy_and(universe, np.array([a]), universe, np.array([b]))[
-        1
-    ].item()
+    # "and" of two degrees, written as memberships on a universe of one point
+    universe = np.array([0.0])
+
+    def both(a: float, b: float) -> float:
+        _, degree = skfuzzy.fuzzy_and(universe, np.array([a]), universe, np.array([b]))
+        return degree.item()
+
     certainty = {m: (max(p) - 1 / classes) / (1 - 1 / classes) for m, p in opinion.items()}
     sure = {
         m: skfuzzy.trapmf(np.array([s]), [0.2, 0.6, 1.0, 1.0]).item() for m, s in certainty.items()
