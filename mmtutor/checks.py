@@ -3,8 +3,6 @@
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from numbers import Real
 

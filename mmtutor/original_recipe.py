@@ -7,8 +7,6 @@ draws its labels at random; here the caller brings real pairs and labels.
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

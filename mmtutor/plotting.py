@@ -4,8 +4,6 @@ page.
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

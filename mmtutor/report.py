@@ -3,8 +3,6 @@
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

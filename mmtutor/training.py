@@ -5,8 +5,6 @@ Batches are cut by indexing tensors; a DataLoader that collates cached features 
 doubles the epoch. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 Taught in chapter 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,20 +52,20 @@ class Samples:
         """Return the number of samples N."""
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice | list[int]) -> Samples:
+    def __getitem__(self, index: Tensor | slice | list[int]) -> "Samples":
         """Return the samples at `index` (a slice, a list of positions or a mask), every table cut
         alike."""
         rows = index if isinstance(index, slice) else torch.as_tensor(index)
         return self._each(lambda table: table[rows])
 
-    def take(self, rows: Tensor) -> Samples:
+    def take(self, rows: Tensor) -> "Samples":
         """Return the samples at `rows`, (B,) int64 from 0 to N - 1 on the samples' own device.
 
         The same as `samples[rows]`, in a quarter of the time: training cuts every batch with it.
         """
         return self._each(lambda table: table.index_select(0, rows))
 
-    def only(self, modalities: list[str]) -> Samples:
+    def only(self, modalities: list[str]) -> "Samples":
         """Return the same samples with some of the modalities. Raises KeyError, naming those that
         are not there."""
         if unknown := [m for m in modalities if m not in self.features]:
@@ -78,7 +76,7 @@ class Samples:
 
         return self._tables(kept, self.labels)
 
-    def to(self, device: torch.device | str) -> Samples:
+    def to(self, device: torch.device | str) -> "Samples":
         """Return the same samples on `device`."""
         return self._each(lambda table: table.to(device))
 
@@ -91,7 +89,7 @@ class Samples:
             else (self.features, self.present, self.masks)
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
         def changed(tables: dict[str, Tensor]) -> dict[str, Tensor]:
             return {m: change(table) for m, table in tables.items()}
 
@@ -99,7 +97,7 @@ class Samples:
 
     def _tables(
         self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], labels: Tensor
-    ) -> Samples:
+    ) -> "Samples":
         present, masks = (
             None if tables is None else change(tables) for tables in (self.present, self.masks)
         )

@@ -4,8 +4,6 @@ fast or too slow.
 Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar

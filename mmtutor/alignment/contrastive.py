@@ -4,8 +4,6 @@ linear answer.
 Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

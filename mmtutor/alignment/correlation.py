@@ -4,8 +4,6 @@ sample.
 Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import fft
 

@@ -5,8 +5,6 @@ Log-probabilities (T, C) come from any recogniser, the targets from the transcri
 taken a step further at once, so the loops run over frames only. Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

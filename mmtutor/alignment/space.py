@@ -4,8 +4,6 @@ to them.
 Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -6,8 +6,6 @@ the cells it visits. All cells of an anti-diagonal depend on the two before only
 computed at once: T + S steps, not T · S. Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

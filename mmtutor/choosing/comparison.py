@@ -7,8 +7,6 @@ singles, and returns what each says about the test samples. Nothing here looks a
 Taught in chapter 6.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +49,11 @@ class Split:
     validation: Samples
     test: Samples
 
-    def only(self, modalities: list[str]) -> Split:
+    def only(self, modalities: list[str]) -> "Split":
         """Return the same split with some of the modalities."""
         return Split(*(part.only(modalities) for part in (self.train, self.validation, self.test)))
 
-    def standardised(self) -> Split:
+    def standardised(self) -> "Split":
         """Return the split with each feature's mean 0 and standard deviation 1, both measured on
         `train` where present.
 

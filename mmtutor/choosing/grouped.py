@@ -3,8 +3,6 @@
 Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -67,7 +65,7 @@ class GroupedSamples:
         present = dict.fromkeys(self.features, everyone) | (self.present or {})
         return torch.stack([everyone, *(present[m] for m in modalities)]).all(0)
 
-    def only(self, modalities: Iterable[str]) -> GroupedSamples:
+    def only(self, modalities: Iterable[str]) -> "GroupedSamples":
         """Return the same samples with some of the modalities. Raises KeyError for others."""
         part = Samples(self.features, self.labels, self.present).only(list(modalities))
         return replace(self, features=part.features, present=part.present)

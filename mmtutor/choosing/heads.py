@@ -4,8 +4,6 @@ made comparable.
 Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast

@@ -4,8 +4,6 @@ cross-validation among every single modality, early and late fusion.
 Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

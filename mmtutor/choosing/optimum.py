@@ -7,8 +7,6 @@ as `training.fit`.
 Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import islice

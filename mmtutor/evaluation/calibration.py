@@ -4,8 +4,6 @@ number.
 Taught in chapter 5.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

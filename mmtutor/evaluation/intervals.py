@@ -4,8 +4,6 @@ folds.
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

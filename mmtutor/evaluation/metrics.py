@@ -1,7 +1,5 @@
 """Metrics of predictions and of probabilities; each returns a plain float. Taught in chapter 1."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mmtutor.checks import Array, as_numpy, probabilities, whole_labels

@@ -4,8 +4,6 @@ whole.
 Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

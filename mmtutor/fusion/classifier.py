@@ -1,7 +1,5 @@
 """A fusion followed by a head: the smallest multimodal model. Taught in chapter 3."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 

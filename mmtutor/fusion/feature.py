@@ -3,8 +3,6 @@
 Taught in chapter 3.
 """
 
-from __future__ import annotations
-
 import math
 from functools import reduce
 

@@ -3,8 +3,6 @@
 Taught in chapter 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 import torch

@@ -4,8 +4,6 @@ decided.
 Taught in chapter 4.
 """
 
-from __future__ import annotations
-
 import math
 from functools import reduce
 

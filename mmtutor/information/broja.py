@@ -4,8 +4,6 @@ marginals allow.
 Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 GAP = 1e-9

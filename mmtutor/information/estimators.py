@@ -4,8 +4,6 @@ neighbours.
 Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma

@@ -4,8 +4,6 @@ ones.
 Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

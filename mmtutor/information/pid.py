@@ -7,8 +7,6 @@ Three equations for four numbers: a decomposition is a choice of one more, and t
 one sensible choice. Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 

@@ -3,8 +3,6 @@
 Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mmtutor.checks import Array, per_unit, table, whole_labels

@@ -4,8 +4,6 @@
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from numbers import Real

@@ -4,8 +4,6 @@ the gain is left?
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

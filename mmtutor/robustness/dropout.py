@@ -4,8 +4,6 @@ without.
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

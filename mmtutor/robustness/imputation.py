@@ -1,7 +1,5 @@
 """Missing features guessed from those that are there. Taught in chapter 8."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -29,7 +27,7 @@ class CrossModalImputer:
         positive("alpha", alpha)
         self.alpha = alpha
 
-    def fit(self, train: Samples) -> CrossModalImputer:
+    def fit(self, train: Samples) -> "CrossModalImputer":
         """Learn from the samples that have every modality; return self.
 
         features[m]: (N, D_m). Raises ValueError for fewer than 2 modalities or 2 complete samples,

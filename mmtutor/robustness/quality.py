@@ -4,8 +4,6 @@ it.
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
@@ -29,7 +27,7 @@ class NoiseDetector:
     conformal p-value of Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005.
     """
 
-    def fit(self, clean: Samples, held_out: Samples) -> NoiseDetector:
+    def fit(self, clean: Samples, held_out: Samples) -> "NoiseDetector":
         """Learn what is usual from `clean`, and how far `held_out`, other clean samples, lie;
         return self.
 

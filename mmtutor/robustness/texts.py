@@ -4,8 +4,6 @@ dispatches.
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 import string
 
 import torch

@@ -4,8 +4,6 @@ knowing.
 Taught in chapter 5.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ A measure μ gives each set of modalities a worth from 0 (nobody) to 1 (everybod
 never has less. Taught in chapter 5.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import chain, combinations
 

@@ -4,8 +4,6 @@ absent modalities.
 Taught in chapter 5.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

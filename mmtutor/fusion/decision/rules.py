@@ -3,8 +3,6 @@
 Taught in chapter 5.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Stacking: learn from held-out opinions how to combine them. Taught in chapter 5."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -31,7 +29,7 @@ class Stacking:
 
     def fit(
         self, probs: dict[str, Tensor], y: Tensor | np.ndarray, present: Present | None = None
-    ) -> Stacking:
+    ) -> "Stacking":
         """Learn from probs[m]: (N, C) and labels y: (N,) in 0..C-1; return self.
 
         Raises ValueError for labels outside 0..C-1, fewer than two classes among them, or lengths

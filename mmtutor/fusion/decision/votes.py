@@ -1,7 +1,5 @@
 """Everybody has a say: the mean opinion, the weighted mean, the majority. Taught in chapter 5."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
