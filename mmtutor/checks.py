@@ -65,6 +65,17 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) 
         raise KeyError(f"{what} names unknown {unknown}; the {of} are {known}")
 
 
+def shaped(name: str, x: Tensor | np.ndarray, shape: tuple[int | str, ...], hint: str = "") -> None:
+    """Raise ValueError unless x has this shape, in which a name such as "B" stands for any length.
+
+    hint: what the message adds.
+    """
+    sizes = zip(x.shape, shape, strict=False)
+    if x.ndim != len(shape) or any(n != m for n, m in sizes if not isinstance(m, str)):
+        expected = str(shape).replace("'", "")  # (B, 3)
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {expected}{hint}")
+
+
 def as_numpy(values: Array | float) -> np.ndarray:
     """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
     become float64."""
@@ -75,9 +86,9 @@ def as_numpy(values: Array | float) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def finite(name: str, values: Array, ndim: int) -> np.ndarray:
+def finite(name: str, values: Array, ndim: int, besides: float | None = None) -> np.ndarray:
     """Return `values` as float64 with `ndim` dimensions; ValueError for NaN, infinity, emptiness or
-    another shape."""
+    another shape. besides: +inf or -inf, where that one has a meaning."""
     array = as_numpy(values)
     if array.ndim != ndim or array.size == 0:
         raise ValueError(
@@ -85,13 +96,15 @@ def finite(name: str, values: Array, ndim: int) -> np.ndarray:
         )
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, not {array.dtype}")
-    bad = np.argwhere(~np.isfinite(array.astype(np.float64)))
+    array = array.astype(np.float64, copy=False)
+    bad = np.argwhere(~(np.isfinite(array) | (array == besides)))
     if len(bad):
+        infinite = "infinite" if besides is None else f"{-besides:+}"
         raise ValueError(
-            f"{name} holds {len(bad)} values that are NaN or infinite, the first at"
+            f"{name} holds {len(bad)} values that are NaN or {infinite}, the first at"
             f" {tuple(map(int, bad[0]))}"
         )
-    return array.astype(np.float64)
+    return array
 
 
 def whole_labels(
@@ -135,10 +148,7 @@ def group_numbers(groups: Array | None, n: int) -> np.ndarray | None:
     if groups is None:
         return None
     names = as_numpy(groups)
-    if names.shape != (n,):
-        raise ValueError(
-            f"groups must name one group for each of the {n} samples, not shape {names.shape}"
-        )
+    shaped("groups", names, (n,), f": one group for each of the {n} samples")
     return np.unique(names, return_inverse=True)[1]
 
 
@@ -232,9 +242,7 @@ def check_arguments(
         raise ValueError(
             "patience needs a validation split to watch; pass validation=... or leave patience out"
         )
-    for name, samples in (("train", train), ("validation", validation)):
-        if samples is None:
-            continue
+    for name, samples in _parts(train, validation):
         if len(samples) == 0:
             raise ValueError(f"{name} holds no samples")
         check_finite(name, samples)
@@ -244,6 +252,11 @@ def check_arguments(
                 f"{name} labels hold NaN or inf, first in sample {int(lost[0, 0])}: leave such"
                 " samples out"
             )
+
+
+def _parts(train: Samples, validation: Samples | None) -> list[tuple[str, Samples]]:
+    """Return the parts that there are, by name."""
+    return [("train", train)] + ([] if validation is None else [("validation", validation)])
 
 
 def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
@@ -277,9 +290,7 @@ def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) ->
             f"integer labels need logits (B, C), the model returns shape {tuple(outputs.shape)}"
         )
     classes = outputs.shape[1]
-    for name, samples in (("train", train), ("validation", validation)):
-        if samples is None:
-            continue
+    for name, samples in _parts(train, validation):
         for label in (int(samples.labels.min()), int(samples.labels.max())):
             if not 0 <= label < classes:
                 raise ValueError(
@@ -287,23 +298,3 @@ def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) ->
                     f"expected labels from 0 to {classes - 1}, or a model with more outputs"
                 )
     return classes
-
-
-def check_regression(outputs: Tensor) -> None:
-    """Refuse a model with several outputs for float labels: broadcasting would compare each with
-    every label."""
-    if outputs.shape not in ((1,), (1, 1)):
-        raise ValueError(
-            f"float labels need one output per sample, the model returns {tuple(outputs.shape)}"
-            " for one"
-        )
-
-
-def check_class_weights(weights: Tensor, classes: int) -> Tensor:
-    """Return the weights if there is one per class, else raise ValueError naming both numbers."""
-    if weights.shape != (classes,):
-        raise ValueError(
-            f"class_weights has shape {tuple(weights.shape)}, expected ({classes},): one per class"
-            " of the model"
-        )
-    return weights

@@ -20,10 +20,9 @@ from tqdm import tqdm
 
 from mmtutor.checks import (
     check_arguments,
-    check_class_weights,
     check_finite,
     check_labels,
-    check_regression,
+    shaped,
 )
 from mmtutor.device import make_accelerator
 from mmtutor.types import Samples
@@ -163,6 +162,23 @@ def balanced_class_weights(labels: Tensor, classes: int | None = None) -> Tensor
     return len(labels) / (len(counts) * counts.float())
 
 
+def weights_of_classes(wanted: Tensor | str | None, labels: Tensor, classes: int) -> Tensor | None:
+    """Return what `class_weights` asks for: (C,) on the device of `labels`, None for none.
+
+    Raises ValueError for a word other than "balanced" and for a tensor of another length.
+    """
+    if isinstance(wanted, str):
+        if wanted != "balanced":
+            raise ValueError(
+                f"class_weights is {wanted!r}, expected 'balanced', a (C,) tensor or None"
+            )
+        return balanced_class_weights(labels, classes)
+    if wanted is None:
+        return None
+    shaped("class_weights", wanted, (classes,), ": one per class of the model")
+    return wanted.to(labels.device)
+
+
 def _epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -257,18 +273,14 @@ def _default_loss(
             raise ValueError(
                 "class_weights need integer class labels; these labels are floats (a regression)"
             )
-        check_regression(outputs)
+        if outputs.shape not in ((1,), (1, 1)):  # broadcast, each would meet every label
+            raise ValueError(
+                "float labels need one output per sample, the model returns"
+                f" {tuple(outputs.shape)} for one"
+            )
         return lambda outputs, labels: F.mse_loss(
             outputs.reshape(labels.shape), labels.float(), reduction="none"
         )
     classes = check_labels(outputs, train, validation)
-    if isinstance(class_weights, str):
-        if class_weights != "balanced":
-            raise ValueError(
-                f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None"
-            )
-        class_weights = balanced_class_weights(train.labels, classes)
-    if class_weights is None:
-        return lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none")
-    weight = check_class_weights(class_weights, classes).to(accelerator.device)
+    weight = weights_of_classes(class_weights, train.labels, classes)
     return lambda outputs, labels: F.cross_entropy(outputs, labels, weight=weight, reduction="none")

@@ -70,11 +70,9 @@ class Samples:
         are not there."""
         if unknown := [m for m in modalities if m not in self.features]:
             raise KeyError(f"no modality {unknown}, there are {list(self.features)}")
-
-        def kept(tables: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {m: tables[m] for m in modalities if m in tables}
-
-        return self._tables(kept, self.labels)
+        return self._tables(
+            lambda tables: {m: tables[m] for m in modalities if m in tables}, self.labels
+        )
 
     def to(self, device: torch.device | str) -> "Samples":
         """Return the same samples on `device`."""
@@ -90,10 +88,9 @@ class Samples:
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
-        def changed(tables: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {m: change(table) for m, table in tables.items()}
-
-        return self._tables(changed, change(self.labels))
+        return self._tables(
+            lambda tables: {m: change(table) for m, table in tables.items()}, change(self.labels)
+        )
 
     def _tables(
         self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], labels: Tensor

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy, whole_labels, whole_number
+from mmtutor.checks import Array, finite, whole_labels, whole_number
 
 TOLERANCE = 1e-2
 """By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
@@ -120,16 +120,7 @@ def _network(
 
 
 def _emissions(log_probs: Array, normalised: bool) -> np.ndarray:
-    emit = as_numpy(log_probs)
-    if emit.ndim != 2 or emit.size == 0 or emit.dtype.kind != "f":
-        raise ValueError(
-            f"log_probs must be non-empty floats (T, C), not {emit.dtype} {emit.shape}"
-        )
-    if np.isnan(emit).any() or (emit == np.inf).any():
-        raise ValueError(
-            "log_probs hold NaN or +inf: expected logarithms of probabilities, -inf for an"
-            " impossible one"
-        )
+    emit = finite("log_probs", log_probs, 2, besides=-np.inf)
     if normalised:
         sums = np.logaddexp.reduce(emit, axis=1)
         worst = int(np.abs(sums).argmax())

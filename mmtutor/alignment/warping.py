@@ -73,13 +73,7 @@ def dtw(cost: Array) -> tuple[np.ndarray, float]:
     -inf, and where forbidden cells leave no path. Sakoe and Chiba, Dynamic Programming Algorithm
     Optimization for Spoken Word Recognition, IEEE TASSP 26, 1978.
     """
-    c = cost if isinstance(cost, np.ndarray) else as_numpy(cost)
-    if c.ndim != 2 or c.size == 0 or c.dtype.kind not in "biuf":
-        raise ValueError(
-            f"cost must be a non-empty matrix (T, S) of numbers, not {c.dtype} {c.shape}"
-        )
-    if np.isnan(c).any() or (c == -np.inf).any():
-        raise ValueError("cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell")
+    c = finite("cost", cost, 2, besides=np.inf)
     width = _width(c.shape[1])
     total = np.full((c.shape[0] + 2, width), np.inf)
     total[0, 0], total[1:-1, 1 : c.shape[1] + 1] = 0.0, c

@@ -7,7 +7,6 @@ as `training.fit`.
 Taught in chapter 10.
 """
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import check_class_weights, check_finite, check_labels
+from mmtutor.checks import check_finite, check_labels, positive
 from mmtutor.device import make_accelerator
-from mmtutor.training import balanced_class_weights
+from mmtutor.training import weights_of_classes
 from mmtutor.types import Samples
 
 ROWS = 8192
@@ -63,10 +62,7 @@ def fit_optimum(
     FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical Optimization,
     2006, ch. 7.
     """
-    if not (math.isfinite(l2) and l2 > 0):
-        raise ValueError(
-            f"l2 is {l2!r}, expected a number above 0: without it separable classes have no optimum"
-        )
+    positive("l2 (without it separable classes have no optimum)", l2)
     rows = torch.arange(len(train)) if rows is None else rows
     if len(rows) == 0:
         raise ValueError("training data hold no samples")
@@ -127,11 +123,7 @@ def _weights(
     outputs."""
     learnt = Samples({}, train.labels[rows])
     with torch.no_grad():
-        classes = check_labels(model(*train[rows[:1]].to(device).inputs), learnt, None)
-    if isinstance(class_weights, str):
-        if class_weights != "balanced":
-            raise ValueError(
-                f"class_weights is {class_weights!r}, expected 'balanced', a (C,) tensor or None"
-            )
-        class_weights = balanced_class_weights(learnt.labels, classes)
-    return None if class_weights is None else check_class_weights(class_weights, classes).to(device)
+        outputs = model(*train[rows[:1]].to(device).inputs)
+    classes = check_labels(outputs, learnt, None)
+    weight = weights_of_classes(class_weights, learnt.labels, classes)
+    return None if weight is None else weight.to(device)

@@ -81,39 +81,30 @@ class GatedFusion(Fusion):
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features), each entry in (-1, 1)."""
         x = masked_vectors(features, self.dims, present)
-        candidates = [self.candidate[m](x[m]).tanh() for m in self.dims]  # M times (B, out)
-        if present:
-            is_present = presence(features, present)
-            candidates = [
-                torch.where(is_present[m][:, None], c, 0.0)
-                for m, c in zip(self.dims, candidates, strict=True)
-            ]
-        gates = self.gates(x, present)
-        return reduce(torch.add, (gates[m] * c for m, c in zip(self.dims, candidates, strict=True)))
+        gates = self.gates(features, present)
+        return reduce(torch.add, (gates[m] * self.candidate[m](x[m]).tanh() for m in self.dims))
 
     def gates(self, features: Features, present: Present | None = None) -> dict[str, Tensor]:
-        """Return z_m: (B, out_features) in [0, 1], which sum to 1 over the modalities (where
-        somebody is present)."""
+        """Return z_m: (B, out_features) in [0, 1], sum 1 over the modalities present, 0 for
+        one that is absent."""
         x = masked_vectors(features, self.dims, present)
-        if self.gate is None:
-            (only,) = self.dims
-            return {only: x[only].new_ones(len(x[only]), self.out_features)}
-        scores = self.gate(torch.cat(list(x.values()), -1)).chunk(
-            len(self.dims), dim=-1
+        joined = torch.cat(list(x.values()), -1)  # (B, Σ dims)
+        scores = (
+            (joined.new_zeros(len(joined), self.out_features),)
+            if self.gate is None
+            else self.gate(joined).chunk(len(self.dims), dim=-1)
         )  # M times (B, out)
         if len(self.dims) == 2 and not present:  # the same softmax, in one step instead of four
             first = torch.sigmoid(scores[0] - scores[1])
             return dict(zip(self.dims, (first, 1 - first), strict=True))
-        if present:
-            is_present = presence(features, present)
-            lowest = torch.finfo(
-                scores[0].dtype
-            ).min  # not -inf: its softmax is NaN where nobody is present
-            scores = [
-                s.masked_fill(~is_present[m][:, None], lowest)
-                for m, s in zip(self.dims, scores, strict=True)
-            ]
-        return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))
+        if not present:
+            return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))
+        is_present = presence(features, present)
+        mask = torch.stack([is_present[m] for m in self.dims])[:, :, None]  # (M, B, 1)
+        # the lowest number and not -inf, whose softmax is NaN where nobody is present
+        lowest = torch.finfo(scores[0].dtype).min
+        z = torch.stack(scores).masked_fill(~mask, lowest).softmax(0)
+        return dict(zip(self.dims, torch.where(mask, z, 0.0), strict=True))
 
 
 class TensorFusion(Fusion):

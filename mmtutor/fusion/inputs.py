@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import known_names, whole_number
+from mmtutor.checks import known_names, shaped, whole_number
 from mmtutor.types import Features, Masks, Present
 
 
@@ -67,10 +67,7 @@ def presence(given: dict[str, Tensor], present: Present | None) -> Present:
         mask = present.get(modality, torch.ones(len(x), dtype=torch.bool, device=x.device))
         if mask.dtype != torch.bool:
             raise TypeError(f"present[{modality!r}] is {mask.dtype}, expected torch.bool")
-        if mask.shape != (len(x),):
-            raise ValueError(
-                f"present[{modality!r}] has shape {tuple(mask.shape)}, expected ({len(x)},)"
-            )
+        shaped(f"present[{modality!r}]", mask, (len(x),))
         masks[modality] = mask.to(x.device)
     return masks
 
@@ -79,16 +76,12 @@ def masked_vectors(features: Features, dims: dict[str, int], present: Present | 
     """Return features[m]: (B, dims[m]) in the order of `dims`, with 0 wherever the modality is
     absent.
 
-    `torch.where` rather than a product: 0 · NaN is NaN, and what stands in an absent slot must
-    change nothing.
     Raises KeyError for missing or unknown modalities, ValueError for a wrong width or batch size,
     naming them.
     """
     check_modalities(features, dims, "features")
     for modality, width in dims.items():
-        shape = tuple(features[modality].shape)
-        if len(shape) != 2 or shape[1] != width:
-            raise ValueError(f"features[{modality!r}] has shape {shape}, expected (B, {width})")
+        shaped(f"features[{modality!r}]", features[modality], ("B", width))
     return hide_absent(features, list(dims), present)
 
 
@@ -107,14 +100,7 @@ def hide_absent(features: Features, order: list[str], present: Present | None) -
     if not present:
         return {m: features[m] for m in order}
     is_present = presence(features, present)
-    return {
-        m: (
-            torch.where(_like(is_present[m], features[m]), features[m], 0.0)
-            if m in present
-            else features[m]
-        )
-        for m in order
-    }
+    return {m: _hidden(features[m], is_present[m] if m in present else None) for m in order}
 
 
 def masked_sequences(
@@ -141,19 +127,13 @@ def masked_sequences(
             )
         sequences[modality] = x[:, None] if x.dim() == 2 else x
     sequences = hide_unreal(hide_absent(sequences, list(dims), present), masks)
+    for modality, mask in (masks or {}).items():
+        shaped(f"masks[{modality!r}]", mask, tuple(sequences[modality].shape[:2]), ", (B, T)")
+        real[modality] = mask
     is_present = presence(features, present) if present else {}
-    for modality, x in sequences.items():
-        mask = (masks or {}).get(modality)
-        if mask is not None and mask.shape != x.shape[:2]:
-            raise ValueError(
-                f"masks[{modality!r}] has shape {tuple(mask.shape)}, expected {tuple(x.shape[:2])},"
-                " (B, T)"
-            )
-        if present and modality in present:
-            whole = is_present[modality][:, None].expand(x.shape[:2])
-            mask = whole if mask is None else mask & whole
-        if mask is not None:
-            real[modality] = mask
+    for modality in present or {}:
+        whole = is_present[modality][:, None].expand(sequences[modality].shape[:2])
+        real[modality] = real[modality] & whole if modality in real else whole
     return sequences, real
 
 
@@ -170,9 +150,7 @@ def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
         if mask.dtype != torch.bool:
             raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
         if sequences[modality].dim() == 3 and mask.shape == sequences[modality].shape[:2]:
-            hidden[modality] = torch.where(
-                _like(mask, sequences[modality]), sequences[modality], 0.0
-            )
+            hidden[modality] = _hidden(sequences[modality], mask)
     return hidden
 
 
@@ -191,5 +169,11 @@ def with_zero_step(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | Non
     return F.pad(x, (0, 0, 0, 1)), None if real is None else F.pad(real, (0, 1), value=True)
 
 
-def _like(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
+def _hidden(x: Tensor, kept: Tensor | None) -> Tensor:
+    """Return x (B, ...) with 0 where `kept`, (B,) or (B, T), is False; x itself where it is None.
+
+    `torch.where` rather than a product: 0 · NaN is NaN.
+    """
+    if kept is None:
+        return x
+    return torch.where(kept.reshape(*kept.shape, *[1] * (x.dim() - kept.dim())), x, 0.0)

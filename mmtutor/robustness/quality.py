@@ -8,7 +8,7 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from mmtutor.checks import check_finite
+from mmtutor.checks import check_finite, shaped
 from mmtutor.fusion.decision.opinions import normalised, opinions
 from mmtutor.fusion.inputs import check_dims, check_modalities, masked_vectors, presence
 from mmtutor.types import Features, Present, Samples
@@ -102,10 +102,7 @@ def quality_vote(
     check_modalities(quality, list(probs), "quality")
     p, is_present = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     for modality, q in quality.items():
-        if q.shape != p.shape[1:2]:
-            raise ValueError(
-                f"quality[{modality!r}] has shape {tuple(q.shape)}, expected ({p.shape[1]},)"
-            )
+        shaped(f"quality[{modality!r}]", q, (p.shape[1],))
     q = torch.stack([quality[m].to(p) for m in probs]).masked_fill(~is_present, 0.0)  # (M, B)
     if wrong := [
         m for m, row in zip(probs, q, strict=True) if not bool(((row >= 0) & (row <= 1)).all())

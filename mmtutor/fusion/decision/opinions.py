@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from mmtutor.checks import shaped
 from mmtutor.fusion.inputs import check_modalities, presence
 from mmtutor.types import Present
 
@@ -22,13 +23,11 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
     """
     if not probs:
         raise ValueError("probs is empty, expected at least one modality")
-    shape = next(iter(probs.values())).shape
+    first = next(iter(probs.values()))
+    shape = tuple(first.shape) if first.dim() == 2 else ("B", "C")
     mask = presence(probs, present)
     for modality, p in probs.items():
-        if p.dim() != 2 or p.shape != shape:
-            raise ValueError(
-                f"probs[{modality!r}] has shape {tuple(p.shape)}, expected (B, C) = {tuple(shape)}"
-            )
+        shaped(f"probs[{modality!r}]", p, shape, ", (B, C)")
         if not p.is_floating_point():
             raise TypeError(
                 f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities"

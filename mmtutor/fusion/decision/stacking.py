@@ -6,6 +6,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from mmtutor.checks import shaped
 from mmtutor.fusion.decision.opinions import check_probabilities
 from mmtutor.fusion.inputs import check_modalities
 from mmtutor.types import Present
@@ -38,10 +39,7 @@ class Stacking:
         columns, mask = self._columns(probs, present)
         y = np.asarray(y)
         self.modalities_, self.n_classes_ = list(probs), next(iter(probs.values())).shape[1]
-        if y.shape != (len(columns),):
-            raise ValueError(
-                f"y has shape {y.shape}, expected ({len(columns)},), one label per row of probs"
-            )
+        shaped("y", y, (len(columns),), ", one label per row of probs")
         if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[mask])) < 2:
             raise ValueError(
                 f"y holds the labels {np.unique(y[mask])} where somebody is present, "

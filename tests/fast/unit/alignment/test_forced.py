@@ -130,9 +130,9 @@ def test_a_probability_of_zero_forbids_and_an_impossible_sentence_is_an_error():
         (np.vstack([uniform(3, 3), uniform(1, 3) - 0.1]), [1], 0, "frame 3"),
         (np.full((4, 3), math.nan), [1], 0, r"NaN or \+inf"),
         (np.full((4, 3), math.inf), [1], 0, r"NaN or \+inf"),
-        (np.zeros((4, 3), int), [1], 0, "floats"),
+        (np.zeros((4, 3), int), [1], 0, "log_probs are none"),
         (np.zeros((0, 3)), [1], 0, "non-empty"),
-        (uniform(4, 3)[None], [1], 0, r"\(T, C\)"),
+        (uniform(4, 3)[None], [1], 0, "2 dimension"),
     ],
 )
 def test_what_cannot_be_aligned_is_refused(align, log_probs, targets, blank, words):
