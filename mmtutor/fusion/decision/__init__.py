@@ -1,15 +1,14 @@
 """Decision-level (late) fusion: let each modality form its own opinion, then combine the opinions.
 
 Pure functions of probs: modality → (B, C) with rows that sum to 1, returning the same. `votes` asks
-who is for what, `evidence` multiplies, `fuzzy` integrates over coalitions, `rules` says in words
-whom to trust, `stacking` learns. Taught in chapter 5.
+who is for what and whom to trust, `evidence` multiplies, `fuzzy` integrates over coalitions,
+`stacking` learns. Taught in chapter 5.
 """
 
 from mmtutor.fusion.decision.evidence import conflict, dempster_shafer, product_rule
 from mmtutor.fusion.decision.fuzzy import choquet, lambda_measure, sugeno, sugeno_lambda
-from mmtutor.fusion.decision.rules import fuzzy_rules, trust
 from mmtutor.fusion.decision.stacking import Stacking
-from mmtutor.fusion.decision.votes import average, majority_vote, weighted_vote
+from mmtutor.fusion.decision.votes import average, fuzzy_rules, majority_vote, trust, weighted_vote
 
 __all__ = [
     "Stacking",

@@ -6,7 +6,7 @@ never has less. Taught in chapter 5.
 """
 
 import math
-from itertools import chain, combinations
+from collections.abc import Collection
 
 import torch
 from scipy.optimize import brentq
@@ -59,17 +59,13 @@ def lambda_measure(densities: dict[str, float]) -> Measure:
     Raises ValueError as `sugeno_lambda`, and for more than 16 modalities.
     Sugeno, Theory of Fuzzy Integrals and its Applications, Tokyo 1974.
     """
-    if len(densities) > MOST:
-        raise ValueError(
-            f"{len(densities)} modalities have {2 ** len(densities)} subsets, expected at most"
-            f" {MOST}"
-        )
+    sets = _sets(densities)
     lam = sugeno_lambda(densities)
-    measure: Measure = {frozenset(): 0.0}
-    for members in _subsets(densities):
+    measure: Measure = {}
+    for members in sorted(sets, key=len):
         g = [densities[m] for m in members]
-        worth = sum(g) if lam == 0 else math.expm1(_log_worth(lam, g)) / lam
-        measure[frozenset(members)] = min(max(worth, max(g)), 1.0)
+        worth = math.fsum(g) if lam == 0 else math.expm1(_log_worth(lam, g)) / lam
+        measure[members] = min(max(max(g, default=0.0), worth), 1.0)
     return measure | {frozenset(densities): 1.0}
 
 
@@ -115,10 +111,18 @@ def _log_worth(lam: float, g: list[float]) -> float:
     return math.fsum(math.log1p(lam * x) if lam * x > -1 else -math.inf for x in g)
 
 
-def _subsets(modalities: dict[str, float]) -> chain:
-    return chain.from_iterable(
-        combinations(modalities, size) for size in range(1, len(modalities) + 1)
-    )
+def _sets(modalities: Collection[str]) -> list[frozenset[str]]:
+    """Return all 2^M sets of modalities, each at the number whose bit i says whether the i-th
+    belongs to it; ValueError for too many."""
+    if len(modalities) > MOST:
+        raise ValueError(
+            f"{len(modalities)} modalities have {2 ** len(modalities)} subsets, expected at most"
+            f" {MOST}"
+        )
+    return [
+        frozenset(m for i, m in enumerate(modalities) if code >> i & 1)
+        for code in range(1 << len(modalities))
+    ]
 
 
 def _coalitions(
@@ -141,19 +145,13 @@ def _coalitions(
 def _table(measure: Measure, modalities: list[str]) -> list[float]:
     """Return the worth of each set, at the number whose bits name its members; raise ValueError for
     no measure."""
-    if len(modalities) > MOST:
-        raise ValueError(
-            f"{len(modalities)} modalities have too many subsets, expected at most {MOST}"
-        )
+    sets = _sets(modalities)
     known_names("measure", sorted({m for who in measure for m in who}), modalities, "modalities")
-    table = [0.0] * (1 << len(modalities))
-    for code in range(1 << len(modalities)):
-        members = frozenset(m for i, m in enumerate(modalities) if code >> i & 1)
-        if members and members not in measure:
-            raise ValueError(
-                f"measure lacks the set {sorted(members)}, expected all {len(table)} subsets"
-            )
-        table[code] = float(measure.get(members, 0.0))
+    if lacking := [members for members in sets[1:] if members not in measure]:
+        raise ValueError(
+            f"measure lacks the set {sorted(lacking[0])}, expected all {len(sets)} subsets"
+        )
+    table = [float(measure.get(members, 0.0)) for members in sets]
     for code, worth in enumerate(table):
         least = max(
             (table[code & ~(1 << i)] for i in range(len(modalities)) if code >> i & 1), default=0.0

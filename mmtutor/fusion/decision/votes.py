@@ -1,10 +1,16 @@
-"""Everybody has a say: the mean opinion, the weighted mean, the majority. Taught in chapter 5."""
+"""Everybody has a say: the mean opinion, the weighted mean, the majority, and a vote whose weights
+follow from fuzzy rules that a person can read, change and argue about.
+
+Taught in chapter 5.
+"""
 
 import torch
 from torch import Tensor
 
 from mmtutor.fusion.decision.opinions import normalised, numbers, opinions
 from mmtutor.types import Present
+
+SURE_FROM, SURE_TO = 0.2, 0.6  # below: not sure at all; above: sure; between: to a degree
 
 
 def average(probs: dict[str, Tensor], present: Present | None = None) -> Tensor:
@@ -62,3 +68,44 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     tied = (leaders.sum(1, keepdim=True) > 1) & mask.any(0)[:, None]
     lift = torch.zeros_like(share).scatter(1, winner, 2 * torch.finfo(like.dtype).eps)
     return normalised(torch.where(tied, share + lift, share), like)
+
+
+def fuzzy_rules(probs: dict[str, Tensor], present: Present | None = None) -> Tensor:
+    """p(c) = Σ_m t_m p_m(c) / Σ_m t_m, a weighted vote whose weights t are `trust`, sample by
+    sample.
+
+    probs[m]: (B, C), rows sum to 1 → (B, C). Nobody present: uniform, 1/C. Raises as
+    `votes.average`. Takagi and Sugeno, Fuzzy Identification of Systems, IEEE Trans. SMC 1985 (rules
+    with constant conclusions).
+    """
+    p, mask = opinions(probs, present, hidden=0.0)
+    return normalised((_trust(p, mask)[:, :, None] * p).sum(0), next(iter(probs.values())))
+
+
+def trust(opinion: dict[str, Tensor], present: Present | None = None) -> dict[str, Tensor]:
+    """Return t_m: (B,) in [0, 1], what three rules conclude about each modality; 0 where it is
+    absent.
+
+    1. If a modality is sure, trust it fully (1).  2. If it is not sure and another is, do not trust
+    it (0).
+    3. If it is not sure and no other is, trust it by half (1/2).
+    "Sure" is a degree: 0 for certainty up to 0.2, 1 from 0.6, straight between; certainty = (max p
+    - 1/C) / (1 - 1/C). "And" is the minimum, "not" is 1 minus; t is the mean of the conclusions,
+    weighed by how far each rule applies. Zadeh, Fuzzy Sets, 1965; Takagi and Sugeno, IEEE Trans.
+    SMC 1985.
+    """
+    p, mask = opinions(opinion, present, hidden=0.0)
+    return dict(zip(opinion, _trust(p, mask), strict=True))
+
+
+def _trust(p: Tensor, mask: Tensor) -> Tensor:
+    """p: (M, B, C), mask: (M, B) bool → (M, B)."""
+    chance = 1 / p.shape[2]
+    certainty = (p.amax(2) - chance) / max(1 - chance, 1e-12)  # (M, B): 0 undecided, 1 decided
+    sure = ((certainty - SURE_FROM) / (SURE_TO - SURE_FROM)).clamp(0, 1) * mask
+    itself = torch.eye(len(p), dtype=torch.bool, device=p.device)[:, :, None]
+    # how sure the surest of the others is, 0 if there is no other: (M, M, B) → (M, B)
+    others = sure.expand(len(p), -1, -1).masked_fill(itself, -1.0).amax(1).clamp(min=0)
+    full, none = sure, torch.minimum(1 - sure, others)
+    half = torch.minimum(1 - sure, 1 - others)
+    return (full + 0.5 * half) / (full + none + half) * mask
