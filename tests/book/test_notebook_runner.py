@@ -228,8 +228,8 @@ def test_notebooks_come_in_the_order_of_the_table_of_contents(tmp_path):
     ):
         write(notebook(), tmp_path / "book" / f"{name}.ipynb")
     (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/02_a/lesson\n  - file:"
-        " book/01_b/lesson\n    sections:\n    - file: book/01_b/exercises.ipynb\n"
+        "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/02_a/lesson\n"
+        "  - file: book/01_b/lesson\n    sections:\n    - file: book/01_b/exercises.ipynb\n"
     )
     found = [
         path.relative_to(tmp_path / "book").as_posix()
