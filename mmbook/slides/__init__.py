@@ -22,13 +22,20 @@ from jinja2 import Environment, FileSystemLoader
 
 from mmbook import root, site
 from mmbook.reading import toc_pages
-from mmbook.slides.text import Block, Reader, SlidesError, draw_formulas, text_height, text_of
+from mmbook.slides.text import (
+    FIGURE,
+    Block,
+    Reader,
+    SlidesError,
+    draw_formulas,
+    text_height,
+    text_of,
+)
 
 TEMPLATE = Path(__file__).with_name("template")
 REVEAL = "reveal.js"
 ROOM = 640  # px for what stands on a slide of 720, its padding left out
 HEADING = (56, 42, 18)  # letters in a line of a slide's title, px of that line, px below
-FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
 PAGES = Environment(loader=FileSystemLoader(TEMPLATE))
 
 
@@ -44,32 +51,25 @@ class Slide:
 
     def room(self) -> int:
         """Return how many px are left."""
-        used = sum(
-            FIGURE[0] + 14 if block.kind == "figure" else block.height for block in self.blocks
-        )
-        return ROOM - text_height(self.title, *HEADING) - used
+        return ROOM - text_height(self.title, *HEADING) - sum(block.height for block in self.blocks)
 
     def markup(self) -> str:
         """Return the slide as HTML; its figures take the room that is left."""
         figures = sum(block.kind == "figure" for block in self.blocks)
         height = min(FIGURE[1], FIGURE[0] + max(0, self.room()) // max(figures, 1))
         level = "h1" if self.css == "title" else "h2"
-        body = "\n".join(
-            block.html.replace("HEIGHTpx", f"{height}px") if block.kind == "figure" else block.html
-            for block in self.blocks
-        )
+        body = "\n".join(block.html for block in self.blocks).replace("HEIGHTpx", f"{height}px")
         body = re.sub(
             r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body
         )  # items one after the other are one list
         return f'<div class="slide {self.css}"><{level}>{self.title}</{level}>\n{body}\n</div>'
 
 
+@dataclass
 class Deck:
     """The slides of one lesson, in order."""
 
-    def __init__(self) -> None:
-        """Begin without slides."""
-        self.slides: list[Slide] = []
+    slides: list[Slide] = field(default_factory=list)
 
     def begin(self, title: str, column: bool = False, css: str = "") -> Slide:
         """Start a slide and return it."""
@@ -80,8 +80,7 @@ class Deck:
         """Put a block on the last slide, or on a new one of the same title where it does not
         fit."""
         slide = self.slides[-1]
-        need = FIGURE[0] + 14 if block.kind == "figure" else block.height
-        if slide.blocks and need > slide.room():
+        if slide.blocks and block.height > slide.room():
             slide = self.begin(slide.title)
         slide.blocks.append(block)
         slide.notes += [block.notes] if block.notes else []

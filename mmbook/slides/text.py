@@ -37,6 +37,7 @@ from mmbook.reading import GLUED_TEXT, Fold, glued_values, pieces, title
 
 LINE, GAP = 34, 14  # px: a line of text, and what stands below a paragraph
 LETTERS = 84  # characters in a line of text
+FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
 MONO, MONO_WIDTH = (
     (13, 17, 20),
     1870,
@@ -376,15 +377,14 @@ class Reader:
         printed = [o for o in outputs if o.output_type == "stream" and o.name == "stdout"]
         hidden = {"remove-input", "hide-input", "hide-cell"} & set(tags)
         if scratch and not hidden and printed == outputs and len(cell.source.splitlines()) <= CODE:
-            shown = self.preformatted(cell.source, CODE)
-            result = [self.preformatted(output.text) for output in printed]
-            if shown.height + sum(block.height for block in result) <= TOGETHER:
-                both = "\n".join(block.html for block in [shown, *result])
-                yield Block(
-                    "code", both, shown.height + sum(block.height for block in result), both
-                )
+            blocks = [self.preformatted(cell.source, CODE)]
+            blocks += [self.preformatted(output.text) for output in printed]
+            height = sum(block.height for block in blocks)
+            if height <= TOGETHER:
+                both = "\n".join(block.html for block in blocks)
+                yield Block("code", both, height, both)
                 return
-            yield shown
+            yield blocks[0]
         if "remove-output" in tags:
             return
         for output in outputs:
@@ -406,11 +406,11 @@ class Reader:
                     yield self.preformatted(text)
 
     def figure(self, cell: NotebookNode, mime: str, content: str) -> Block:
-        """Return a picture within the page, with the alternative text of the cell; {height} is
+        """Return a picture within the page, with the alternative text of the cell; its height is
         filled in later."""
         alt = html.escape(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""))
         if mime == "image/svg+xml":
             raise self.error("its picture is SVG, which slides do not show yet: store it as PNG")
         source = f"data:{mime};base64,{''.join(content.split())}"
         shown = f'<figure><img src="{source}" alt="{alt}" style="height: HEIGHTpx"></figure>'
-        return Block("figure", shown, 0, shown, f"<p>{alt}</p>" if alt else "")
+        return Block("figure", shown, FIGURE[0] + GAP, shown, f"<p>{alt}</p>" if alt else "")
