@@ -15,13 +15,22 @@ from pathlib import Path
 
 from mmbook import root
 from mmbook.site import bundle, hosting, page_laws, resources, slim, sources, weight
-from mmbook.site.packages import PackagesMissing, SiteError, digest, fetch, install, node
+from mmbook.site.packages import (
+    PackagesMissing,
+    SiteError,
+    digest,
+    exit_status,
+    fetch,
+    install,
+    node,
+)
 
 __all__ = [
     "PackagesMissing",
     "SiteError",
     "bundle",
     "digest",
+    "exit_status",
     "fetch",
     "hosting",
     "install",
@@ -117,9 +126,4 @@ def main(arguments: list[str] | None = None) -> int:
         "fetch": fetch,
         "linkcheck": lambda: run_jupyter_book(root(), builder="linkcheck"),
     }
-    try:
-        commands[options.command]()
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(commands[options.command])

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -30,6 +31,16 @@ class SiteError(SphinxError, RuntimeError):
 
 class PackagesMissing(SiteError):
     """What the site takes from npm is not here and cannot be had now."""
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Run a command; return 0, or 1 after printing what went wrong and what to do."""
+    try:
+        command()
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def node() -> str:

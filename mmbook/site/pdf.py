@@ -253,14 +253,13 @@ def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(
         prog="python -m mmbook.site.pdf", description="Print the built book."
     ).parse_args(arguments)
-    try:
+
+    def make_book() -> None:
         target = root() / "_build" / "mmtutor.pdf"
         count = make(site.folder(), root() / "_toc.yml", root() / "_config.yml", target)
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{target}: {count} pages, {target.stat().st_size / 1e6:.1f} MB")
-    return 0
+        print(f"{target}: {count} pages, {target.stat().st_size / 1e6:.1f} MB")
+
+    return site.exit_status(make_book)
 
 
 if __name__ == "__main__":

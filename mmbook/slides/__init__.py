@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -263,10 +262,5 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "chapters", nargs="*", help="folders of book/, such as 03_feature_fusion (default: all)"
     )
-    try:
-        output = build(parser.parse_args(arguments).chapters)
-    except (SlidesError, site.SiteError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"Made. Open {output / 'index.html'}")
-    return 0
+    chosen = parser.parse_args(arguments).chapters
+    return site.exit_status(lambda: print(f"Made. Open {build(chosen) / 'index.html'}"))
