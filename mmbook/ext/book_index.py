@@ -6,30 +6,16 @@ names of another language stand behind the English one, and lead to the same ent
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
+from itertools import groupby
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-PAGE = "book/index_of_terms"
+PAGE, GLOSSARY = "book/index_of_terms", "book/glossary"
 PLACE = "% index of terms"
-
-
-class UsesOfTerms(nodes.General, nodes.Element):
-    """Stands where the index will be, until every page has been read."""
-
-
-def remember_place(app: Sphinx, doctree: nodes.document) -> None:
-    """Put the placeholder at the comment of the page."""
-    if app.env.docname != PAGE:
-        return
-    comments = [c for c in doctree.findall(nodes.comment) if c.astext().strip() == PLACE[2:]]
-    if not comments:
-        raise ValueError(f"{PAGE} has no line {PLACE!r} to put the index at")
-    comments[0].replace_self(UsesOfTerms())
 
 
 def collect_uses(app: Sphinx, doctree: nodes.document) -> None:
@@ -43,16 +29,16 @@ def collect_uses(app: Sphinx, doctree: nodes.document) -> None:
 
 def glossary(app: Sphinx) -> list[list[str]]:
     """Return the entries of the glossary in its order, each with all its names."""
-    found: list[list[str]] = []
-    for node in app.env.get_doctree("book/glossary").findall(addnodes.glossary):
-        for item in node.findall(nodes.definition_list_item):
-            found.append([term.astext() for term in item.findall(nodes.term)])
-    return found
+    return [
+        [term.astext() for term in item.findall(nodes.term)]
+        for glossary in app.env.get_doctree(GLOSSARY).findall(addnodes.glossary)
+        for item in glossary.findall(nodes.definition_list_item)
+    ]
 
 
-def link(app: Sphinx, here: str, page: str, text: str, place: str = "") -> nodes.reference:
-    """Return a link from the page `here` to another page of the book, or to a place in it."""
-    address = app.builder.get_relative_uri(here, page) + (f"#{place}" if place else "")
+def link(app: Sphinx, page: str, text: str, place: str = "") -> nodes.reference:
+    """Return a link from the index to another page of the book, or to a place in it."""
+    address = app.builder.get_relative_uri(PAGE, page) + (f"#{place}" if place else "")
     return nodes.reference("", text, internal=True, refuri=address)
 
 
@@ -61,7 +47,7 @@ def pages_of(app: Sphinx, names: list[str]) -> list[str]:
     contents."""
     wanted = {name.lower() for name in names}
     uses = app.env.__dict__.get("term_uses", {})
-    order = [page for page in app.env.collect_relations() if page not in (PAGE, "book/glossary")]
+    order = [page for page in app.env.collect_relations() if page not in (PAGE, GLOSSARY)]
     return [page for page in order if wanted & {term.lower() for term in uses.get(page, [])}]
 
 
@@ -72,32 +58,33 @@ def short_title(app: Sphinx, page: str) -> str:
     return f"{int(folder[:2])} {title}" if folder[:2].isdigit() else title
 
 
-def entry(app: Sphinx, here: str, names: list[str]) -> nodes.definition_list_item:
+def entry(app: Sphinx, names: list[str]) -> nodes.definition_list_item:
     """Return one term with the pages that use it."""
-    objects = app.env.get_domain("std").objects
-    page, place = objects["term", names[0]]
-    term = nodes.term("", "", link(app, here, page, ", ".join(names), place))
+    page, place = app.env.get_domain("std").objects["term", names[0]]
+    term = nodes.term("", "", link(app, page, ", ".join(names), place))
     line = nodes.paragraph()
-    for number, used in enumerate(pages_of(app, names)):
-        line += [nodes.Text("; ")] * bool(number)
-        line += link(app, here, used, short_title(app, used))
+    for used in pages_of(app, names):
+        line += [nodes.Text("; ")] * bool(line.children)
+        line += link(app, used, short_title(app, used))
     if not line.children:
         line += nodes.Text("defined in the glossary only")
     return nodes.definition_list_item("", term, nodes.definition("", line))
 
 
 def write_index(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Replace the placeholder by the index, one heading for each letter."""
-    for place in list(doctree.findall(UsesOfTerms)):
-        letters: dict[str, list[list[str]]] = defaultdict(list)
-        for names in sorted(glossary(app), key=lambda names: names[0].lower()):
-            letters[names[0][0].upper()].append(names)
-        found: list[nodes.Node] = []
-        for letter, group in sorted(letters.items()):
-            found.append(nodes.rubric("", letter, classes=["letter"]))
-            items = [entry(app, page, names) for names in group]
-            found.append(nodes.definition_list("", *items, classes=["index-of-terms"]))
-        place.replace_self(found)
+    """Put the index at the comment that marks its place, one heading for each letter."""
+    if page != PAGE:
+        return
+    marks = [c for c in doctree.findall(nodes.comment) if c.astext().strip() == PLACE[2:]]
+    if not marks:
+        raise ValueError(f"{PAGE} has no line {PLACE!r} to put the index at")
+    index: list[nodes.Node] = []
+    entries = sorted(glossary(app), key=lambda names: names[0].lower())
+    for letter, group in groupby(entries, key=lambda names: names[0][0].upper()):
+        items = [entry(app, names) for names in group]
+        index.append(nodes.rubric("", letter, classes=["letter"]))
+        index.append(nodes.definition_list("", *items, classes=["index-of-terms"]))
+    marks[0].replace_self(index)
 
 
 def always_again(
@@ -109,8 +96,6 @@ def always_again(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the handlers."""
-    app.add_node(UsesOfTerms)
-    app.connect("doctree-read", remember_place)
     app.connect("doctree-read", collect_uses)
     app.connect("doctree-resolved", write_index)
     app.connect("env-get-outdated", always_again)

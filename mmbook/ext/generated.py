@@ -42,22 +42,17 @@ class ChapterRole(ReferenceRole):
         return [link], []
 
 
-def insert_data_cards(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put the cards, made from the packaged manifests, at their place in the page."""
+def insert(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the data cards, made from the packaged manifests, and the tables of the instructor's
+    guide, read from the notebooks, at their places."""
+    if page == TEACHING_PAGE:
+        source[0] = teaching.insert(source[0], Path(app.srcdir))
     if page != CARDS_PAGE:
         return
     if CARDS_PLACE not in source[0]:
         raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
-    cards = "\n\n".join(
-        store.card_markdown(data).strip() for data in map(store.manifest, store.names())
-    )
-    source[0] = source[0].replace(CARDS_PLACE, cards)
-
-
-def insert_teaching(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put the tables that are read from the notebooks at their places in the instructor's guide."""
-    if page == TEACHING_PAGE:
-        source[0] = teaching.insert(source[0], Path(app.srcdir))
+    cards = [store.card_markdown(store.manifest(name)).strip() for name in store.names()]
+    source[0] = source[0].replace(CARDS_PLACE, "\n\n".join(cards))
 
 
 def always_again(
@@ -70,7 +65,6 @@ def always_again(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the role and the generated pages."""
     app.add_role("chapter", ChapterRole())
-    app.connect("source-read", insert_data_cards)
-    app.connect("source-read", insert_teaching)
+    app.connect("source-read", insert)
     app.connect("env-get-outdated", always_again)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

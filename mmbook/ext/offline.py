@@ -8,11 +8,10 @@ proves the result over the built files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import sphinxcontrib.katex
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -20,18 +19,21 @@ from sphinx.util import logging
 from mmbook.site.packages import node
 
 LOGGER = logging.getLogger(__name__)
-CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]+")
+LETTERS = r"\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
+CHINESE = re.compile(f"[{LETTERS}]+")
+ANY_TEXT = re.compile(f"[{LETTERS}]+|[^{LETTERS}]+")
+UNSPOKEN = ["script", "style", "svg", "math", "textarea"]  # what stands there is not marked
 THEBE = ("sphinx-thebe", "THEBE_JS_URL")  # live kernels from another host: not on this site
 
 
-def first_of_each(assets: list[Any], key: Callable[[Any], Any]) -> list[Any]:
-    """Return `assets` in order, without repetitions of the same key and without thebe."""
-    kept: dict[Any, Any] = {}
+def first_of_each(assets: list[Any]) -> list[Any]:
+    """Return scripts or style sheets in order, without repetitions and without thebe."""
+    kept: dict[tuple[str, str], Any] = {}
     for asset in assets:
-        filename = str(getattr(asset, "filename", asset))
-        body = str(getattr(asset, "attributes", {}).get("body", ""))
-        if not any(word in filename + body for word in THEBE):
-            kept.setdefault(key(asset), asset)
+        body = getattr(asset, "attributes", {}).get("body")
+        key = (str(getattr(asset, "filename", asset)), str(body or ""))
+        if not any(word in "".join(key) for word in THEBE):
+            kept.setdefault(key, asset)
     return list(kept.values())
 
 
@@ -39,11 +41,8 @@ def clean_assets(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Keep one of each script and style sheet."""
-    scripts, styles = context["script_files"], context["css_files"]
-    scripts[:] = first_of_each(
-        scripts, lambda s: (getattr(s, "filename", s), getattr(s, "attributes", {}).get("body"))
-    )
-    styles[:] = first_of_each(styles, lambda s: getattr(s, "filename", s))
+    for assets in (context["script_files"], context["css_files"]):
+        assets[:] = first_of_each(assets)
 
 
 def name_summaries(
@@ -71,18 +70,12 @@ def mark_chinese(body: str) -> str:
         return body
     soup = BeautifulSoup(body, "html.parser")
     for text in soup.find_all(string=CHINESE):
-        if text.find_parent(lang=True) or text.find_parent(
-            ["script", "style", "svg", "math", "textarea"]
-        ):
+        if text.find_parent(lang=True) or text.find_parent(UNSPOKEN):
             continue
-        pieces: list[str | Tag] = []
-        end = 0
-        for match in CHINESE.finditer(text):
-            span = soup.new_tag("span", lang="zh-Hans")
-            span.string = match.group()
-            pieces += [str(text[end : match.start()]), span]
-            end = match.end()
-        text.replace_with(*[piece for piece in [*pieces, str(text[end:])] if piece])
+        for part in ANY_TEXT.findall(text):
+            span = soup.new_tag("span", lang="zh-Hans", string=part)
+            text.insert_before(span if CHINESE.match(part) else part)
+        text.extract()
     return str(soup)
 
 
