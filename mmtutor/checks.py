@@ -76,6 +76,14 @@ def shaped(name: str, x: Tensor | np.ndarray, shape: tuple[int | str, ...], hint
         raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {expected}{hint}")
 
 
+def one_of(what: str, name: str, known: Iterable[str]) -> str:
+    """Return `name` if it is among the `known`; ValueError, naming them, otherwise."""
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return name
+
+
 def as_numpy(values: Array | float) -> np.ndarray:
     """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
     become float64."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from textwrap import shorten
 
 from mmtutor.apps import cli as sentiment_cli
 from mmtutor.files import store
@@ -58,7 +59,8 @@ def doctor() -> int:
     """Print versions, device, packaged weights and data sets; return 1 if any of them is not
     right."""
     checks = [
-        *_packages(),
+        _row("python", platform.python_version),
+        *(_row(name, partial(metadata.version, name)) for name in PACKAGES),
         _row("device", _device),
         _row(
             "efficientnet-lite0", partial(_weights, "image", "ImageEncoder", "efficientnet-lite0")
@@ -79,21 +81,10 @@ def _row(what: str, check: Callable[[], str]) -> tuple[bool, str, str]:
     checks go on."""
     try:
         return True, what, check()
-    except (
-        Exception
-    ) as problem:  # a package that is absent or half installed raises errors of any kind
+    except metadata.PackageNotFoundError:
+        return False, what, f"not installed: pip install {what}"
+    except Exception as problem:  # what is half installed raises errors of any kind
         return False, what, f"{type(problem).__name__}: {problem}"
-
-
-def _packages() -> list[tuple[bool, str, str]]:
-    """Say which version of each package is installed."""
-    found = [(True, "python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            found.append((True, name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            found.append((False, name, f"not installed: pip install {name}"))
-    return found
 
 
 def _device() -> str:
@@ -128,8 +119,7 @@ def list_sets() -> str:
     licence."""
     rows: list[tuple[str, ...]] = [("name", "samples", "MB", "commercial", "present", "licence")]
     for data in map(manifest, names()):
-        short = data.licence[: _WIDEST_LICENCE - 1] + "…"
-        licence = data.licence if len(data.licence) <= _WIDEST_LICENCE else short
+        licence = shorten(data.licence, _WIDEST_LICENCE, placeholder="…")
         size = f"{data.total_bytes / 1e6:.1f}"
         rows.append((data.name, str(data.n), size, data.commercial, presence(data), licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -201,8 +191,7 @@ def _data(options: argparse.Namespace) -> int:
             print(list_sets())
             return 0
         if options.action == "get":
-            get(options.name, accept_licence=options.accept_licence)
-            return 0
+            return get(options.name, accept_licence=options.accept_licence)
         return verify(options.names)
     except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as problem:
         print(f"mmtutor: {problem}", file=sys.stderr)

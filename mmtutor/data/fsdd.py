@@ -5,10 +5,9 @@ Taught in chapter 8.
 
 from __future__ import annotations
 
-import wave
-
 import numpy as np
 import torch
+from scipy.io import wavfile
 
 from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import manifest
@@ -21,7 +20,7 @@ SAMPLE_RATE = 8000
 
 def load(accept_licence: bool = False) -> Dataset:
     """Return the 3000 recordings: modality waveform, a list of (T_i,) float32 in -1..1, mono, 8000
-    Hz; label = the digit; groups = the speaker.
+    Hz; label = the digit; groups, and the target voice = the speaker.
 
     Raises what `store.fetch` raises. Jackson et al. 2018.
     """
@@ -29,17 +28,15 @@ def load(accept_licence: bool = False) -> Dataset:
     # Files are named <digit>_<speaker>_<index>.wav.
     paths = sorted((fetch(data, accept_licence) / "recordings").glob("*.wav"))
     digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
-    waveforms = []
-    for path in paths:
-        with wave.open(str(path)) as file:
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        waveforms.append(torch.from_numpy(samples.astype(np.float32)).div_(32768))
+    groups = np.array([SPEAKERS.index(speaker) for speaker in speakers])
+    recorded = (wavfile.read(path)[1].astype(np.float32) for path in paths)
     return Dataset(
         name="fsdd",
-        modalities={"waveform": waveforms},
-        groups=np.array([SPEAKERS.index(speaker) for speaker in speakers]),
+        modalities={"waveform": [torch.from_numpy(samples).div_(32768) for samples in recorded]},
+        groups=groups,
         labels=torch.tensor([int(digit) for digit in digits]),
         classes=WORDS,
         group_names=SPEAKERS,
+        targets={"voice": torch.from_numpy(groups)},
         card=data.facts() | {"sample_rate": SAMPLE_RATE},
     )

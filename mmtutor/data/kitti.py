@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmtutor.checks import one_of
 from mmtutor.data.dataset import Dataset
 from mmtutor.data.scene import Box, CameraCalibration
 from mmtutor.files.manifest import manifest
@@ -63,8 +64,7 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
     Raises ValueError for an unknown frame, and what `store.fetch` raises. Figures made from a frame
     must name KITTI, stay non-commercial and carry its licence. Geiger, Lenz and Urtasun, CVPR 2012.
     """
-    if frame not in FRAMES:
-        raise ValueError(f"unknown frame {frame!r}; known: {', '.join(FRAMES)}")
+    one_of("frame", frame, FRAMES)
     data = manifest("kitti")
     folder = fetch(data, accept_licence)
     scan = np.fromfile(folder / "velodyne" / f"{frame}.bin", "<f4").reshape(-1, 4)

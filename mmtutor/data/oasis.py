@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mmtutor.checks import one_of
 from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import Manifest, manifest
 from mmtutor.files.store import fetch
@@ -49,8 +50,7 @@ def load(
     low, high = cuts
     if not 1 <= low <= high <= 7:
         raise ValueError(f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}")
-    if captions not in CAPTIONS:
-        raise ValueError(f"unknown captions {captions!r}; known: {', '.join(CAPTIONS)}")
+    one_of("captions", captions, CAPTIONS)
     data = manifest("oasis")
     folder = fetch(data, accept_licence)
     table = _table(data, folder, captions)
@@ -96,9 +96,8 @@ def _table(data: Manifest, folder: Path, captions: str) -> pd.DataFrame:
     """
     paths = (Path(file.path) for file in data.files)
     pictures = {path.stem for path in paths if path.suffix == ".jpg"}
-    ratings = pd.read_csv(folder / "OASIS.csv").set_index(
-        "Theme"
-    )  # its lines end in CR alone, which pandas reads
+    # The lines of this table end in CR alone, which pandas reads.
+    ratings = pd.read_csv(folder / "OASIS.csv").set_index("Theme")
     words = pd.read_csv(
         folder / CAPTIONS[captions],
         sep="|",

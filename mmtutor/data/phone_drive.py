@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmtutor.checks import known_names
 from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import manifest
 from mmtutor.files.store import fetch
@@ -64,8 +65,7 @@ class Drive:
 
         Raises KeyError, naming those that are not there.
         """
-        if unknown := [name for name in names if name not in self.streams]:
-            raise KeyError(f"no stream {unknown}, there are {list(self.streams)}")
+        known_names("the request", names, self.streams, "streams")
         return {
             name: (self.streams[name].times, self.streams[name].values)
             for name in names or self.streams

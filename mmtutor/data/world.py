@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.checks import known_names, positive, whole_number
+from mmtutor.checks import known_names, one_of, positive, whole_number
 from mmtutor.data.bits import CLASS_OF, part_accuracy, part_information, part_log_posterior
 from mmtutor.data.dataset import Dataset
 from mmtutor.types import Features, Present, Samples
@@ -49,9 +49,8 @@ class World:
         whole_number("n", self.n, 1)
         whole_number("seed", self.seed)
         positive("strength", self.strength)
-        if unknown := [kind for kind in self.weights if kind not in KINDS]:
-            raise ValueError(f"unknown worlds {unknown}; known worlds: {', '.join(KINDS)}")
-        weights = {kind: self.weights[kind] for kind in KINDS if self.weights.get(kind, 0) != 0}
+        given = {one_of("world", kind, KINDS): share for kind, share in self.weights.items()}
+        weights = {kind: given[kind] for kind in KINDS if given.get(kind, 0) != 0}
         if not weights:
             raise ValueError(f"a mixture needs one positive weight or more among {KINDS}")
         one = self.noise

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmtutor.checks import one_of
 from mmtutor.data import WORLD_NAMES
 from mmtutor.data.world import World
 
@@ -119,6 +120,4 @@ def load(name: str, n: int = 2000, seed: int = 0, **options: Any) -> Dataset:
     name: redundant, unique, complement, synergy or mixture; options: those of the function of that
     name. Each sample is its own group. Raises ValueError for an unknown name.
     """
-    if name not in WORLDS:
-        raise ValueError(f"unknown world {name!r}; known worlds: {', '.join(WORLDS)}")
-    return WORLDS[name](n, seed=seed, **options).dataset()
+    return WORLDS[one_of("world", name, WORLDS)](n, seed=seed, **options).dataset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmtutor.encoders.frozen import known
+from mmtutor.checks import one_of
 from mmtutor.speech.logmel import LogMel, Recordings
 
 
@@ -19,7 +19,7 @@ class AudioEncoder(LogMel):
         self, name: str = "log-mel", sample_rate: int = 22050, n_mels: int = 32, frames: int = 24
     ) -> None:
         """Prepare the window and the mel filters."""
-        self.name = known(name, ["log-mel"], "audio")
+        self.name = one_of("audio encoder", name, ["log-mel"])
         super().__init__(sample_rate, n_mels, frames)
         self.dim = self.frames * self.n_mels
 

@@ -229,10 +229,8 @@ def _as_keys(keys: list[bytes] | np.ndarray) -> list[bytes]:
 
 def _first_positions(keys: list[bytes]) -> list[int]:
     """Return the first position of each distinct key, in order."""
-    first: dict[bytes, int] = {}
-    for position, key in enumerate(keys):
-        first.setdefault(key, position)
-    return list(first.values())
+    backwards = range(len(keys) - 1, -1, -1)  # of equal keys the last one stays in a dict
+    return sorted({keys[i]: i for i in backwards}.values())
 
 
 def _checksum(key: bytes, row: bytes) -> bytes:

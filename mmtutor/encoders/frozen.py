@@ -5,7 +5,8 @@ bar. Taught in chapter 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmtutor.checks import whole_number
 from mmtutor.device import pick_device
 from mmtutor.encoders.cache import FeatureCache
 from mmtutor.files.weights import WEIGHTS
@@ -21,17 +23,7 @@ Batch = tuple[list[int], Tensor]
 """Positions of the samples, and their features (B, D)."""
 
 
-def known(name: str, names: Iterable[str], kind: str) -> str:
-    """Return `name` if it is one of `names`; ValueError, naming them, otherwise."""
-    names = list(names)
-    if name not in names:
-        raise ValueError(
-            f"unknown {kind} encoder {name!r}: the known ones are {', '.join(map(repr, names))}"
-        )
-    return name
-
-
-class FrozenEncoder:
+class FrozenEncoder(ABC):
     """A pretrained network that is only read: raw samples → vectors (N, D) float32, on the
     processor, without gradient.
 
@@ -51,10 +43,8 @@ class FrozenEncoder:
         fingerprint: dict[str, object],
     ) -> None:
         """Settle device, batch size and cache folder; see the subclasses for their meaning."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}")
         self.device = pick_device(device)
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         self._model: nn.Module | None = None
         self.cache: FeatureCache | None = None
         if cache is not False:
@@ -105,17 +95,21 @@ class FrozenEncoder:
             out[rows] = features.to(out)
         return out
 
+    @abstractmethod
     def _checked(self, samples: Sequence[Any]) -> Sequence[Any]:
-        raise NotImplementedError
+        """Return the samples as a list; raise TypeError or ValueError naming what is no sample."""
 
+    @abstractmethod
     def _key(self, sample: Any, index: int) -> bytes:
-        raise NotImplementedError
+        """Return the hash of a sample's content; `index` is its number, for error messages."""
 
+    @abstractmethod
     def _build(self) -> nn.Module:
-        raise NotImplementedError
+        """Load the network."""
 
+    @abstractmethod
     def _batches(self, samples: Sequence[Any], rows: list[int]) -> Iterator[Batch]:
-        raise NotImplementedError
+        """Encode the samples at `rows`, a batch at a time."""
 
     def __repr__(self) -> str:
         """Name the encoder, its width and where it runs."""

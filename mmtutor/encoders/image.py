@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mmtutor.checks import one_of, whole_number
 from mmtutor.encoders import pictures
-from mmtutor.encoders.frozen import Batch, FrozenEncoder, known
+from mmtutor.encoders.frozen import Batch, FrozenEncoder
 from mmtutor.encoders.pictures import Picture
 from mmtutor.files.weights import locate
 
@@ -96,14 +98,10 @@ class ImageEncoder(FrozenEncoder):
         image_size: int = 224,
     ) -> None:
         """Settle the options; weights are loaded when the first picture needs them."""
-        if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 32:
-            raise ValueError(
-                f"image_size must be a whole number of pixels from 32, got {image_size!r}"
-            )
-        self.name = known(name, RECIPES, "image")
+        self.name = one_of("image encoder", name, RECIPES)
         self.recipe = RECIPES[name]
         self.dim = self.recipe.dim
-        self.image_size = image_size
+        self.image_size = whole_number("image_size", image_size, 32)
         super().__init__(
             device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": image_size}
         )
@@ -125,14 +123,11 @@ class ImageEncoder(FrozenEncoder):
     def preprocess(self, picture: Picture) -> Tensor:
         """Return what the network sees of a picture: (3, S, S) float32, standardised as its
         training data were."""
-        pictures.check_type(picture, 0)
+        (picture,) = pictures.checked([picture])
         return self._standardise(self._square(picture, 0)[None])[0]
 
     def _checked(self, samples: Sequence[Picture]) -> Sequence[Picture]:
-        pictures.check_list(samples)
-        for index, sample in enumerate(samples):
-            pictures.check_type(sample, index)
-        return list(samples)
+        return pictures.checked(samples)
 
     def _key(self, sample: Picture, index: int) -> bytes:
         return pictures.key(sample, index)
@@ -175,16 +170,9 @@ class ImageEncoder(FrozenEncoder):
         return ((squares.to(self.device).float() - mean) / std).permute(0, 3, 1, 2)
 
     def _map(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) → last feature map (B, D, H, W)."""
-        return _features(self.model, batch.to(self.device))
-
-
-def _features(network: nn.Module, batch: Tensor) -> Tensor:
-    """Run a network up to its last feature map: timm has a method for it, in torchvision the last
-    two layers go."""
-    forward_features = getattr(network, "forward_features", None)
-    if callable(forward_features):
-        return forward_features(batch)
-    for layer in list(network.children())[:-2]:
-        batch = layer(batch)
-    return batch
+        """(B, 3, S, S) → last feature map (B, D, H, W): timm's networks have a method for it, in
+        torchvision's the last two layers go."""
+        batch = batch.to(self.device)
+        if hasattr(self.model, "forward_features"):
+            return cast("nn.Module", self.model.forward_features)(batch)
+        return nn.Sequential(*list(self.model.children())[:-2])(batch)

@@ -5,15 +5,16 @@ tensors. Taught in chapter 2.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from mmtutor.checks import as_numpy
 from mmtutor.encoders.cache import content_key
 
 VERSION = 1
@@ -28,6 +29,11 @@ FORMATS = tuple(
 )
 """Formats of picture files that are read: those of photographs and screens. Others run programs
 (EPS) or hold pages."""
+
+_UNREADABLE = (  # what Pillow's readers raise on damaged files, and reading a file itself
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error),
+    Image.DecompressionBombError,
+)
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
@@ -70,30 +76,27 @@ def to_rgb(picture: Picture, index: int = 0) -> Image.Image:
         return _rgb(Image.fromarray(_bytes(_channels_last(picture))))
 
 
-def check_type(picture: object, index: int) -> None:
-    """Raise TypeError, naming the sample, unless it is of a kind that can be a picture."""
-    if not isinstance(picture, Path | str | Image.Image | np.ndarray | Tensor):
-        raise TypeError(
-            f"sample {index} is a {type(picture).__name__}: expected a path, a PIL image, a numpy"
-            " array (H, W, C) or a torch tensor (C, H, W)"
-        )
-
-
-def check_list(samples: object) -> None:
-    """Raise TypeError where one picture was given in place of a list of them."""
+def checked(samples: Iterable[object]) -> list[Picture]:
+    """Return the samples as a list; TypeError where one picture was given in place of a list, or,
+    naming the sample, where something cannot be a picture."""
     one = isinstance(samples, Path | str | bytes | Image.Image)
     if isinstance(samples, np.ndarray | Tensor):
-        channels = (
-            samples.shape[0 if isinstance(samples, Tensor) else -1] if samples.ndim == 3 else 0
-        )
-        one = samples.ndim < 3 or channels in (
-            3,
-            4,
-        )  # (H, W, 3) would otherwise pass for H grey pictures
+        channels = 0 if isinstance(samples, Tensor) else -1
+        # (H, W, 3) would otherwise pass for H grey pictures.
+        one = samples.ndim < 3 or (samples.ndim == 3 and samples.shape[channels] in (3, 4))
     if one:
         raise TypeError(
             f"expected a list of pictures, got one {type(samples).__name__}: write [picture]"
         )
+    pictures: list[Picture] = []
+    for index, sample in enumerate(samples):
+        if not isinstance(sample, Picture):
+            raise TypeError(
+                f"sample {index} is a {type(sample).__name__}: expected a path, a PIL image, a"
+                " numpy array (H, W, C) or a torch tensor (C, H, W)"
+            )
+        pictures.append(sample)
+    return pictures
 
 
 def square(image: Image.Image, size: int, crop: float, resample: Image.Resampling) -> Tensor:
@@ -118,15 +121,9 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} does not exist") from error
-    except UnidentifiedImageError as error:
+    except _UNREADABLE as error:
         raise PictureUnreadable(
-            f"{where} is no picture in a format that Pillow knows, or is corrupt", index
-        ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        raise PictureUnreadable(f"{where} cannot be read as a picture: {error}", index) from error
-    except Image.DecompressionBombError as error:
-        raise PictureUnreadable(
-            f"{where} is too large to be read safely: {error}", index
+            f"{where} is corrupt, too large to be safe, or of an unknown format: {error}", index
         ) from error
 
 
@@ -143,19 +140,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _channels_last(picture: np.ndarray | Tensor) -> np.ndarray:
     """Return an array (H, W) or (H, W, 3 | 4), whatever order it came in."""
     if isinstance(picture, Tensor):
-        picture = picture.detach().cpu()
-        picture = picture.float() if picture.is_floating_point() else picture
-        array = (picture.permute(1, 2, 0) if picture.ndim == 3 else picture).numpy()
+        order = "(H, W) or (C, H, W)"
+        array = as_numpy(picture.movedim(0, -1) if picture.ndim == 3 else picture)
     else:
-        array = picture
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if (
-        array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (3, 4))
-        or 0 in array.shape
-    ):
-        order = "(H, W) or (C, H, W)" if isinstance(picture, Tensor) else "(H, W) or (H, W, C)"
+        array, order = picture, "(H, W) or (H, W, C)"
+    array = np.squeeze(array, 2) if array.shape[2:] == (1,) else array
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or 0 in array.shape:
         raise ValueError(
             f"its shape is {tuple(picture.shape)}, expected {order} with C = 1, 3 or 4, none of"
             " them 0"
@@ -167,23 +157,18 @@ def _bytes(array: np.ndarray) -> np.ndarray:
     """Scale an array of any of the accepted types to uint8."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
-    if array.dtype == bool:
-        return array.astype(np.uint8) * 255
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise ValueError("it holds NaN or infinite values")
-        top, scale = 1.0, 255.0
-    elif array.dtype.newbyteorder("=") in (
-        np.uint16,
-        np.int32,
-    ):  # Pillow's 16-bit modes come as either
-        top, scale = 65535, 1 / 257
+    if array.dtype.kind in "bf":
+        top = 1
+    elif array.dtype.newbyteorder("=") in (np.uint16, np.int32):  # Pillow's 16 bits are either
+        top = 65535
     else:
         raise ValueError(
             f"its dtype is {array.dtype}, expected bool, uint8, uint16 or float in 0..1"
         )
+    if not np.isfinite(array).all():
+        raise ValueError("it holds NaN or infinite values")
     if array.min() < 0 or array.max() > top:
         raise ValueError(
-            f"its values lie in {array.min()}..{array.max()}, expected 0..{top:g} for {array.dtype}"
+            f"its values lie in {array.min()}..{array.max()}, expected 0..{top} for {array.dtype}"
         )
-    return np.round(array * scale).astype(np.uint8)
+    return np.round(array * (255 / top)).astype(np.uint8)

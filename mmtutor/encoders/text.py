@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmtutor.checks import one_of, whole_number
 from mmtutor.encoders.cache import content_key
-from mmtutor.encoders.frozen import Batch, FrozenEncoder, known
+from mmtutor.encoders.frozen import Batch, FrozenEncoder
 from mmtutor.files.weights import locate
 
 VERSION = 1
@@ -66,16 +67,12 @@ class TextEncoder(FrozenEncoder):
         max_tokens: int | None = None,
     ) -> None:
         """Settle the options; weights are loaded when the first text needs them."""
-        self.name = known(name, RECIPES, "text")
+        self.name = one_of("text encoder", name, RECIPES)
         self.recipe = RECIPES[name]
         self.dim = self.recipe.dim
         limit = self.recipe.max_tokens
-        self.max_tokens = limit if max_tokens is None else max_tokens
-        if not isinstance(self.max_tokens, int) or not 2 < self.max_tokens <= limit:
-            raise ValueError(
-                f"max_tokens must be a whole number from 3 to {limit} for {name!r}, got"
-                f" {max_tokens!r}"
-            )
+        chosen = limit if max_tokens is None else max_tokens
+        self.max_tokens = whole_number("max_tokens", chosen, 3, limit, f": {name} has that limit")
         self._tokenizer: Any = None
         super().__init__(
             device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens}

@@ -5,21 +5,15 @@ outside its folder. Taught in chapter 1.
 from __future__ import annotations
 
 import builtins
-import contextlib
 import hashlib
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmtutor.files.manifest import DatasetCorrupt, File, Manifest
-from mmtutor.files.roots import cache_root
-from mmtutor.files.whole import whole
-
-_SETTLED_NS = 3_000_000_000
 
 
 def progress_bar(total: int, what: str, wanted: bool = True) -> Any:
@@ -50,71 +44,23 @@ def problems(data: Manifest, folder: Path, progress: bool = False) -> Iterator[s
     from the manifest."""
     with progress_bar(data.total_bytes, f"checking {data.name}", progress) as bar:
         for file in data.files:
-            problem = _shape(file, folder) or _content(file, folder)
-            bar.update(file.bytes)
-            if problem:
+            if problem := _problem(file, folder):
                 yield f"{folder / file.path} {problem}"
+            bar.update(file.bytes)
 
 
-def check(data: Manifest, folder: Path, advice: str) -> None:
-    """Return when every file under `folder` matches the manifest; else raise DatasetCorrupt naming
-    the first.
-
-    Hashing is skipped when the same files (path, size, and both time stamps in ns) passed against
-    the same manifest before, which a stamp below the cache root says. `advice` ends the error
-    message.
-    """
-    assert_inside(data, folder)
-    started = time.time_ns()
-    key, newest = _state(data, folder)
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    stamp = cache_root() / "verified" / f"{data.name}-{place}"
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if stamp.read_text(encoding="ascii") == key:
-            return
-    for problem in problems(data, folder):
-        raise DatasetCorrupt(f"data set {data.name!r} is refused: {problem}. {advice}")
-    # A file changed a moment ago may change again within one tick of the file system's clock: hash
-    # it again next time. Where no stamp can be written, the next look hashes again, too.
-    if started - newest > _SETTLED_NS:
-        with contextlib.suppress(OSError):
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            with whole(stamp, encoding="ascii") as handle:
-                handle.write(key)
-
-
-def _state(data: Manifest, folder: Path) -> tuple[str, int]:
-    """Return a digest of the files' places, sizes and times, and the newest time in ns."""
-    digest = hashlib.sha256(f"{folder.resolve()}\n{data.fingerprint}\n".encode())
-    newest = 0
-    for file in data.files:
-        with contextlib.suppress(OSError):  # a file that is not there is named when all are hashed
-            info = os.lstat(folder / file.path)
-            newest = max(newest, info.st_mtime_ns, info.st_ctime_ns)
-            times = f"{info.st_mode} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns}"
-            digest.update(f"{file.path}\n{times}\n".encode())
-    return digest.hexdigest(), newest
-
-
-def _shape(file: File, folder: Path) -> str:
-    """Return what is wrong with a file without reading it, "" for nothing."""
+def _problem(file: File, folder: Path) -> str:
+    """Return what is wrong with a file, "" for nothing; one of another size is not read."""
     try:
         info = os.lstat(folder / file.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if not stat.S_ISREG(info.st_mode):
-        return "is not a plain file"
-    right = info.st_size == file.bytes
-    return "" if right else f"has {info.st_size} bytes, expected {file.bytes}"
-
-
-def _content(file: File, folder: Path) -> str:
-    """Return what is wrong with a file's content, "" for nothing."""
-    try:
+        if not stat.S_ISREG(info.st_mode):
+            return "is not a plain file"
+        if info.st_size != file.bytes:
+            return f"has {info.st_size} bytes, expected {file.bytes}"
         with open(folder / file.path, "rb") as handle:
             sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     right = sha256 == file.sha256

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,10 +32,10 @@ def download(data: Manifest, target: Path) -> None:
     Raises DatasetUnavailable (source out of reach, folder not writable), DatasetCorrupt (source
     sends other content).
     """
-    partial = target.with_name("partial")
-    with _writable(data, target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name("download.lock")):
+    partial, home = target.with_name("partial"), target.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / "download.lock"):
             if target.is_dir() and not any(checking.problems(data, target)):
                 return  # another process was faster
             _prepare(data, target, partial)
@@ -47,15 +45,8 @@ def download(data: Manifest, target: Path) -> None:
                     f"data set {data.name!r} is refused: {problem}. Run the download again."
                 )
             os.replace(partial, target)
-
-
-@contextlib.contextmanager
-def _writable(data: Manifest, folder: Path) -> Iterator[None]:
-    """Turn any failure to write below `folder` into an error that says where and what to do."""
-    try:
-        yield
     except OSError as error:
-        reason = f"cannot write to the cache folder {folder} ({error.strerror or error})"
+        reason = f"cannot write to the cache folder {home} ({error.strerror or error})"
         raise DatasetUnavailable(
             f"{data.unavailable(reason)}\n  or set MMTUTOR_CACHE to a folder that you can write"
             " to.",
@@ -67,16 +58,14 @@ def _prepare(data: Manifest, target: Path, partial: Path) -> None:
     """Make `partial` and its subfolders, keep what an earlier try left there, drop what a killed
     one left half-done."""
     if target.is_dir():  # a set that differs: keep its sound files, and fetch the others afresh
-        if partial.exists():
-            shutil.rmtree(partial)
+        shutil.rmtree(partial, ignore_errors=True)
         os.replace(target, partial)
-    listed = {partial / file.path for file in data.files}
-    for path in partial.rglob("*"):
-        left_over = path.name.startswith("tmp") and path not in listed
-        if path.is_symlink() or (left_over and path.is_file()):
-            path.unlink()
     if partial.is_symlink():
         raise DatasetCorrupt(f"{data.name}: {partial} is a link; remove it")
+    listed = {partial / file.path for file in data.files}
+    for path in partial.rglob("*"):
+        if path.is_symlink() or (path.is_file() and path not in listed):
+            path.unlink()
     checking.assert_inside(data, partial)
     for parent in {path.parent for path in listed}:
         parent.mkdir(parents=True, exist_ok=True)  # here, since pooch's threads would race for it

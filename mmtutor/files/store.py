@@ -73,7 +73,10 @@ def find(data: Manifest) -> Path:
     differs).
     """
     folder = _here(data)
-    checking.check(data, folder, _advice(data, folder))
+    checking.assert_inside(data, folder)
+    for problem in checking.problems(data, folder):
+        advice = _advice(data, folder)
+        raise DatasetCorrupt(f"data set {data.name!r} is refused: {problem}. {advice}")
     return folder
 
 
@@ -102,8 +105,7 @@ def fetch(data: Manifest, accept_licence: bool = False, repair: bool = False) ->
 
 
 def verify(data: Manifest, progress: bool = False) -> Path:
-    """Hash every file of a set that is on this machine, whatever was verified before, and return
-    its folder.
+    """Return the folder of a set that is on this machine, as `find` does, under a progress bar.
 
     Raises DatasetUnavailable, or DatasetCorrupt with one line for each file that is missing or
     differs.

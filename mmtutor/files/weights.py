@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 PROBE_SECONDS = 5.0
 """How long to wait for a server before saying that it cannot be reached."""
@@ -104,7 +105,15 @@ def locate(name: str) -> Path:
     weights = WEIGHTS[name]
     if weights.package:
         return check(_packaged(weights, weights.package), weights)
-    return check(_from_hub(weights) if weights.revision else _from_address(weights), weights)
+    source = _from_hub if weights.revision else _from_address
+    path = source(weights, local=True)
+    if path is None:
+        require_reachable(weights)
+        try:
+            path = source(weights, local=False)
+        except Exception as error:  # the hub's client raises its own, its transport's, the system's
+            raise _unavailable(weights, f"the download failed: {error}") from error
+    return check(cast("Path", path), weights)
 
 
 def check(path: Path, weights: Weights) -> Path:
@@ -136,80 +145,53 @@ def _packaged(weights: Weights, package: str) -> Path:
     return path
 
 
-def _from_address(weights: Weights) -> Path:
-    """Return torch's own copy of the file, downloading it once (pooch checks it and never leaves
-    half a file)."""
+def _from_address(weights: Weights, local: bool) -> Path | None:
+    """Return torch's own copy of the file, None where it is not there; unless `local`, download it
+    (pooch checks it and never leaves half a file)."""
     import pooch
     import torch
 
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / weights.file
-    if path.is_file():
-        return path
-    require_reachable(weights.source, weights)
-    fetch = pooch.HTTPDownloader(progressbar=_terminal(), timeout=60)
-    try:
-        return Path(
-            pooch.retrieve(
-                weights.source, f"sha256:{weights.sha256}", weights.file, folder, downloader=fetch
-            )
-        )
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
-        raise _unavailable(weights, f"the download failed: {error}") from error
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.file
+    if local:
+        return path if path.is_file() else None
+    sha256 = f"sha256:{weights.sha256}"
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60)
+    return Path(pooch.retrieve(weights.source, sha256, path.name, path.parent, downloader=fetch))
 
 
-def _from_hub(weights: Weights) -> Path:
-    """Return the file in the hub's local cache, downloading the pinned revision once."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _from_hub(weights: Weights, local: bool) -> Path | None:
+    """Return the file in the hub's local cache, None where it is not there; unless `local`,
+    download the pinned revision, with the tokenizer beside it."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-    patterns = [weights.file, "config.json", "tokenizer*", "vocab.txt"]
-
-    def snapshot(local: bool) -> Path:
-        folder = snapshot_download(
-            weights.source,
-            revision=weights.revision,
-            allow_patterns=patterns,
-            local_files_only=local,
-        )
-        return Path(folder) / weights.file
-
-    try:
-        path = snapshot(local=True)
-        if path.is_file():
-            return path
-    except LocalEntryNotFoundError:
-        pass
-    require_reachable(
-        f"{constants.ENDPOINT}/{weights.source}/resolve/{weights.revision}/config.json", weights
-    )
-    try:
-        return snapshot(local=False)
-    except Exception as error:  # the hub client raises its own, its transport's and system errors
-        raise _unavailable(weights, f"the download failed: {error}") from error
+    if local:
+        path = try_to_load_from_cache(weights.source, weights.file, revision=weights.revision)
+        return Path(path) if isinstance(path, str) else None
+    files = [weights.file, "config.json", "tokenizer*", "vocab.txt"]
+    folder = snapshot_download(weights.source, revision=weights.revision, allow_patterns=files)
+    return Path(folder) / weights.file
 
 
-def require_reachable(address: str, weights: Weights) -> None:
-    """Raise EncoderUnavailable within PROBE_SECONDS unless `address` answers.
+def require_reachable(weights: Weights) -> None:
+    """Raise EncoderUnavailable within PROBE_SECONDS unless the weights' server answers.
 
     The download clients retry for minutes when there is no network; one short question first spares
     that wait.
     """
     import requests
+    from huggingface_hub import hf_hub_url
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise _unavailable(weights, "HF_HUB_OFFLINE is set")
+    address = weights.source
+    if weights.revision:
+        address = hf_hub_url(weights.source, "config.json", revision=weights.revision)
     try:
-        answer = requests.head(address, timeout=PROBE_SECONDS, allow_redirects=True)
+        requests.head(address, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
     except requests.RequestException as error:
-        raise _unavailable(
-            weights, f"{address} cannot be reached ({type(error).__name__})"
-        ) from error
-    if not answer.ok:
-        raise _unavailable(weights, f"{address} answered {answer.status_code}")
+        status = "" if error.response is None else f" {error.response.status_code}"
+        reason = f"{address} cannot be reached ({type(error).__name__}{status})"
+        raise _unavailable(weights, reason) from error
 
 
 def _unavailable(weights: Weights, reason: str) -> EncoderUnavailable:
@@ -219,8 +201,3 @@ def _unavailable(weights: Weights, reason: str) -> EncoderUnavailable:
         f" from {weights.source}: connect to a network and run this again. With no network use"
         f" {weights.instead!r}, which is installed already."
     )
-
-
-def _terminal() -> bool:
-    """Say whether stderr is a terminal: progress bars go there and nowhere else."""
-    return sys.stderr.isatty()

@@ -15,8 +15,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,36 +82,12 @@ class Event:
     name: str
 
 
-_turnstile, _lock = threading.Lock(), threading.Lock()
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other threads and forks out. Who waits holds the turnstile, so no thread can go on and
-    on."""
-    with _turnstile:
-        _lock.acquire()
-    try:
-        yield
-    finally:
-        _lock.release()
-
-
-def _before_fork() -> None:
-    """Wait for the word being spoken, so that no child inherits half of one, or a lock that nobody
-    will release."""
-    _turnstile.acquire()
-    _lock.acquire()
-
-
-def _after_fork() -> None:
-    _lock.release()
-    _turnstile.release()
-
-
+_lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
+    # A fork waits for the word being spoken, so that no child inherits half of one, or a lock that
+    # nobody will release.
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 
 
@@ -132,7 +108,7 @@ def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
     Raises SpeechUnavailable. Arguments are checked by `mmtutor.speech`, which is what others call.
     """
     with ExitStack() as stack:
-        with _alone():  # tempfile has a lock of its own, which a fork must not catch either
+        with _lock:  # tempfile has a lock of its own, which a fork must not catch either
             folder = _data_folder(stack, links=len(asked) >= _MANY)
         return [_speak(folder, *one) for one in asked]
 
@@ -142,7 +118,7 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
     events: list[Event] = []
     callback = _Callback(_collector(chunks, events))
     encoded = text.encode("utf-8")
-    with _alone(), ExitStack() as stack:
+    with _lock, ExitStack() as stack:
         library = _fresh_library(stack)
         stack.callback(library.espeak_Terminate)
         _start(library, folder, voice)

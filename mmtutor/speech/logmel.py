@@ -5,12 +5,12 @@ fixed grid. Taught in chapter 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmtutor.checks import float_samples, whole_number
 from mmtutor.speech.synthesis import Utterance
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
@@ -35,16 +35,9 @@ class LogMel:
 
     def __init__(self, sample_rate: int = 22050, n_mels: int = 32, frames: int = 24) -> None:
         """Prepare the window and the mel filters."""
-        for what, value, low in (
-            ("sample_rate", sample_rate, 1000),
-            ("n_mels", n_mels, 1),
-            ("frames", frames, 1),
-        ):
-            if not isinstance(value, Integral) or value < low:
-                raise ValueError(f"{what} must be a whole number from {low}, got {value!r}")
-        self.sample_rate = int(sample_rate)
-        self.n_mels = int(n_mels)
-        self.frames = int(frames)
+        self.sample_rate = whole_number("sample_rate", sample_rate, 1000)
+        self.n_mels = whole_number("n_mels", n_mels, 1)
+        self.frames = whole_number("frames", frames, 1)
         self._window = torch.hann_window(round(_WINDOW_SECONDS * sample_rate))
         self._hop = round(_HOP_SECONDS * sample_rate)
         self._n_fft = 1 << (len(self._window) - 1).bit_length()
@@ -57,8 +50,8 @@ class LogMel:
         waveforms: float samples in -1..1, mono: a list of (T_i,), a tensor (N, T), or `Utterance`s,
         whose sample rate is checked. A recording shorter than the grid repeats itself; a silent one
         gives zeros.
-        Raises ValueError naming the recording that is empty, not mono, not of floats, has NaN or
-        another sample rate.
+        Raises ValueError naming the recording that is empty, not mono, has NaN or another sample
+        rate, TypeError for one that is not of floats.
         """
         if isinstance(waveforms, (Tensor, np.ndarray)) and waveforms.ndim == 1:
             raise ValueError(
@@ -106,19 +99,8 @@ class LogMel:
                 f" {self.sample_rate}: make an AudioEncoder(sample_rate={rate}), or resample it"
             )
         signal = torch.as_tensor(getattr(waveform, "waveform", waveform))
-        if signal.ndim != 1 or not len(signal):
-            raise ValueError(
-                f"recording {index} has shape {tuple(signal.shape)}, expected (T,), mono, T ≥ 1"
-            )
-        if not signal.is_floating_point():
-            raise ValueError(
-                f"recording {index} is {signal.dtype}, expected floats in -1..1: divide 16-bit by"
-                " 32768"
-            )
-        if not torch.isfinite(signal).all():
-            raise ValueError(
-                f"recording {index} has NaN or infinite samples: repair it or leave it out"
-            )
+        expected = "(T,) in -1..1, mono (divide 16-bit samples by 32768)"
+        float_samples(f"recording {index}", signal, (1,), expected)
         return signal.detach().to("cpu", torch.float32)
 
 

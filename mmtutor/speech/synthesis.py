@@ -7,30 +7,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmtutor.checks import float_samples, one_of, whole_number
 from mmtutor.speech import cache as speech_cache
 from mmtutor.speech import espeak, timing
-from mmtutor.speech.espeak import SAMPLE_RATE, SpeechUnavailable
-
-__all__ = [
-    "SAMPLE_RATE",
-    "VARIANTS",
-    "VOICES",
-    "Mark",
-    "Request",
-    "SpeechUnavailable",
-    "Utterance",
-    "add_noise",
-    "insert_pauses",
-    "speak",
-    "speak_all",
-    "voices",
-]
+from mmtutor.speech.espeak import SAMPLE_RATE
 
 VOICES = {
     "en-us": "English, American",
@@ -64,19 +49,11 @@ class Request:
             raise ValueError(
                 "text holds a NUL or half of a surrogate pair, which cannot be spoken: remove it"
             )
-        if self.voice not in VOICES:
-            raise ValueError(f"unknown voice {self.voice!r}; known: {', '.join(VOICES)}")
-        if self.variant is not None and self.variant not in VARIANTS:
-            raise ValueError(
-                f"unknown variant {self.variant!r}; known: None, {', '.join(VARIANTS)}"
-            )
+        one_of("voice", self.voice, VOICES)
+        if self.variant is not None:
+            one_of("variant", self.variant, VARIANTS)
         for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or not low <= int(value) <= high:
-                raise ValueError(
-                    f"{name} must be a whole number from {low} to {high}, got {value!r}"
-                )
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
 
 
 @dataclass(frozen=True)
@@ -188,17 +165,9 @@ def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Te
 
     waveform: (T,) or (N, T) float, each row its own signal; noise comes from `generator` (same
     device). snr_db = inf adds nothing. Raises ValueError where no ratio exists: empty, silent, NaN
-    or infinite rows.
+    or infinite rows; TypeError for integers.
     """
-    if (
-        not waveform.is_floating_point()
-        or waveform.numel() == 0
-        or not torch.isfinite(waveform).all()
-    ):
-        raise ValueError(
-            f"noise needs a waveform of finite floats, got {tuple(waveform.shape)}"
-            f" {waveform.dtype}, or it has NaN"
-        )
+    float_samples("noise", waveform, (1, 2), "(T,) or (N, T)")
     power = waveform.square().mean(-1, keepdim=True)
     if not (power > 0).all():
         raise ValueError(

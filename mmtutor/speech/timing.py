@@ -43,16 +43,13 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
         if event.kind == WORD and (not kept or _new(event, kept[-1], text)):
             kept.append(event)
     starts = [start for start, _, _ in spoken]
+    after_text = Event(WORD, n_samples, len(text), 0, "")
     marks = []
-    for i, event in enumerate(kept):
-        limit, until = (
-            (kept[i + 1].sample, kept[i + 1].position)
-            if i + 1 < len(kept)
-            else (n_samples, len(text))
-        )
-        last = bisect_left(starts, limit) - 1
-        end = min(spoken[last][1], limit) if last >= 0 and starts[last] >= event.sample else limit
-        marks.append((event.sample, end, bare(text[event.position : until])))
+    for event, following in pairwise([*kept, after_text]):
+        end, last = following.sample, bisect_left(starts, following.sample) - 1
+        if last >= 0 and starts[last] >= event.sample:
+            end = min(spoken[last][1], end)
+        marks.append((event.sample, end, bare(text[event.position : following.position])))
     return marks
 
 

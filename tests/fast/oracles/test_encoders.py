@@ -94,7 +94,7 @@ def random_resnet(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    monkeypatch.setattr(weights, "_from_address", lambda _: tmp_path / "resnet18.pth")
+    monkeypatch.setattr(weights, "_from_address", lambda *_, **__: tmp_path / "resnet18.pth")
     monkeypatch.setattr(weights, "check", lambda path, _: path)
     network.fc = torch.nn.Identity()
     return network.eval()

@@ -155,7 +155,7 @@ def test_pairs_are_all_streams_or_those_named(drive):
     assert set(drive.pairs()) == set(drive.streams) and list(drive.pairs("car_speed")) == [
         "car_speed"
     ]
-    with pytest.raises(KeyError, match=r"no stream \['lidar'\], there are \['phone_speed'"):
+    with pytest.raises(KeyError, match=r"unknown \['lidar'\]; the streams are \['phone_speed'"):
         drive.pairs("car_speed", "lidar")
 
 

@@ -88,7 +88,7 @@ def test_a_lower_limit_is_kept_and_cached_apart(text_encoder):
     assert len(short.pieces(TEXTS[2])) == 8
     assert short.cache.folder != TextEncoder().cache.folder
     for limit in (2, 257, 0, -1, 9.5):
-        with pytest.raises(ValueError, match="from 3 to 256 for 'minilm'"):
+        with pytest.raises(ValueError, match=r"from 3 to 256, not .*: minilm has that limit"):
             TextEncoder(max_tokens=limit)
 
 
@@ -128,7 +128,7 @@ def test_empty_list_gives_no_rows():
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"unknown text encoder 'gpt'.*'minilm', 'bert-base-uncased'"
+        ValueError, match="unknown text encoder 'gpt'; known: minilm, bert-base-uncased"
     ):
         TextEncoder("gpt")
 
@@ -164,7 +164,7 @@ def small_bert(tmp_path, monkeypatch):
     minilm = locate("minilm").parent  # its vocabulary is BERT-base's
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / name).write_bytes((minilm / name).read_bytes())
-    monkeypatch.setattr(weights, "_from_hub", lambda _: folder / "model.safetensors")
+    monkeypatch.setattr(weights, "_from_hub", lambda *_, **__: folder / "model.safetensors")
     monkeypatch.setattr(weights, "check", lambda path, _: path)
     return BertModel.from_pretrained(folder).eval()
 
