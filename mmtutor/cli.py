@@ -177,7 +177,7 @@ def verify(chosen: Sequence[str] = ()) -> int:
     status = 0
     for data in sets:
         try:
-            print(f"{data.name}: every file matches, in {store.verify(data, progress=True)}")
+            print(f"{data.name}: every file matches, in {store.find(data, every=True)}")
         except (store.DatasetUnavailable, store.DatasetCorrupt) as error:
             print(error, file=sys.stderr)
             status = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 from mmtutor.files import checking
@@ -37,7 +38,6 @@ __all__ = [
     "manifest",
     "mirror_root",
     "names",
-    "verify",
 ]
 
 
@@ -65,18 +65,19 @@ def in_mirror(folder: Path) -> bool:
     return root is not None and folder.is_relative_to(root)
 
 
-def find(data: Manifest) -> Path:
+def find(data: Manifest, every: bool = False) -> Path:
     """Return the folder of a set that is on this machine, each file verified; never touches the
     network.
 
-    Raises DatasetUnavailable (not here), DatasetCorrupt (naming the file that is missing or
-    differs).
+    Raises DatasetUnavailable (not here), DatasetCorrupt naming the first file that is missing or
+    differs; with `every`, all of them, and a progress bar shows how far the check is.
     """
     folder = _here(data)
     checking.assert_inside(data, folder)
-    for problem in checking.problems(data, folder):
-        advice = _advice(data, folder)
-        raise DatasetCorrupt(f"data set {data.name!r} is refused: {problem}. {advice}")
+    problems = checking.problems(data, folder, progress=every)
+    if wrong := list(problems if every else islice(problems, 1)):
+        refused = f"data set {data.name!r} is refused:"
+        raise DatasetCorrupt("\n  ".join([refused, *wrong, _advice(data, folder)]))
     return folder
 
 
@@ -102,20 +103,6 @@ def fetch(data: Manifest, accept_licence: bool = False, repair: bool = False) ->
 
     download(data, cache_root() / data.name / "files")
     return find(data)
-
-
-def verify(data: Manifest, progress: bool = False) -> Path:
-    """Return the folder of a set that is on this machine, as `find` does, under a progress bar.
-
-    Raises DatasetUnavailable, or DatasetCorrupt with one line for each file that is missing or
-    differs.
-    """
-    folder = _here(data)
-    checking.assert_inside(data, folder)
-    if wrong := list(checking.problems(data, folder, progress)):
-        lines = "\n  ".join([*wrong, _advice(data, folder)])
-        raise DatasetCorrupt(f"data set {data.name!r} is refused:\n  {lines}")
-    return folder
 
 
 def _here(data: Manifest) -> Path:

@@ -77,19 +77,15 @@ def cut_open(
     each, without which one would hear a click. A mark that ends at a cut ends there still; one that
     begins there begins after the silence.
     """
-    pieces, edges = [], [0, *(at for at, _ in cuts), len(samples)]
+    sound, edges = samples.copy(), [0, *(at for at, _ in cuts), len(samples)]
     for i, (start, end) in enumerate(pairwise(edges)):
-        piece = samples[start:end].copy()
-        ramp = np.linspace(0, 1, min(_FADE, len(piece)), endpoint=False, dtype=samples.dtype)
+        ramp = np.linspace(0, 1, min(_FADE, end - start), endpoint=False, dtype=samples.dtype)
         if i > 0:
-            piece[: len(ramp)] *= ramp
+            sound[start : start + len(ramp)] *= ramp
         if i < len(cuts):
-            piece[len(piece) - len(ramp) :] *= ramp[::-1]
-            pieces += [piece, np.zeros(cuts[i][1], samples.dtype)]
-        else:
-            pieces.append(piece)
-    positions = np.array([at for at, _ in cuts])
-    added = np.concatenate([[0], np.cumsum([n for _, n in cuts])])
+            sound[end - len(ramp) : end] *= ramp[::-1]
+    positions, zeros = np.array(cuts).T
+    added = np.concatenate([[0], np.cumsum(zeros)])
 
     def moved(at: int, side: Literal["left", "right"]) -> int:
         return at + int(added[positions.searchsorted(at, side)])
@@ -98,4 +94,4 @@ def cut_open(
         [(moved(start, "right"), moved(end, "left"), text) for start, end, text in table]
         for table in marks
     ]
-    return np.concatenate(pieces), shifted
+    return np.insert(sound, np.repeat(positions, zeros), 0), shifted

@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -150,7 +151,7 @@ def test_cache_root_follows_the_variable_else_the_users_cache(monkeypatch, tmp_p
 def test_differing_file_is_named_with_what_to_do(make_set, lay_out, home, how):
     make_set()
     message = spoil(lay_out(home), how)
-    for look in (store.find, store.fetch, store.verify):
+    for look in (store.find, store.fetch, partial(store.find, every=True)):
         with pytest.raises(store.DatasetCorrupt, match=f"(?s){message}.*mmtutor data get tiny"):
             look(tiny())
 
@@ -161,7 +162,7 @@ def test_verify_names_every_differing_file(make_set, lay_out, home):
     spoil(folder, "altered")
     (folder / "table.csv").unlink()
     with pytest.raises(store.DatasetCorrupt) as error:
-        store.verify(tiny())
+        store.find(tiny(), every=True)
     assert "Dog 1.jpg has sha256" in str(error.value) and "table.csv is missing" in str(error.value)
 
 
