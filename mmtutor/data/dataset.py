@@ -5,7 +5,7 @@ splits, and the data card. Taught in chapter 1.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,27 +61,29 @@ class Dataset:
     def __post_init__(self) -> None:
         """Refuse columns of unequal length and labels or groups without a name; hide what must not
         be shown."""
-        for column, values in self._columns():
-            if len(values) != len(self):
+        columns: dict[str, Any] = {"labels": self.labels}
+        columns |= {f"modalities[{m!r}]": x for m, x in self.modalities.items()}
+        columns |= {f"targets[{t!r}]": x for t, x in self.targets.items()}
+        for column, values in columns.items():
+            if values is not None and len(values) != len(self):
                 raise ValueError(
                     f"{self.name}: {column} has {len(values)} rows, groups have {len(self)}"
                 )
-        if self.labels is not None:
-            self._check_range("labels", self.labels, self.classes)
-        if self.group_names is not None:
-            self._check_range("groups", self.groups, self.group_names)
+        named = (("labels", self.labels, self.classes), ("groups", self.groups, self.group_names))
+        for column, numbers, names in named:
+            if numbers is None or names is None or not len(numbers):
+                continue
+            low, high = int(numbers.min()), int(numbers.max())
+            if low < 0 or high >= len(names):
+                raise ValueError(
+                    f"{self.name}: {column} range from {low} to {high}, expected 0 to"
+                    f" {len(names) - 1}"
+                )
         if self.do_not_display:
             for kind in ("modalities", "targets"):
                 table = getattr(self, kind)
                 hidden = {k: Undisplayed(x) if isinstance(x, list) else x for k, x in table.items()}
                 object.__setattr__(self, kind, hidden)
-
-    def _check_range(self, column: str, values: Tensor | np.ndarray, names: Sequence[str]) -> None:
-        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < len(names):
-            raise ValueError(
-                f"{self.name}: {column} range from {int(values.min())} to {int(values.max())}, "
-                f"expected 0 to {len(names) - 1}"
-            )
 
     @property
     def do_not_display(self) -> bool:
@@ -142,12 +144,6 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>"
-
-    def _columns(self) -> Iterator[tuple[str, Sequence | Tensor | np.ndarray]]:
-        if self.labels is not None:
-            yield "labels", self.labels
-        yield from ((f"modalities[{m!r}]", x) for m, x in self.modalities.items())
-        yield from ((f"targets[{t!r}]", x) for t, x in self.targets.items())
 
 
 def _take(values: Sequence | Tensor | np.ndarray, rows: np.ndarray) -> Any:

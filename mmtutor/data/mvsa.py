@@ -4,10 +4,10 @@ show a post. Taught in chapter 10.
 
 from __future__ import annotations
 
-import csv
 import re
 
 import numpy as np
+import pandas as pd
 import torch
 
 from mmtutor.data.dataset import Dataset
@@ -30,10 +30,10 @@ def load(accept_licence: bool = False) -> Dataset:
     data = manifest("mvsa")
     folder = fetch(data, accept_licence)
     listed = {file.path for file in data.files}
-    with open(folder / "label" / "train.txt", encoding="ascii", newline="") as handle:
-        tags = {row["guid"]: row["tag"] for row in csv.DictReader(handle)}
+    table = pd.read_csv(folder / "label" / "train.txt", encoding="ascii", dtype=str)
+    tags = table.set_index("guid")["tag"]
     # The table names 4000 posts; those without files are not in this half of the set.
-    posts = sorted((guid for guid in tags if f"data/{guid}.txt" in listed), key=int)
+    posts = sorted((guid for guid in tags.index if f"data/{guid}.txt" in listed), key=int)
     decoded = [decode((folder / "data" / f"{guid}.txt").read_bytes()) for guid in posts]
     texts = [text.strip() for text, _ in decoded]
     _, groups = np.unique([normalise(text) for text in texts], return_inverse=True)

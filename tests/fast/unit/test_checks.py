@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmtutor.checks import whole_number
+from mmtutor.checks import one_of, positive, whole_number
 
 
 @pytest.mark.parametrize("value", [0, 7, np.int64(3), np.uint8(4)])
@@ -25,3 +25,16 @@ def test_a_range_may_be_open_above():
     assert whole_number("epochs", 10**9, 1) == 10**9
     with pytest.raises(ValueError, match="epochs must be a whole number of 1 or more, not 0"):
         whole_number("epochs", 0, 1)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "strong", None])
+def test_what_is_no_finite_number_above_zero_is_refused_by_name(value):
+    positive("rate", np.float32(0.5), " of hertz")
+    with pytest.raises(ValueError, match="rate must be a finite number of hertz above 0, not "):
+        positive("rate", value, " of hertz")
+
+
+def test_a_name_is_one_of_the_known_or_refused_with_all_of_them():
+    assert one_of("voice", "en", {"en": 1, "yue": 2}) == "en"
+    with pytest.raises(ValueError, match="unknown voice 'cmn'; known: en, yue"):
+        one_of("voice", "cmn", (name for name in ("en", "yue")))
