@@ -204,12 +204,7 @@ def _epoch(
         optimizer.step()
         if weight:
             total += mine.detach()
-    mean = accelerator.reduce(total, "sum").item() / len(train)
-    if not math.isfinite(mean):
-        raise FloatingPointError(
-            f"the training loss became {mean}: lower lr, or check the scale of the features"
-        )
-    return mean
+    return _mean("training", accelerator.reduce(total, "sum"), train)
 
 
 def _augmented(augment: Augment, generator: torch.Generator, batch: Samples) -> Samples:
@@ -248,10 +243,16 @@ def _validation_loss(
     with torch.inference_mode(), accelerator.autocast():
         for batch in (validation[i : i + 1024] for i in range(0, len(validation), 1024)):
             total += loss(model(*batch.inputs).float(), batch.labels).sum()
-    mean = accelerator.reduce(total, "mean").item() / len(validation)
+    return _mean("validation", accelerator.reduce(total, "mean"), validation)
+
+
+def _mean(part: str, total: Tensor, samples: Samples) -> float:
+    """Return the mean of a loss that was summed over `samples`; FloatingPointError if it is
+    none."""
+    mean = total.item() / len(samples)
     if not math.isfinite(mean):
         raise FloatingPointError(
-            f"the validation loss became {mean}: lower lr, or check the scale of the features"
+            f"the {part} loss became {mean}: lower lr, or check the scale of the features"
         )
     return mean
 

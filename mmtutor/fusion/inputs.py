@@ -85,22 +85,34 @@ def masked_vectors(features: Features, dims: dict[str, int], present: Present | 
     return hide_absent(features, list(dims), present)
 
 
-def hide_absent(features: Features, order: list[str], present: Present | None) -> Features:
-    """Return features[m]: (B, ...) in `order`, with 0 wherever the modality is absent.
+def hide_absent(
+    features: Features, order: list[str], present: Present | None, masks: Masks | None = None
+) -> Features:
+    """Return features[m]: (B, ...) in `order`, with 0 wherever the modality is absent, and at the
+    steps of a sequence (B, T, D) that masks[m], (B, T) bool, says are not real.
 
-    A modality without a mask is passed on as it is: no copy. Raises ValueError for unequal batch
-    sizes.
+    A modality without a mask is passed on as it is: no copy. A step mask for another number of
+    steps, or for what is no sequence yet, is passed over: it speaks of what an encoder will make of
+    it. Raises ValueError for unequal batch sizes, KeyError for a mask of an unknown modality,
+    TypeError for one that is not bool.
     """
+    known_names("masks", masks or {}, order, "modalities")
     batch = len(features[order[0]])
     for modality in order:
         if len(features[modality]) != batch:
             raise ValueError(
                 f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}"
             )
-    if not present:
-        return {m: features[m] for m in order}
-    is_present = presence(features, present)
-    return {m: _hidden(features[m], is_present[m] if m in present else None) for m in order}
+    shown = {m: features[m] for m in order}
+    is_present = presence(features, present) if present else {}
+    for modality in present or {}:
+        shown[modality] = _hidden(shown[modality], is_present[modality])
+    for modality, mask in (masks or {}).items():
+        if mask.dtype != torch.bool:
+            raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
+        if shown[modality].dim() == 3 and mask.shape == shown[modality].shape[:2]:
+            shown[modality] = _hidden(shown[modality], mask)
+    return shown
 
 
 def masked_sequences(
@@ -116,7 +128,6 @@ def masked_sequences(
     not bool, ValueError for a wrong width, batch size or mask shape, naming them.
     """
     check_modalities(features, dims, "features")
-    known_names("masks", masks or {}, dims, "modalities")
     sequences, real = {}, {}
     for modality, width in dims.items():
         x = features[modality]
@@ -126,7 +137,7 @@ def masked_sequences(
                 f" (B, {width})"
             )
         sequences[modality] = x[:, None] if x.dim() == 2 else x
-    sequences = hide_unreal(hide_absent(sequences, list(dims), present), masks)
+    sequences = hide_absent(sequences, list(dims), present, masks)
     for modality, mask in (masks or {}).items():
         shaped(f"masks[{modality!r}]", mask, tuple(sequences[modality].shape[:2]), ", (B, T)")
         real[modality] = mask
@@ -135,23 +146,6 @@ def masked_sequences(
         whole = is_present[modality][:, None].expand(sequences[modality].shape[:2])
         real[modality] = real[modality] & whole if modality in real else whole
     return sequences, real
-
-
-def hide_unreal(sequences: Features, masks: Masks | None) -> Features:
-    """Return sequences[m]: (B, T, D) with 0 at the steps that masks[m], (B, T) bool, says are not
-    real.
-
-    A mask for another number of steps, or for what is no sequence yet, is passed over: it speaks of
-    what an encoder will make of it.
-    Raises TypeError, naming the modality, for a mask that is not bool.
-    """
-    hidden = dict(sequences)
-    for modality, mask in (masks or {}).items():
-        if mask.dtype != torch.bool:
-            raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
-        if sequences[modality].dim() == 3 and mask.shape == sequences[modality].shape[:2]:
-            hidden[modality] = _hidden(sequences[modality], mask)
-    return hidden
 
 
 def mean_over_steps(x: Tensor, real: Tensor | None) -> Tensor:
@@ -169,11 +163,9 @@ def with_zero_step(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | Non
     return F.pad(x, (0, 0, 0, 1)), None if real is None else F.pad(real, (0, 1), value=True)
 
 
-def _hidden(x: Tensor, kept: Tensor | None) -> Tensor:
-    """Return x (B, ...) with 0 where `kept`, (B,) or (B, T), is False; x itself where it is None.
+def _hidden(x: Tensor, kept: Tensor) -> Tensor:
+    """Return x (B, ...) with 0 where `kept`, (B,) or (B, T), is False.
 
     `torch.where` rather than a product: 0 · NaN is NaN.
     """
-    if kept is None:
-        return x
     return torch.where(kept.reshape(*kept.shape, *[1] * (x.dim() - kept.dim())), x, 0.0)

@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import known_names
 from mmtutor.fusion.inputs import (
     Fusion,
     check_modalities,
     hide_absent,
-    hide_unreal,
     masked_sequences,
     mean_over_steps,
     with_zero_step,
@@ -47,8 +45,7 @@ class EncoderFusion(Fusion):
     ) -> Tensor:
         """Return (B, out_features)."""
         check_modalities(features, self.dims, "features")
-        known_names("masks", masks or {}, self.dims, "modalities")
-        x = hide_unreal(hide_absent(features, list(self.dims), present), masks)
+        x = hide_absent(features, list(self.dims), present, masks)
         codes = {m: encoder(x[m]) for m, encoder in self.encoders.items()}
         return self.fusion(codes, present) if masks is None else self.fusion(codes, present, masks)
 

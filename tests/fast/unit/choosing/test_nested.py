@@ -218,7 +218,7 @@ def test_ten_posts_are_too_few_and_the_scarce_classes_are_named(synthetic):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"splits": 1}, "splits must be at least 2"), ({"repeats": 0}, "repeats")],
+    [({"splits": 1}, "splits must be a whole number of 2 or more"), ({"repeats": 0}, "repeats")],
 )
 def test_impossible_plans_are_told(synthetic, options, words):
     with pytest.raises(
