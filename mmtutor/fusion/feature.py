@@ -89,11 +89,13 @@ class GatedFusion(Fusion):
         one that is absent."""
         x = masked_vectors(features, self.dims, present)
         joined = torch.cat(list(x.values()), -1)  # (B, Σ dims)
-        scores = (
-            (joined.new_zeros(len(joined), self.out_features),)
+        # one modality has nothing to choose between: equal scores, gate 1
+        raw = (
+            joined.new_zeros(len(joined), self.out_features)
             if self.gate is None
-            else self.gate(joined).chunk(len(self.dims), dim=-1)
-        )  # M times (B, out)
+            else self.gate(joined)
+        )
+        scores = raw.chunk(len(self.dims), dim=-1)  # M times (B, out)
         if len(self.dims) == 2 and not present:  # the same softmax, in one step instead of four
             first = torch.sigmoid(scores[0] - scores[1])
             return dict(zip(self.dims, (first, 1 - first), strict=True))

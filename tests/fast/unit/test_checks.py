@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
+import torch
 
-from mmtutor.checks import one_of, positive, whole_number
+from mmtutor.checks import finite, one_of, positive, shaped, whole_number
 
 
 @pytest.mark.parametrize("value", [0, 7, np.int64(3), np.uint8(4)])
@@ -38,3 +42,24 @@ def test_a_name_is_one_of_the_known_or_refused_with_all_of_them():
     assert one_of("voice", "en", {"en": 1, "yue": 2}) == "en"
     with pytest.raises(ValueError, match="unknown voice 'cmn'; known: en, yue"):
         one_of("voice", "cmn", (name for name in ("en", "yue")))
+
+
+def test_a_shape_may_leave_lengths_open():
+    shaped("x", torch.zeros(4, 3), ("B", 3))
+    shaped("x", np.zeros((0, 3)), (0, 3))
+    with pytest.raises(ValueError, match=r"x has shape \(4, 3\), expected \(B, 2\): why"):
+        shaped("x", torch.zeros(4, 3), ("B", 2), ": why")
+    for other in (torch.zeros(3), torch.zeros(4, 3, 1)):  # too few axes, too many
+        with pytest.raises(ValueError, match=r"expected \(B, 3\)"):
+            shaped("x", other, ("B", 3))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_infinity_may_have_a_meaning_the_other_has_none(sign):
+    infinity = sign * math.inf
+    assert finite("cost", [1, infinity], 1, besides=infinity).tolist() == [1, infinity]
+    for wrong in (-infinity, math.nan):
+        with pytest.raises(ValueError, match=re.escape(f"NaN or {-infinity:+}, the first at (1,)")):
+            finite("cost", [infinity, wrong], 1, besides=infinity)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        finite("cost", [infinity], 1)

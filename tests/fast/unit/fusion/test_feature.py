@@ -26,6 +26,15 @@ every = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.parametrize("dims", [{"a": 2}, {"a": 2, "b": 1}, DIMS])
+def test_where_nobody_is_present_every_gate_is_closed(dims):
+    fusion = GatedFusion(dims, 4)
+    x = {m: torch.full((2, d), torch.nan) for m, d in dims.items()}
+    nobody = {m: torch.tensor([False, False]) for m in dims}
+    assert all((gate == 0).all() for gate in fusion.gates(x, nobody).values())
+    assert (fusion(x, nobody) == 0).all()
+
+
 def test_concat_lays_modalities_side_by_side_in_the_order_of_dims():
     fusion = ConcatFusion({"b": 1, "a": 2})
     out = fusion({"a": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([[3.0]])})
