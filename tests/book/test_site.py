@@ -134,7 +134,8 @@ def small_site(tmp_path) -> Path:
             "a { background: url(../curve.png) } b { background: url(data:image/png;base64,AA) }"
         ),
         "_static/a.js": 'const licence = "https://example.org/licence"; fetch("good.html");',
-        "toc.yml": "root: good\nparts:\n- caption: x\n  chapters:\n  - file: other\n",
+        "toc.yml": "format: jb-book\nroot: good\nparts:\n"
+        "- caption: x\n  chapters:\n  - file: other\n",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")

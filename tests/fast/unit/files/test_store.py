@@ -209,8 +209,9 @@ def test_bar_shows_where_someone_watches_and_never_on_a_notebooks_stderr(monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", streams["out"])
             patch.setattr(sys, "stderr", streams["err"])
-            if notebook:
-                patch.setattr(builtins, "__IPYTHON__", True, raising=False)
+            patch.setattr(builtins, "__IPYTHON__", True, raising=False)
+            if not notebook:  # another test may have left it
+                patch.delattr(builtins, "__IPYTHON__")
             for wanted in (True, False):
                 with checking.progress_bar(100, f"wanted {wanted}", wanted) as bar:
                     bar.update(50)
