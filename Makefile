@@ -67,7 +67,7 @@ check: $(VENV)/.all  ## lint, format, types, layers, sizes and the laws of the b
 	$(BIN)/python -m mmbook.notebooks check
 
 fast: $(VENV)/.all  ## unit, contract and oracle tests: no kernel, browser, server or site; under two minutes
-	$(PARALLEL) tests/fast
+	$(PARALLEL) -m 'not processes' tests/fast
 
 test: $(VENV)/.all check  ## every test, then every notebook is run again and compared, on all cores
 	$(PARALLEL) -p tests.nbval_plugin --nbval tests/book book tests/fast

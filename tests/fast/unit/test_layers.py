@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[3]
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 

@@ -428,6 +428,7 @@ def test_a_loss_that_explodes_is_an_error():
         fit(Exploding(), two_modalities(20), epochs=1, lr=0.1)
 
 
+@pytest.mark.processes
 def test_two_processes_learn_what_one_learns():
     """101 samples in batches of 10: the last batch has one sample, so one of the two processes has
     none."""

@@ -153,6 +153,7 @@ def test_strict_stops_and_writes_nothing(run, trained, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.processes
 def test_a_terminal_without_the_letter_gets_it_escaped(trained, tmp_path):
     """An error there would end a run whose answers are known."""
     (tmp_path / "posts.csv").write_text("id,text\nschön,a happy day\n", encoding="utf-8")

@@ -135,6 +135,7 @@ def test_a_loss_that_is_not_finite_is_told():
         fit_optimum(model, some(), l2=0.1, device="cpu")
 
 
+@pytest.mark.processes
 def test_two_processes_find_what_one_finds(tmp_path):
     """55 samples in pieces of 10: one process gets three, the other three, of which the last is
     half full."""

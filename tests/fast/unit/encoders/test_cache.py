@@ -333,6 +333,7 @@ def work(root, numbers, rounds, pause):
             os._exit(3)
 
 
+@pytest.mark.processes
 def test_processes_that_write_at_once_all_get_the_right_rows(cache, tmp_path):
     context = multiprocessing.get_context("spawn")
     sets = [list(range(60)), list(reversed(range(60))), list(range(20, 80))]
@@ -348,6 +349,7 @@ def test_processes_that_write_at_once_all_get_the_right_rows(cache, tmp_path):
     assert [path.name for path in cache.folder.iterdir()] == ["features.sqlite"]
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_killed_writer_leaves_whole_rows(cache, tmp_path):
     context = multiprocessing.get_context("spawn")

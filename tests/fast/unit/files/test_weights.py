@@ -198,6 +198,7 @@ assert TextEncoder().encode(["one", "two"]).shape == (2, 384)
 """
 
 
+@pytest.mark.processes
 def test_packaged_encoders_open_no_connection_and_print_nothing():
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", PACKAGED_RUN],

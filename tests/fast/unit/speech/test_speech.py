@@ -469,6 +469,7 @@ def test_an_interrupted_write_leaves_nothing(cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.processes
 def test_two_processes_that_speak_at_once_leave_one_whole_file(cache):
     code = HASH + SPEAK + "print(h(speak('seven stars')))"
     both = [
