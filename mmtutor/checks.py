@@ -84,20 +84,23 @@ def one_of(what: str, name: str, known: Iterable[str]) -> str:
     return name
 
 
-def as_numpy(values: Array | float) -> np.ndarray:
+def as_numpy(values: Array | float, copy: bool = True) -> np.ndarray:
     """Return the values as a numpy array on the CPU, gradients left behind; floats of any width
     become float64."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
     array = np.asarray(values)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+    return array.astype(np.float64, copy=copy) if array.dtype.kind == "f" else array
 
 
-def finite(name: str, values: Array, ndim: int, besides: float | None = None) -> np.ndarray:
+def finite(
+    name: str, values: Array, ndim: int, besides: float | None = None, copy: bool = True
+) -> np.ndarray:
     """Return `values` as float64 with `ndim` dimensions; ValueError for NaN, infinity, emptiness or
-    another shape. besides: +inf or -inf, where that one has a meaning."""
-    array = as_numpy(values)
+    another shape. besides: +inf or -inf, where that one has a meaning; copy: False for a large
+    table that is only read."""
+    array = as_numpy(values, copy)
     if array.ndim != ndim or array.size == 0:
         raise ValueError(
             f"{name} must be a non-empty array of {ndim} dimension(s), not of shape {array.shape}"

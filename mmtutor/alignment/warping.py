@@ -73,7 +73,7 @@ def dtw(cost: Array) -> tuple[np.ndarray, float]:
     -inf, and where forbidden cells leave no path. Sakoe and Chiba, Dynamic Programming Algorithm
     Optimization for Spoken Word Recognition, IEEE TASSP 26, 1978.
     """
-    c = finite("cost", cost, 2, besides=np.inf)
+    c = finite("cost", cost, 2, besides=np.inf, copy=False)
     width = _width(c.shape[1])
     total = np.full((c.shape[0] + 2, width), np.inf)
     total[0, 0], total[1:-1, 1 : c.shape[1] + 1] = 0.0, c
