@@ -344,11 +344,12 @@ def open_page(browser: Browser) -> Iterator[Callable[[str, str], tuple[Page, Vis
 
     def visit(url: str, view: str) -> tuple[Page, Visit]:
         width, height, scheme = VIEWS[view]
+        # what fades in would be measured half faded
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
             reduced_motion="reduce",
-        )  # what fades in would be measured half faded
+        )
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page, seen = context.new_page(), Visit()

@@ -68,10 +68,11 @@ def recipe() -> dict:
 def encoders() -> dict:
     """Run the two packaged encoders, uncached, over as many generated pictures
     and sentences."""
+    # here: memory is measured per part
     from mmtutor.encoders import (
         ImageEncoder,
         TextEncoder,
-    )  # here: memory is measured per part
+    )
 
     image, text = (
         ImageEncoder("efficientnet-lite0", cache=False),
@@ -105,9 +106,8 @@ def head() -> dict:
     model = FusionClassifier(
         ConcatFusion({"image": 1280, "text": 384}), CLASSES
     )
-    torch.set_num_threads(
-        1
-    )  # a head this small is slower on two threads; the other parts use two
+    # a head this small is slower on two threads; the other parts use two
+    torch.set_num_threads(1)
     fit(model, data, epochs=2, lr=1e-3, batch_size=BATCH, device="cpu")
     start = time.perf_counter()
     fit(model, data, epochs=20, lr=1e-3, batch_size=BATCH, device="cpu")

@@ -47,6 +47,7 @@ SIZES, SEEDS, TEST = (150, 500, 2000), 10, 4000
 KINDS = ("redundant", "unique", "complement", "synergy")
 NOISES = (0, 1, 2, 4, 8)
 CORRUPTED = ("concat linear", "concat MLP", "gated", "encoders + head")
+# test conditions: as recorded, noise in dB, no sound
 CONDITIONS = (
     "clean",
     -8,
@@ -56,7 +57,7 @@ CONDITIONS = (
     -24,
     -28,
     "silent",
-)  # test conditions: as recorded, noise in dB, no sound
+)
 REGIMES = {
     "clean": ("clean",),
     "noise": ("clean", -8, -16, -24),
@@ -332,13 +333,14 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
     } | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
+# name → folds
 REAL = {
     "digits -16": 4,
     "digits -20": 4,
     "digits -24": 4,
     "photographs": 10,
     "tweets": 10,
-}  # name → folds
+}
 PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
     "worlds": (
         world_row,

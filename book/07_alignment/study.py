@@ -58,15 +58,15 @@ DROPOUT, WIDTH = 0.8, 128
 STARTS = 10  # of every recogniser
 NEW = ("f4", "f5", "m5", "m6", "m7", "m8")  # speakers of the test recordings
 OLD = [v for v in VARIANTS if v not in NEW]
-KNOWN = slice(
-    0, 100
-)  # training recordings whose onsets give the delay, and nothing else
+# training recordings whose onsets give the delay, and nothing else
+KNOWN = slice(0, 100)
 HOP, SECONDS = 441, 441 / SAMPLE_RATE  # a frame every 20 ms
 FILTERS, WINDOW = mel_filters(1024, SAMPLE_RATE, 40), torch.hann_window(551)
+# dilations: all else is equal
 FIELDS = {
     "narrow": (1, 1, 1),
     "wide": (1, 2, 4),
-}  # dilations: all else is equal
+}
 WORDS = """
 seven people walk slowly home under bright yellow lights water falls green
 stone children read old books winter morning birds sing garden door opens
@@ -370,15 +370,13 @@ def train_recogniser(
     for _ in range(epochs):
         for b in torch.randperm(len(batches), generator=generator):
             rows = batches[b]
-            frames = pad_sequence(
-                [x[i] for i in rows], batch_first=True
-            )  # (8, T, 40)
+            # (8, T, 40)
+            frames = pad_sequence([x[i] for i in rows], batch_first=True)
             sizes = [
                 torch.tensor([len(part[i]) for i in rows]) for part in (x, y)
             ]
-            log_probs = model(disturb(frames, generator)).transpose(
-                0, 1
-            )  # (T, 8, C)
+            # (T, 8, C)
+            log_probs = model(disturb(frames, generator)).transpose(0, 1)
             adam.zero_grad()
             F.ctc_loss(
                 log_probs, torch.cat([y[i] for i in rows]), *sizes
@@ -517,10 +515,11 @@ class English:
         )
         for w in who:
             words = " ".join(rng.choice(WORDS, 4, replace=False))
+            # words/min, pitch
             manner = (
                 int(rng.integers(130, 231)),
                 int(rng.integers(20, 81)),
-            )  # words/min, pitch
+            )
             requests.append(Request(words, "en-us", speakers[w], *manner))
         for u in speak_all(requests):
             pauses = {
@@ -562,9 +561,8 @@ def without_blank(
     belongs to a target.
     """
     prior = torch.cat(known).exp().mean(0).log()  # (C,)
-    bare = [
-        [p[:, 1:] - prior[1:] for p in part] for part in (known, new)
-    ]  # (T, C - 1)
+    # (T, C - 1)
+    bare = [[p[:, 1:] - prior[1:] for p in part] for part in (known, new)]
     targets = [
         [y - 1 for y in part] for part in (speech.y[KNOWN], speech.y_test)
     ]
@@ -788,9 +786,8 @@ def main(names: list[str]) -> None:
     for name in names:
         if name not in PARTS:
             sys.exit(f"unknown part {name!r}, expected some of {list(PARTS)}")
-    torch.set_num_threads(
-        1
-    )  # models this small are slower on two threads than on one
+    # models this small are slower on two threads than on one
+    torch.set_num_threads(1)
     machine = (
         f"{platform.machine()}, 1 thread, torch"
         f" {torch.__version__.split('+')[0]}"

@@ -292,9 +292,8 @@ def main(names: list[str]) -> None:
     """Measure all folds and write the file."""
     if names:
         sys.exit(f"unknown part {names[0]!r}, expected none: there is one file")
-    torch.set_num_threads(
-        1
-    )  # heads this small are slower on two threads than on one
+    # heads this small are slower on two threads than on one
+    torch.set_num_threads(1)
     rows = {}
     for number in range(SPLITS * REPEATS):
         rows[f"fold {number}"] = caption_row(number)

@@ -54,10 +54,11 @@ chapter_8 = SimpleNamespace(
 SEEDS, N = 10, 2000
 COLUMNS, DEPENDENCE = (1, 3, 10), (0.3, 0.9)
 SIZES = (500, 8000)  # beside N, where there are ten columns
+# beside the usual 64, for InfoNCE with ten strongly dependent columns
 BATCHES = (
     16,
     256,
-)  # beside the usual 64, for InfoNCE with ten strongly dependent columns
+)
 
 DIMS = (1, 2, 4, 8)
 HALVES = 12
@@ -422,9 +423,8 @@ def measure_estimators() -> dict:
 
 def measure_pairs() -> dict:
     """Return all rows on real pairs, and on both opinions of a label."""
-    torch.set_num_threads(
-        1
-    )  # heads this small are slower on two threads than on one
+    # heads this small are slower on two threads than on one
+    torch.set_num_threads(1)
     rows = {}
     for name in PAIRS:
         for number in range(HALVES):

@@ -331,9 +331,8 @@ class LastBlock(nn.Module):
             for layer in self.block:
                 x = layer(x)
             return self.head({"image": x.mean((2, 3))})
-        longest = int(
-            masks["text"].sum(1).max()
-        )  # of this batch: no time is spent on padding
+        # of this batch: no time is spent on padding
+        longest = int(masks["text"].sum(1).max())
         x, mask = x[:, :longest], masks["text"][:, :longest]
         hidden = self.block[0](
             x,

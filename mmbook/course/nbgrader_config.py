@@ -27,9 +27,8 @@ from nbgrader.preprocessors import (  # noqa: E402
 
 # nbgrader calls alembic, which lies beside this Python
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-os.environ.setdefault(
-    "JUPYTER_PREFER_ENV_PATH", "1"
-)  # the kernel of this environment, not one from the home folder
+# the kernel of this environment, not one from the home folder
+os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 c = get_config()  # noqa: F821

@@ -21,13 +21,14 @@ ATTRIBUTES = (
     "xlink:href",
     "manifest",
 )
+# <link> relations that a browser does not fetch
 PLAIN_LINKS = {
     "canonical",
     "license",
     "author",
     "alternate",
     "me",
-}  # <link> relations that a browser does not fetch
+}
 
 
 def read_page(path: Path) -> BeautifulSoup:

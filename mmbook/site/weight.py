@@ -18,13 +18,11 @@ from mmbook.site.resources import css_addresses, is_article, read_page, resource
 
 KB = 1024
 TEXT_PAGE_LIMIT = 120 * KB  # without formulas and pictures
-FORMULA_PAGE_LIMIT = (
-    170 * KB
-)  # with formulas, pictures not counted; also the search page, which carries the index
+# with formulas, pictures not counted; also the search page, which carries the index
+FORMULA_PAGE_LIMIT = 170 * KB
 WHOLE_PAGE_LIMIT = 1536 * KB  # with its pictures
-INLINE_PICTURE_LIMIT = (
-    4 * KB
-)  # a larger picture belongs into a file: a browser fetches it beside the text, and later
+# a larger picture belongs into a file: a browser fetches it beside the text, and later
+INLINE_PICTURE_LIMIT = 4 * KB
 PARTS = {
     "script": "script",
     "link stylesheet": "style",

@@ -58,9 +58,8 @@ class Slide:
         height = min(FIGURE[1], FIGURE[0] + max(0, self.room()) // max(figures, 1))
         level = "h1" if self.css == "title" else "h2"
         body = "\n".join(block.html for block in self.blocks).replace("HEIGHTpx", f"{height}px")
-        body = re.sub(
-            r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body
-        )  # items one after the other are one list
+        # items one after the other are one list
+        body = re.sub(r"</(ul|ol)>\n<\1(?: start=\"\d+\")?>(?=<li)", "", body)
         return f'<div class="slide {self.css}"><{level}>{self.title}</{level}>\n{body}\n</div>'
 
 

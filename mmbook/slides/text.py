@@ -38,20 +38,23 @@ from mmbook.reading import GLUED_TEXT, Fold, glued_values, pieces, title
 LINE, GAP = 34, 14  # px: a line of text, and what stands below a paragraph
 LETTERS = 84  # characters in a line of text
 FIGURE = (330, 560)  # px: the lowest and the highest that a figure is drawn
+# px: letters of code (smallest, in many lines, largest); letters times px in a line
 MONO, MONO_WIDTH = (
     (13, 17, 20),
     1870,
-)  # px: letters of code (smallest, in many lines, largest); letters times px in a line
+)
 CODE, PRINTED = 24, 16  # lines that a slide shows of code and of output
 TOGETHER = 560  # px: code and what it prints stay on one slide up to this height
+# characters of a paragraph that a slide shows at most: on a full slide, on one with room
 SAID, MORE = (
     200,
     420,
-)  # characters of a paragraph that a slide shows at most: on a full slide, on one with room
+)
+# px: a table and its letters; one that would need smaller ones is cut in two
 TABLE_HEIGHT, SMALL = (
     500,
     16,
-)  # px: a table and its letters; one that would need smaller ones is cut in two
+)
 SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)(?<!al)[.?!][\"”)]?(?=\s+[^a-z\s]|\s*$)")
 TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
 VARIANT = re.compile(r'<mi mathvariant="(?P<variant>(?!normal)[a-z-]+)">(?P<letter>[A-Za-z])</mi>')
@@ -159,9 +162,8 @@ def table_size(table: Tag) -> tuple[int, int]:
     it is then, in px."""
     rows = table.find_all("tr")
     letters = [len(text_of(str(row))) + 4 * len(row.find_all(["td", "th"])) for row in rows]
-    formulas = sum(
-        bool(FORMULA.search(str(row))) for row in rows
-    )  # a row with a formula is a little higher
+    # a row with a formula is a little higher
+    formulas = sum(bool(FORMULA.search(str(row))) for row in rows)
     for size in range(22, 11, -1):
         lines = sum(-(-n // int(2150 / size)) for n in letters)
         height = (
@@ -191,10 +193,11 @@ class Reader:
             .use(colon_fence_plugin)
         )
         rules = self.parser.renderer.rules
+        # slides lead nowhere: the text of a link is enough
         for rule in (
             "link_open",
             "link_close",
-        ):  # slides lead nowhere: the text of a link is enough
+        ):
             rules[rule] = lambda *_: ""
         rules["myst_role"] = lambda tokens, i, *_: html.escape(
             self.role(tokens[i].meta["name"], tokens[i].content)

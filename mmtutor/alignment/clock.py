@@ -259,9 +259,8 @@ def _signals(a: Array, b: Array, rate: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _longest(max_lag: float | None, rate: float, size: int) -> int:
     """Return the longest shift in samples, by default half the recording."""
-    shifts = (
-        size // 2 if max_lag is None else max_lag * rate * (1 + 1e-9)
-    )  # 0.3 s at 10 Hz are 3 samples
+    # 0.3 s at 10 Hz are 3 samples
+    shifts = size // 2 if max_lag is None else max_lag * rate * (1 + 1e-9)
     if not 1 <= shifts <= size / 2 * (1 + 2e-9):
         span = f"one sample ({1 / rate:g} s) to half the recording ({size / rate / 2:g} s)"
         raise ValueError(f"max_lag is {max_lag!r} s, expected from {span}")

@@ -57,9 +57,8 @@ def recall_at_k(a: Tensor, b: Tensor, ks: Iterable[int]) -> dict[int, float]:
     for start in range(0, len(a), ROWS_AT_ONCE):
         similar = queries[start : start + ROWS_AT_ONCE] @ keys.T  # (rows, N)
         own = similar.diagonal(start)[:, None]
-        ahead.append(
-            (similar >= own - TIE).sum(1) - 1
-        )  # the partner itself does not stand before itself
+        # the partner itself does not stand before itself
+        ahead.append((similar >= own - TIE).sum(1) - 1)
     rank = torch.cat(ahead)
     return {k: float((rank < k).double().mean()) for k in ks}
 

@@ -41,9 +41,8 @@ def correlations(a: np.ndarray, b: np.ndarray, longest: int) -> np.ndarray:
 
     first, second = spectra(a).conj(), spectra(b)
     shifts = np.arange(-longest, longest + 1)
-    sums = fft.irfft(first[:, None] * second[None], size)[
-        :, :, shifts
-    ]  # Σ_t over pairs: [a, a², 1] x [b, b², 1]
+    # Σ_t over pairs: [a, a², 1] x [b, b², 1]
+    sums = fft.irfft(first[:, None] * second[None], size)[:, :, shifts]
     pairs = sums[2, 2].round()
     n = np.maximum(pairs, 1)
     covariance = sums[0, 0] - sums[0, 2] * sums[2, 0] / n

@@ -181,9 +181,8 @@ class _SoftDtw(torch.autograd.Function):
         value, before = ctx.saved_tensors
         batch, rows, columns = ctx.shape
         width = _width(columns)
-        before = before.masked_fill(
-            before == -torch.inf, torch.inf
-        )  # out of reach: nobody comes from anywhere
+        # out of reach: nobody comes from anywhere
+        before = before.masked_fill(before == -torch.inf, torch.inf)
         # exp(V - before of the successor): the share of the successor's paths that come from here,
         # 0 to 1
         down, right, both = ((value[:-by] - before[by:]).exp_() for by in (width, 1, width + 1))

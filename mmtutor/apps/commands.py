@@ -182,9 +182,8 @@ def predict_one(
     """Return the answer about one post given by its text ("" for none) and the path of its picture
     (None for none)."""
     options = options or Options()
-    image = (
-        Path(image).resolve() if image else None
-    )  # where a link leads, which may be another folder
+    # where a link leads, which may be another folder
+    image = Path(image).resolve() if image else None
     if image is not None:
         options = replace(options, images=image.parent)
     encoder = options.encoder(None)

@@ -160,9 +160,8 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> tuple[str, bytes]:
         if self.path != "/predict":
             raise Refused("There is no such address: posts go to /predict.", 404)
-        if (
-            self.headers.get_content_type() != "application/json"
-        ):  # what a form of another site cannot send
+        # what a form of another site cannot send
+        if self.headers.get_content_type() != "application/json":
             raise Refused("Expected Content-Type: application/json.", 415)
         return JSON, _json(self.server.demo.answer(*_read_post(self.body)))
 

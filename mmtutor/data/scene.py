@@ -75,9 +75,8 @@ class Box:
         those above them."""
         height, width, length = self.size
         x, z = np.array([1, 1, -1, -1]) * length / 2, np.array([-1, 1, 1, -1]) * width / 2
-        own = np.stack(
-            [np.tile(x, 2), np.repeat([0.0, -height], 4), np.tile(z, 2)], 1
-        )  # y points down
+        # y points down
+        own = np.stack([np.tile(x, 2), np.repeat([0.0, -height], 4), np.tile(z, 2)], 1)
         return own @ self._turn().T + self.bottom
 
     def contains(self, points: Array) -> np.ndarray:

@@ -57,9 +57,8 @@ def reliability_curve(probs: Array, y: Array, bins: int = 15) -> ReliabilityCurv
     confidence = p.max(axis=1).clip(0.0, 1.0)
     right = p.argmax(axis=1) == truth
     edges = np.linspace(0.0, 1.0, bins + 1)
-    where = np.searchsorted(
-        edges[1:-1], confidence
-    )  # right-closed: confidence 1 belongs to the last bin
+    # right-closed: confidence 1 belongs to the last bin
+    where = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(where, minlength=bins)
     kept = np.flatnonzero(count)
     sure, hits = (np.bincount(where, values, bins)[kept] for values in (confidence, right))

@@ -25,9 +25,8 @@ def macro_f1(predicted: Array, y: Array) -> float:
     """
     guess, truth, width = _classes_of(predicted, y)
     hits = np.bincount(truth[guess == truth], minlength=width)
-    seen = np.bincount(truth, minlength=width) + np.bincount(
-        guess, minlength=width
-    )  # = 2 TP + FP + FN
+    # = 2 TP + FP + FN
+    seen = np.bincount(truth, minlength=width) + np.bincount(guess, minlength=width)
     return float((2 * hits[seen > 0] / seen[seen > 0]).mean())
 
 

@@ -155,9 +155,8 @@ class BottleneckFusion(_SequenceFusion):
         x, real = self._projected(features, present, masks)  # each (B, T_m, out)
         size, batch = len(self.bottleneck), len(next(iter(x.values())))
         z = self.bottleneck.expand(batch, -1, -1)  # (B, bottlenecks, out)
-        with_z = {
-            m: F.pad(r, (0, size), value=True) for m, r in real.items()
-        }  # z is always there to be read
+        # z is always there to be read
+        with_z = {m: F.pad(r, (0, size), value=True) for m, r in real.items()}
         for layer in self.layers:
             views = []
             for m in self.dims:
@@ -198,17 +197,15 @@ class _Exchange(nn.Module):
         told, mask = {}, {}
         for m, s in seen.items():
             padded, mask[m] = with_zero_step(s, real.get(m))
-            told[m] = iter(
-                self.tell[m](padded).chunk(2 * (len(x) - 1), -1)
-            )  # key, value, key, value, ...
+            # key, value, key, value, ...
+            told[m] = iter(self.tell[m](padded).chunk(2 * (len(x) - 1), -1))
         read: dict[str, list[Tensor]] = {m: [] for m in x}
         for reader in x:
             for source in x:
                 if source != reader:
                     q, k, v = next(queries[reader]), next(told[source]), next(told[source])
-                    read[reader].append(
-                        attention(q, k, v, self.heads, mask[source])
-                    )  # (B, T, width)
+                    # (B, T, width)
+                    read[reader].append(attention(q, k, v, self.heads, mask[source]))
                     if kept is not None:
                         kept[reader, source] = attention_weights(q, k, self.heads, mask[source])
         x = {m: s + self.out[m](torch.cat(read[m], -1)) for m, s in x.items()}
@@ -222,9 +219,8 @@ class _SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.norm = heads, nn.LayerNorm(width)
-        self.mix = nn.Linear(
-            width, 3 * width, bias=False
-        )  # query, key, value; a bias of the keys could never learn
+        # query, key, value; a bias of the keys could never learn
+        self.mix = nn.Linear(width, 3 * width, bias=False)
         self.out, self.think = nn.Linear(width, width), _feed_forward(width)
 
     def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
@@ -241,9 +237,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, real: Tensor | None =
     d = W / heads. real marks the steps of k and v that may be read (None: all); at least one in
     each row. Vaswani et al., Attention Is All You Need, NeurIPS 2017 (arXiv 1706.03762).
     """
-    q, k, v = (
-        s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k, v)
-    )  # (B, heads, T or S, d)
+    # (B, heads, T or S, d)
+    q, k, v = (s.unflatten(-1, (heads, -1)).transpose(1, 2) for s in (q, k, v))
     mask = None if real is None else real[:, None, None, :].expand(-1, 1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
@@ -269,10 +264,11 @@ def _mean_of_present(views: list[tuple[Tensor, Tensor | None]], before: Tensor) 
     `before` if none has."""
     if all(real is None for _, real in views):
         return reduce(torch.add, (z for z, _ in views)) / len(views)
+    # M times (B, 1, 1)
     some = [
         (z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype))[:, None, None]
         for z, real in views
-    ]  # M times (B, 1, 1)
+    ]
     count = reduce(torch.add, some)
     shown = (torch.where(s > 0, z, 0.0) for (z, _), s in zip(views, some, strict=True))
     total = reduce(torch.add, shown)

@@ -30,9 +30,8 @@ def least_joint_information(p: np.ndarray) -> float:
     q, moves = start[support], _exchanges(first, second)[:, support]  # (n,), (moves, n)
     i, j, _ = np.nonzero(support)
     pairs, pair = np.unique(i * len(second) + j, return_inverse=True)
-    cells = (pair == np.arange(len(pairs))[:, None]).astype(
-        float
-    )  # (pairs x1, x2; n): which q belong to it
+    # (pairs x1, x2; n): which q belong to it
+    cells = (pair == np.arange(len(pairs))[:, None]).astype(float)
     entropy = -float(target[target > 0] @ np.log(target[target > 0]))
     weight = 1 / len(q)
     while len(moves) and weight * len(q) > GAP:
@@ -58,9 +57,8 @@ def _centre(q: np.ndarray, moves: np.ndarray, cells: np.ndarray, weight: float) 
         pairs = cells @ q
         slope = moves @ (np.log(q / (cells.T @ pairs)) - weight / q)
         curve = (moves * (1 / q + weight / q**2)) @ moves.T - (grouped / pairs) @ grouped.T
-        scale = 1 / np.sqrt(
-            np.diag(curve)
-        )  # nearly empty cells have curvatures of 1e10: equations of like size
+        # nearly empty cells have curvatures of 1e10: equations of like size
+        scale = 1 / np.sqrt(np.diag(curve))
         amount = (
             -scale * np.linalg.lstsq(curve * np.outer(scale, scale), scale * slope, rcond=None)[0]
         )

@@ -73,12 +73,10 @@ def ksg_mi(
         raise ValueError(f"jitter must be a finite number >= 0, not {jitter!r}")
     rng = np.random.default_rng(seed)
     a, b = (_spread(name, values, jitter, rng) for name, values in (("x", a), ("y", b)))
-    distance, _ = cKDTree(np.hstack([a, b]), LEAF).query(
-        np.hstack([a, b]), [k + 1], p=np.inf
-    )  # the first is itself
-    nearer = np.nextafter(
-        distance[:, 0], 0
-    )  # the tree counts "at most", the estimator asks for "less than"
+    # the first is itself
+    distance, _ = cKDTree(np.hstack([a, b]), LEAF).query(np.hstack([a, b]), [k + 1], p=np.inf)
+    # the tree counts "at most", the estimator asks for "less than"
+    nearer = np.nextafter(distance[:, 0], 0)
     counts = [
         cKDTree(v, LEAF).query_ball_point(v, nearer, p=np.inf, return_length=True) for v in (a, b)
     ]

@@ -46,7 +46,6 @@ def dropouts(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     lost = torch.zeros_like(order, dtype=torch.bool).scatter(
         1, order[:, : round(STRETCHES * share)], True
     )
-    stretch = (
-        torch.arange(x.shape[1], device=x.device) * STRETCHES // x.shape[1]
-    )  # (T,): which one a step lies in
+    # (T,): which one a step lies in
+    stretch = torch.arange(x.shape[1], device=x.device) * STRETCHES // x.shape[1]
     return x.masked_fill(lost[:, stretch], 0.0)

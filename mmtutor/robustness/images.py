@@ -99,9 +99,8 @@ def _gaussian_matrix(n: int, sd: float) -> Tensor:
     radius = int(4 * sd + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets.double() / max(sd, 1e-12)) ** 2)
-    source = (torch.arange(n)[:, None] + offsets) % (
-        2 * n
-    )  # the line and its mirror image repeat with period 2n
+    # the line and its mirror image repeat with period 2n
+    source = (torch.arange(n)[:, None] + offsets) % (2 * n)
     source = torch.where(source < n, source, 2 * n - 1 - source)
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(
         1, source, (weights / weights.sum()).expand(n, -1)

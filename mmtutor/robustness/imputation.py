@@ -65,9 +65,8 @@ class CrossModalImputer:
             raise RuntimeError("this imputer has learnt nothing yet: call fit(train) first")
         x = self._table(samples)
         check_finite("samples", samples)
-        pattern = torch.stack(
-            list(presence(samples.features, samples.present).values()), 1
-        )  # (N, M)
+        # (N, M)
+        pattern = torch.stack(list(presence(samples.features, samples.present).values()), 1)
         order = list(samples.features)
         features = {m: values.clone() for m, values in samples.features.items()}
         for who in pattern.unique(dim=0):
@@ -85,9 +84,10 @@ class CrossModalImputer:
     def _guess(self, x: Tensor, known: set[str]) -> Features:
         """x: (N, D), 0 where absent → features of the modalities that are not `known`."""
         widths = torch.tensor(list(self.dims_.values()))
+        # (D,)
         given = (
             torch.tensor([m in known for m in self.dims_]).repeat_interleave(widths).to(x.device)
-        )  # (D,)
+        )
         square = self.products_[given][:, given] + self.alpha * torch.eye(int(given.sum())).to(x)
         weights = torch.linalg.solve(square, self.products_[given][:, ~given])
         guess = self.mean_[~given] + (x - self.mean_)[:, given] @ weights

@@ -62,9 +62,8 @@ class NoiseDetector:
                     f"features[{modality!r}] hold NaN or inf: mark such samples absent in `present`"
                 )
             known = self.held_out_[modality]
-            closer = torch.searchsorted(
-                known, self._distances(modality, x)
-            )  # how many of them are less unusual
+            # how many of them are less unusual
+            closer = torch.searchsorted(known, self._distances(modality, x))
             rank = (1 + len(known) - closer) / (len(known) + 1)
             result[modality] = torch.where(is_present[modality], rank.to(x), 0.0)
         return result

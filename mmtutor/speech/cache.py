@@ -45,10 +45,11 @@ def read(path: Path, count: int) -> list[Parts] | None:
     """Return the utterances in a file, None where there is none. A damaged one is passed over and
     made again."""
     try:
+        # reading a table checks its CRC
         with (
             path.open("rb") as opened,
             np.load(opened, allow_pickle=False) as file,
-        ):  # reading a table checks its CRC
+        ):
             samples, lengths, marks = (
                 file["samples"],
                 file["lengths"],

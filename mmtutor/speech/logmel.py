@@ -72,6 +72,7 @@ class LogMel:
         """Spectrograms of a few recordings, (B, frames, n_mels), each unaffected by the padding of
         the others."""
         padded = torch.nn.utils.rnn.pad_sequence(signals, batch_first=True)  # (B, T)
+        # (B, n_fft // 2 + 1, F)
         spectrum = torch.stft(
             padded,
             self._n_fft,
@@ -81,13 +82,12 @@ class LogMel:
             center=True,
             pad_mode="constant",
             return_complex=True,
-        )  # (B, n_fft // 2 + 1, F)
+        )
         power = torch.view_as_real(spectrum).square().sum(-1) / self._window.square().sum()
         mel = (self._filters @ power / _FLOOR).clamp_min(1).log()  # (B, n_mels, F), 0 is silence
         counts = torch.tensor([1 + len(signal) // self._hop for signal in signals])
-        grid = stretches(counts, mel.shape[-1], self.frames) @ mel.transpose(
-            1, 2
-        )  # (B, frames, n_mels)
+        # (B, frames, n_mels)
+        grid = stretches(counts, mel.shape[-1], self.frames) @ mel.transpose(1, 2)
         return grid - grid.mean((1, 2), keepdim=True)
 
     def _checked(self, index: int, waveform: Tensor | np.ndarray | Utterance) -> Tensor:

@@ -106,9 +106,8 @@ def test_folder_that_leads_elsewhere_is_refused(make_set, source, lay_out, home,
         with pytest.raises(store.DatasetCorrupt, match=r"images leads out of"):
             look(tiny())
     (outside / "Dog 1.jpg").write_bytes(b"mine")
-    assert (
-        tree(store.fetch(tiny(), repair=True)) == content
-    )  # the link is replaced, what it led to is left alone
+    # the link is replaced, what it led to is left alone
+    assert tree(store.fetch(tiny(), repair=True)) == content
     assert (outside / "Dog 1.jpg").read_bytes() == b"mine"
 
 
@@ -208,9 +207,8 @@ def test_downloaded_files_can_be_shared_by_a_class(make_set, source, content):
 def test_bad_source_leaves_nothing_half_written_and_resumes(
     make_set, source, home, monkeypatch, fault, error, message, content
 ):
-    monkeypatch.setattr(
-        "mmtutor.files.download.THREADS", 1
-    )  # in the manifest's order: the table, then the bad file
+    # in the manifest's order: the table, then the bad file
+    monkeypatch.setattr("mmtutor.files.download.THREADS", 1)
     make_set(source.base)
     source.faults[quote(DOG)] = fault
     with pytest.raises(error, match=message):
@@ -254,9 +252,8 @@ def test_cache_that_cannot_be_written_is_named(make_set, source, tmp_path, monke
 def test_cache_of_another_user_is_named(make_set, source, monkeypatch, mode, message):
     make_set(source.base)
     tiny()
-    monkeypatch.setattr(
-        packaged, "names", lambda: ("tiny",)
-    )  # without rights the test's manifests cannot be listed
+    # without rights the test's manifests cannot be listed
+    monkeypatch.setattr(packaged, "names", lambda: ("tiny",))
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, mode)
         monkeypatch.setenv("MMTUTOR_CACHE", folder)

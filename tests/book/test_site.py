@@ -200,9 +200,8 @@ def weigh(page: Path, text: str, **others: int) -> list[str]:
         path = {"script": page.parent / "_static" / "a.js", "picture": page.parent / "curve.png"}[
             name
         ]
-        letters = random.Random(0).choices(
-            range(256), k=size
-        )  # latin-1 text of all letters: about its size as gzip
+        # latin-1 text of all letters: about its size as gzip
+        letters = random.Random(0).choices(range(256), k=size)
         path.write_bytes(bytes(letters))
     return site.weight.heavy_page(page, soup(text))
 

@@ -63,9 +63,8 @@ def test_download_is_the_notebook_itself(lesson, tmp_path):
     lesson.locator(".dropdown-download-buttons button.dropdown-toggle").click()
     link = lesson.locator("a.btn-download-source-button:visible").evaluate("a => a.href")
     assert link.endswith(".ipynb")
-    answer = lesson.request.get(
-        link
-    )  # the link opens in a new tab, where a browser stores what it cannot show
+    # the link opens in a new tab, where a browser stores what it cannot show
+    answer = lesson.request.get(link)
     assert answer.ok
     target = tmp_path / "lesson.ipynb"
     target.write_bytes(answer.body())
@@ -90,9 +89,8 @@ def test_print_is_light_and_without_furniture(open_page, address):
     assert shown == []
     assert page.locator("h1:visible").count() == 1
     assert page.locator("article p:visible").count() > 20
-    assert (
-        page.locator("article details:not([open])").count() > 0
-    )  # what is folded stays folded on paper
+    # what is folded stays folded on paper
+    assert page.locator("article details:not([open])").count() > 0
     page.evaluate("() => dispatchEvent(new Event('afterprint'))")
     assert theme(page) == "dark"
 

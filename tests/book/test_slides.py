@@ -111,9 +111,8 @@ def test_figures_and_tables_are_all_there(made, lesson):
         for _, d in data
         if "text/html" in d
     )
-    computed = [
-        t for t in page.select("section table") if t.select("tbody th")
-    ]  # pandas heads its rows, Markdown not
+    # pandas heads its rows, Markdown not
+    computed = [t for t in page.select("section table") if t.select("tbody th")]
     assert sum(len(t.select("tbody tr")) for t in computed) == rows
 
 

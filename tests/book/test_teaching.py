@@ -275,9 +275,8 @@ def test_all_faults_are_listed_at_once(book):
     break_session(guide, pages=["y"])
     with pytest.raises(teaching.TeachingError) as caught:
         insert(book, guide)
-    assert (
-        len(str(caught.value).splitlines()) == 4
-    )  # Triple is unknown, two exercises serve nothing, a page is unknown
+    # Triple is unknown, two exercises serve nothing, a page is unknown
+    assert len(str(caught.value).splitlines()) == 4
 
 
 @pytest.mark.parametrize("key", ["objectives", "plans"])

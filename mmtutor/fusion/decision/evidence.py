@@ -28,9 +28,8 @@ def product_rule(
     like = next(iter(probs.values()))
     log, vetoes = _log_product(p, mask)
     base = _prior(prior, p)  # (C,)
-    log = (
-        log - (mask.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
-    )  # M = 0 leaves the prior
+    # M = 0 leaves the prior
+    log = log - (mask.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
     return torch.softmax(_survivors(log, vetoes + (base == 0) * (len(p) + 1)), 1).to(like.dtype)
 
 
@@ -80,23 +79,20 @@ def _masses(
     trust = p.new_tensor(r)[:, None, None]
     log, vetoes = _log_product(trust * p + (1 - trust), mask)  # (B, C): ln Π (r p + 1 - r)
     doubts = torch.tensor([1 - value for value in r], dtype=p.dtype, device=p.device)
-    frame = (
-        (mask * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]
-    )  # ln Π (1 - r)
+    # ln Π (1 - r)
+    frame = (mask * doubts.log()[:, None]).nan_to_num(nan=0.0, neginf=-torch.inf).sum(0)[:, None]
     # ln of Π (r p + 1 - r) / Π (1 - r), term by term: where little is believed, a difference of the
     # two products, both near 1, would keep no digit. A witness believed without doubt makes it
     # infinite.
     certain = (trust >= 1) & mask[:, :, None]
     odds = torch.where(trust < 1, trust / torch.where(trust < 1, 1 - trust, 1.0), 0.0)
-    gain = (
-        (mask[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)
-    )  # (B, C)
+    # (B, C)
+    gain = (mask[:, :, None] * torch.log1p(odds * p)).sum(0).masked_fill(certain.any(0), torch.inf)
     log = _survivors(log, vetoes)
     highest = log.amax(1, keepdim=True).detach()
     single = (log - highest).exp() * -torch.expm1(-gain)
-    kept = torch.where(
-        vetoes.amin(1) > 0, 0.0, highest[:, 0].exp()
-    )  # vetoes everywhere: nothing was kept
+    # vetoes everywhere: nothing was kept
+    kept = torch.where(vetoes.amin(1) > 0, 0.0, highest[:, 0].exp())
     return single, (frame - highest).exp(), kept
 
 

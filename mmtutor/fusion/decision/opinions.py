@@ -57,9 +57,8 @@ def opinions(
     stacked = torch.stack([torch.where(mask[m][:, None], p, hidden) for m, p in probs.items()]).to(
         precise
     )
-    return stacked.clamp(min=hidden), torch.stack(
-        [mask[m] for m in probs]
-    )  # rounding below 0 is none
+    # rounding below 0 is none
+    return stacked.clamp(min=hidden), torch.stack([mask[m] for m in probs])
 
 
 def numbers(

@@ -40,9 +40,8 @@ def weighted_vote(
     if not any(weight):
         raise ValueError(f"weights are all zero, expected at least one positive: {weights}")
     p, _ = opinions(probs, present, hidden=0.0)  # (M, B, C)
-    share = p.new_tensor(
-        [w / max(weight) for w in weight]
-    )  # (M,): huge or tiny weights stay within float32
+    # (M,): huge or tiny weights stay within float32
+    share = p.new_tensor([w / max(weight) for w in weight])
     return normalised(torch.einsum("m,mbc->bc", share, p), next(iter(probs.values())))
 
 
@@ -58,9 +57,8 @@ def majority_vote(probs: dict[str, Tensor], present: Present | None = None) -> T
     p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
     p, like = p.detach(), next(iter(probs.values()))
     favourite = ((p == p.amax(2, keepdim=True)) & mask[:, :, None]).to(p.dtype)
-    share = normalised(
-        (favourite / favourite.sum(2, keepdim=True).clamp(min=1)).sum(0), p
-    )  # (B, C)
+    # (B, C)
+    share = normalised((favourite / favourite.sum(2, keepdim=True).clamp(min=1)).sum(0), p)
     leaders = share > share.amax(1, keepdim=True) - 1e-4  # sums of thirds differ by rounding
     support = torch.where(leaders, p.sum(0), -1.0)  # (B, C); equal means differ by rounding, too
     best = support > support.amax(1, keepdim=True) - 16 * torch.finfo(p.dtype).eps * len(p)

@@ -63,9 +63,8 @@ def test_dtw_is_the_cheapest_of_all_paths_and_ties_go_as_promised(shape):
             path, total = dtw(cost)
             assert total == pytest.approx(min(priced), abs=1e-12)
             assert price(cost, map(tuple, path.tolist())) == pytest.approx(total, abs=1e-12)
-            if (
-                cost.dtype.kind == "i" or not cost.any()
-            ):  # exact sums: the first of the equals in back's order
+            # exact sums: the first of the equals in back's order
+            if cost.dtype.kind == "i" or not cost.any():
                 assert list(map(tuple, path.tolist())) == every[priced.index(min(priced))]
 
 
@@ -179,9 +178,8 @@ def test_ctc_is_the_best_and_the_sum_of_all_labelings(frames, classes, targets, 
     ("frames", "targets"), [(6, [1, 2, 0]), (6, [1]), (4, [2, 0, 2, 1]), (7, [0, 1, 0])]
 )
 def test_without_a_blank_each_frame_belongs_to_one_target_in_order(frames, targets, seed):
-    scores = 3 * np.random.default_rng([seed, frames]).normal(
-        size=(frames, 3)
-    )  # not normalised, both signs
+    # not normalised, both signs
+    scores = 3 * np.random.default_rng([seed, frames]).normal(size=(frames, 3))
     splits = [
         (0, *cut, frames) for cut in itertools.combinations(range(1, frames), len(targets) - 1)
     ]

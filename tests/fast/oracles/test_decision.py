@@ -195,9 +195,10 @@ def test_product_rule_is_bayes_on_a_joint_table(modalities, classes):
         joint = joint * tables[m].reshape(classes, *[3 if j == i else 1 for j in range(modalities)])
     assert joint.sum() == pytest.approx(1)
     cells = list(itertools.product(range(3), repeat=modalities))
+    # p(c, x_m)
     alone = {
         m: joint.sum(tuple(j + 1 for j in range(modalities) if j != i)) for i, m in enumerate(names)
-    }  # p(c, x_m)
+    }
     probs = {
         m: rows([(alone[m] / alone[m].sum(0))[:, x[i]] for x in cells]) for i, m in enumerate(names)
     }
@@ -397,9 +398,8 @@ def test_the_largest_and_the_smallest_measure_are_maximum_and_minimum(rule):
         **{m: torch.ones(30, dtype=torch.bool) for m in probs},
         "text": torch.zeros(30, dtype=torch.bool),
     }
-    close(
-        rule(probs, everybody, two), torch.full((30, 4), 0.25)
-    )  # worth 0 without text: no opinion counts
+    # worth 0 without text: no opinion counts
+    close(rule(probs, everybody, two), torch.full((30, 4), 0.25))
 
 
 def by_high_precision(densities: list[float]):
@@ -654,9 +654,8 @@ def test_three_rules_by_hand():
         {"a": rows([sure, sure, not_sure, half]), "b": rows([half, not_sure, not_sure, not_sure])}
     )
     close(trusted["a"], [1.0, 1.0, 0.5, 0.75])
-    close(
-        trusted["b"], [0.5, 0.0, 0.5, 0.25]
-    )  # the last: not sure 1 and other .5 → 0 by .5, and ½ by .5
+    # the last: not sure 1 and other .5 → 0 by .5, and ½ by .5
+    close(trusted["b"], [0.5, 0.0, 0.5, 0.25])
 
 
 # Stacking

@@ -67,9 +67,8 @@ def test_features_are_those_of_timms_own_pipeline(image_encoder):
     transform = timm.data.create_transform(**config, is_training=False)
     pictures = [Image.fromarray(make()) for make in PHOTOGRAPHS.values()]
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    values = list(torch.load(locate("efficientnet-lite0"), weights_only=True).values())[
-        :-2
-    ]  # without the classifier
+    # without the classifier
+    values = list(torch.load(locate("efficientnet-lite0"), weights_only=True).values())[:-2]
     model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
     with torch.no_grad():
         expected = model.eval()(torch.stack([transform(picture) for picture in pictures]))

@@ -31,9 +31,8 @@ def test_filters(n_mels, fft, rate):
 
 def test_the_whole_encoder():
     frames = 10
-    signal = np.random.default_rng(0).normal(
-        size=(frames * 4 - 1) * HOP + 7
-    )  # 40 frames: 4 to each stretch
+    # 40 frames: 4 to each stretch
+    signal = np.random.default_rng(0).normal(size=(frames * 4 - 1) * HOP + 7)
     signal *= np.linspace(0, 1, len(signal)) ** 2
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
     log_mel = spectrogram(

@@ -149,9 +149,8 @@ def cross_by_hand(fusion: CrossAttentionFusion, steps: dict[str, list], heads: i
         for m, own in x.items():
             others, result = [n for n in x if n != m], []
             for s, query_from in zip(own, seen[m], strict=True):
-                asked = affine(query_from, layer.query[m]).split(
-                    WIDTH
-                )  # one question for each other
+                # one question for each other
+                asked = affine(query_from, layer.query[m]).split(WIDTH)
                 read = []
                 for n, q in zip(others, asked, strict=True):
                     place = [r for r in x if r != n].index(m)  # which of its listeners m is to n
@@ -217,9 +216,8 @@ def test_an_absent_modality_is_a_source_that_says_nothing_and_a_reader_nobody_he
 def self_attention_by_hand(
     block: nn.Module, steps: list[torch.Tensor], heads: int
 ) -> list[torch.Tensor]:
-    mixed = [
-        affine(norm(s, block.norm), block.mix).split(WIDTH) for s in steps
-    ]  # query, key, value of each step
+    # query, key, value of each step
+    mixed = [affine(norm(s, block.norm), block.mix).split(WIDTH) for s in steps]
     pairs = [(k, v) for _, k, v in mixed]
     read = [look(q, pairs, heads, zero_step=False) for q, _, _ in mixed]
     return [think(s + affine(r, block.out), block.think) for s, r in zip(steps, read, strict=True)]
@@ -255,10 +253,11 @@ def test_bottleneck_rebuilt_by_hand(modalities, layers, heads, bottlenecks, miss
     x = some(modalities)
     present, masks = some_missing(modalities) if missing else ({}, {})
     if missing:
+        # of two, sample 2 has nobody
         present = {
             **present,
             "text": torch.tensor([True, True, modalities > 2, True]),
-        }  # of two, sample 2 has nobody
+        }
     out = fusion(x, present, masks)
     for b in range(BATCH):
         torch.testing.assert_close(
@@ -386,9 +385,8 @@ def test_cross_attention_tells_where_the_first_layer_looked():
     assert [set(layer) for layer in layers] == [{("image", "text"), ("text", "image")}] * 2
     first, exchange = layers[0]["image", "text"], fusion.exchange[0]
     assert first.shape == (BATCH, 2, STEPS["image"], STEPS["text"] + 1)
-    for b, t, h in itertools.product(
-        (0, 1), (0, 2), range(2)
-    ):  # steps of image that are real in both samples
+    # steps of image that are real in both samples
+    for b, t, h in itertools.product((0, 1), (0, 2), range(2)):
         cut = slice(h * 3, h * 3 + 3)
         asking = norm(affine(x["image"][b, t], fusion.project["image"]), exchange.norm["image"])
         q = affine(asking, exchange.query["image"])

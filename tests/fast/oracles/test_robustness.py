@@ -98,9 +98,8 @@ def test_one_rectangle_of_the_asked_area_lies_anywhere_in_each_picture(height, w
     assert covered.sum((1, 2)).unique().tolist() == [round(share * height * width)]
     for dim, length in ((1, height), (2, width)):
         line = covered.any(3 - dim)  # (N, length): which rows, then which columns are touched
-        assert line.sum(1).unique().tolist() == [
-            length // 2
-        ]  # with the area: a full rectangle of that height
+        # with the area: a full rectangle of that height
+        assert line.sum(1).unique().tolist() == [length // 2]
         first = line.double().argmax(1)
         counts = torch.bincount(first, minlength=length // 2 + 1).numpy()
         assert len(counts) == length // 2 + 1
@@ -145,9 +144,8 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(channels):
 
 def test_typos_hit_the_asked_share_a_third_each():
     length, share = 30_000, KINDS["text"]["typos"].value(0.1)
-    text = "".join(
-        chr(0x4E00 + i % 20_000) for i in range(length)
-    )  # no letter a to z, neighbours differ
+    # no letter a to z, neighbours differ
+    text = "".join(chr(0x4E00 + i % 20_000) for i in range(length))
     (out,) = corrupt([text], "text", "typos", 0.1, seeded())
     slack = 4 * math.sqrt(length * share / 3)
     replaced = sum("a" <= c <= "z" for c in out)
@@ -236,9 +234,8 @@ def test_dropouts_silence_whole_stretches_of_the_asked_share(severity):
     lost = (stretches == 0).all(2)
     assert bool(((stretches == 1).all(2) | lost).all())
     assert (lost.sum(1) == round(20 * severity)).all()
-    if (
-        severity < 1
-    ):  # each as often as any other; counts without replacement vary less than the test allows for
+    # each as often as any other; counts without replacement vary less than the test allows for
+    if severity < 1:
         assert stats.chisquare(lost.sum(0).numpy()).pvalue > 1e-3
 
 
@@ -374,9 +371,8 @@ def test_quality_is_the_rank_of_the_mahalanobis_distance_among_held_out_samples(
 def test_quality_of_clean_samples_is_uniform_also_where_features_outnumber_samples():
     generator = np.random.default_rng(1)
     counts = np.zeros(10)
-    for _ in range(
-        60
-    ):  # fresh training and held-out samples each time: what exchangeability promises
+    # fresh training and held-out samples each time: what exchangeability promises
+    for _ in range(60):
         clean, held, new = (
             Samples({"m": torch.tensor(generator.normal(size=(n, 30)))}, torch.zeros(n))
             for n in (20, 9, 10)
@@ -423,10 +419,11 @@ def test_the_gain_of_a_sum_of_two_witnesses_is_gone_where_theory_says():
         noise = worst * severity * torch.randn(n, generator=seeded(2))
         return torch.stack([samples[:, 0], samples[:, 1] + noise], 1)
 
+    # independent samples, redrawn by the handful: faster
     draws = {
         "groups": torch.arange(n) % 250,
         "resamples": 100,
-    }  # independent samples, redrawn by the handful: faster
+    }
 
     def hits(said, truth):
         return float((said == truth).mean())

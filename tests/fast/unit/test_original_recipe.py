@@ -18,9 +18,8 @@ def test_it_is_resnet18_and_bert_base_and_one_linear_layer(shapes):
     count = {
         name: sum(p.numel() for p in part.parameters()) for name, part in shapes.named_children()
     }
-    assert count["image"] == 11_689_512 - (
-        512 * 1000 + 1000
-    )  # torchvision's published size, less the removed layer
+    # torchvision's published size, less the removed layer
+    assert count["image"] == 11_689_512 - (512 * 1000 + 1000)
     assert count["text"] == 109_482_240  # BERT-base uncased as published
     assert count["fusion"] == 0 and count["head"] == (512 + 768) * 3 + 3
     assert shapes(*meta_inputs(2)).shape == (2, 3)

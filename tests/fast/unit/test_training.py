@@ -475,18 +475,18 @@ def test_augment_changes_each_training_batch_anew_and_leaves_validation_alone():
             device="cpu",
         )
         last = F.cross_entropy(predict(model, data[:20]), data.labels[:20]).item()
-        assert min(history.validation_loss) == pytest.approx(
-            last, abs=1e-6
-        )  # measured on samples as given
+        # measured on samples as given
+        assert min(history.validation_loss) == pytest.approx(last, abs=1e-6)
         return model.head[-1].weight
 
     first = learnt(0).clone()
+    # every sample, as given, in each of two epochs
     assert [len(x) for x, _ in seen] == [
         40,
         20,
         40,
         20,
-    ]  # every sample, as given, in each of two epochs
+    ]
     for epoch in (seen[:2], seen[2:]):
         assert torch.equal(
             torch.cat([x for x, _ in epoch]).sort(0).values, data.features["a"].sort(0).values
@@ -512,9 +512,10 @@ def test_padded_steps_may_hold_anything_and_real_ones_may_not():
     fusion = BottleneckFusion({"audio": 2}, 4, bottlenecks=1, heads=1, layers=1)
     samples = Samples({"audio": x}, torch.arange(6) % 2, masks=masks)
     model = FusionClassifier(fusion, classes=2)
+    # no NaN
     assert all(
         loss == loss for loss in fit(model, samples, epochs=1, lr=1e-3, device="cpu").train_loss
-    )  # no NaN
+    )
     assert predict(model, samples).isfinite().all()
     x[4, 1] = float("nan")
     with pytest.raises(ValueError, match=r"audio.*first in sample 4"):

@@ -194,9 +194,8 @@ def test_laws_of_cca(n, da, db, seed):
     torch.testing.assert_close(x.T @ y / (n - 1), torch.diag(rho), atol=1e-7, rtol=0)
     assert (rho.diff() <= 1e-12).all() and (rho >= 0).all() and (rho <= 1).all()
     assert (map_a.gather(0, map_a.abs().argmax(0, keepdim=True)) > 0).all()
-    turned = (
-        a @ (some(da, da, seed + 2) + 4 * torch.eye(da)) + 5
-    )  # any invertible map of either side
+    # any invertible map of either side
+    turned = a @ (some(da, da, seed + 2) + 4 * torch.eye(da)) + 5
     torch.testing.assert_close(cca(turned, 9 * b - 3, k)[2], rho, atol=1e-6, rtol=0)
     torch.testing.assert_close(cca(b, a, k)[2], rho, atol=1e-9, rtol=0)
     for first in range(1, k):

@@ -199,9 +199,8 @@ def test_corners_by_hand():
 
 def test_corners_run_counter_clockwise_seen_from_above():
     x, _, z = Box(np.zeros(3), (1.0, 1.0, 3.0), 0.4).corners()[:4].T
-    area = 0.5 * np.sum(
-        x * np.roll(z, -1) - np.roll(x, -1) * z
-    )  # x right, z up on paper: seen from above
+    # x right, z up on paper: seen from above
+    area = 0.5 * np.sum(x * np.roll(z, -1) - np.roll(x, -1) * z)
     assert area == pytest.approx(3.0)
 
 

@@ -208,9 +208,8 @@ def test_a_forbidden_cell_gets_no_gradient_and_spoils_none():
     soft_dtw(cost, 1.0).backward()
     assert torch.isfinite(cost.grad).all()
     assert not cost.grad[cost.isinf()].any()
-    assert cost.grad[[0, 1, 3], [0, 1, 3]].tolist() == pytest.approx(
-        [1, 1, 1]
-    )  # the only ways in and out
+    # the only ways in and out
+    assert cost.grad[[0, 1, 3], [0, 1, 3]].tolist() == pytest.approx([1, 1, 1])
 
 
 def test_a_second_derivative_is_refused():
@@ -259,9 +258,8 @@ def test_a_change_of_tempo_is_undone():
 
 def test_a_pause_pulls_the_next_word_into_it_and_reading_ahead_mends_that():
     a = words()
-    silence = (
-        np.full((40, 6), 0.0) + a[40]
-    )  # 400 ms that sound most like the beginning of the third word
+    # 400 ms that sound most like the beginning of the third word
+    silence = np.full((40, 6), 0.0) + a[40]
     b = np.concatenate([a[:40], silence, a[40:]])
     path, _ = dtw(distance_matrix(torch.tensor(a), torch.tensor(b)))
     onset = stamps(80)[40:41]

@@ -52,9 +52,8 @@ def test_file_pil_array_and_tensor_of_one_picture_agree(image_encoder, tmp_path)
         torch.from_numpy(array.copy()).permute(2, 0, 1),
         array / 255.0,
     ]
-    forms.append(
-        torch.from_numpy(array.copy()).permute(2, 0, 1).half() / 255
-    )  # 8 bits survive half precision
+    # 8 bits survive half precision
+    forms.append(torch.from_numpy(array.copy()).permute(2, 0, 1).half() / 255)
     features = image_encoder.encode(forms)
     assert features.shape == (7, 1280)
     assert features.dtype == torch.float32
@@ -86,9 +85,8 @@ def test_grid_is_the_map_whose_mean_is_the_vector(image_encoder):
 def test_grid_runs_row_by_row_from_the_top_left(image_encoder):
     grid = image_encoder.grid([CAT])[0]
     with torch.no_grad():
-        maps = image_encoder.model.forward_features(image_encoder.preprocess(CAT)[None])[
-            0
-        ]  # (D, H, W)
+        # (D, H, W)
+        maps = image_encoder.model.forward_features(image_encoder.preprocess(CAT)[None])[0]
     for row in range(2):
         for column in range(2):
             torch.testing.assert_close(

@@ -201,9 +201,8 @@ def test_fit_trains_on_samples_with_masks():
     assert all(not torch.equal(before[name], p) for name, p in model.state_dict().items())
     assert history.train_loss[-1] < history.train_loss[0] / 2
     assert (predict(model, test).argmax(1) == test.labels).float().mean() > 0.85
-    unmasked = Samples(
-        test.features, test.labels, test.present
-    )  # the same large number is in every sample
+    # the same large number is in every sample
+    unmasked = Samples(test.features, test.labels, test.present)
     assert (predict(model, unmasked).argmax(1) == test.labels).float().mean() < 0.75
 
 

@@ -74,9 +74,8 @@ def test_weights_have_any_scale_and_count_only_for_those_present():
     )
     only_text = {"image": torch.tensor([True, False])}
     out = decision.weighted_vote(PROBS, {"image": 1.0, "text": 0.0}, only_text)
-    torch.testing.assert_close(
-        out, torch.tensor([[0.9, 0.1], [0.5, 0.5]])
-    )  # text has no weight: uniform
+    # text has no weight: uniform
+    torch.testing.assert_close(out, torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
 
 
 @pytest.mark.parametrize(

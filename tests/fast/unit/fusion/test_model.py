@@ -164,9 +164,8 @@ def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(kind, dtype)
     model = model.to(dtype)
     x = {m: v.to(dtype) for m, v in sequences(batch=16).items()}
     present = {"text": torch.arange(16) % 3 > 0}
-    masks = {
-        "image": torch.arange(4) < torch.arange(16)[:, None] % 5
-    }  # some sequences have no real step
+    # some sequences have no real step
+    masks = {"image": torch.arange(4) < torch.arange(16)[:, None] % 5}
     spoiled = {**x, "image": torch.where(masks["image"][:, :, None], x["image"], float("nan"))}
     theirs = model.float()({m: v.float() for m, v in x.items()}, present, masks)
     on_gpu = {m: v.cuda().requires_grad_() for m, v in spoiled.items()}

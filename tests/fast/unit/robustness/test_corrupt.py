@@ -27,9 +27,8 @@ def some(modality: str) -> torch.Tensor | list[str]:
     """Samples that resemble the real thing: photographs, sentences, and random walks for what runs
     in time."""
     if modality == "image":
-        photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(
-            0, 3, 1, 2
-        )  # (2, 3, 427, 640)
+        # (2, 3, 427, 640)
+        photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
         return (
             torch.cat(
                 [photos[:, :, y : y + 48, x : x + 48] for y in (40, 200, 300) for x in (100, 500)]

@@ -31,9 +31,8 @@ def test_nobody_comes_back_and_nobody_is_left_alone(rows, p, seed):
     assert list(after) == NAMES
     there, left = (torch.stack(list(masks.values())) for masks in (before, after))
     assert left.dtype == torch.bool and not bool((left & ~there).any())
-    assert torch.equal(
-        left.any(0), there.any(0)
-    )  # who had something still has, who had nothing has nothing
+    # who had something still has, who had nothing has nothing
+    assert torch.equal(left.any(0), there.any(0))
 
 
 def test_no_dropout_changes_nothing_and_the_seed_decides():

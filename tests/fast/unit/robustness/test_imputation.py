@@ -47,9 +47,8 @@ def test_what_is_there_stays_and_what_is_guessed_is_near_the_truth():
         rows = there.get(m, torch.ones(20, dtype=torch.bool))
         assert torch.equal(out.features[m][rows], x[rows])
         assert (out.features[m] - x).square().mean() < 0.1 * x.var()
-        torch.testing.assert_close(
-            hidden[m], kept[m], equal_nan=True, rtol=0, atol=0
-        )  # not in place
+        # not in place
+        torch.testing.assert_close(hidden[m], kept[m], equal_nan=True, rtol=0, atol=0)
     assert list(out.present) == list(DIMS) and all(
         bool(mask.all()) for mask in out.present.values()
     )

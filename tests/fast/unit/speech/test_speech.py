@@ -496,9 +496,8 @@ def test_noise_has_the_power_asked_for_in_each_row(snr_db):
     measured = 10 * torch.log10(signal.square().mean(-1) / noise.square().mean(-1))
     torch.testing.assert_close(measured, torch.full((2,), snr_db), atol=0.05, rtol=0)
     spectrum = torch.fft.rfft(noise[0]).abs().square()
-    assert spectrum[:50_000].mean() / spectrum[50_000:].mean() == pytest.approx(
-        1, abs=0.03
-    )  # white
+    # white
+    assert spectrum[:50_000].mean() / spectrum[50_000:].mean() == pytest.approx(1, abs=0.03)
 
 
 def test_noise_comes_from_its_generator():
