@@ -58,12 +58,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if fault == "slow":
-            self.server.released.wait(30)
+            self.server.released.wait(600)
         if fault in ("truncate", "hang"):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             if fault == "hang":
-                self.server.released.wait(30)
+                self.server.released.wait(600)
             self.close_connection = True
         else:
             self.wfile.write(body)

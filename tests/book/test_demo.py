@@ -116,7 +116,7 @@ def port(tried) -> Iterator[int]:
 def ask(
     port: int, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request(
             method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
@@ -352,7 +352,7 @@ def test_names_that_were_pointed_here_are_refused(port, host):
 
 @pytest.mark.parametrize("hosts", [[], ["127.0.0.1", "evil.example"]])
 def test_exactly_one_host_must_be_named(port, hosts):
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=300) as connection:
         connection.sendall(
             b"GET / HTTP/1.1\r\n" + b"".join(b"Host: %s\r\n" % h.encode() for h in hosts) + b"\r\n"
         )
@@ -371,7 +371,7 @@ def test_bodies_that_are_too_large_are_refused(port, tried):
 
 def test_a_body_needs_a_length(port):
     for length in ("", "-1", "1e3", "9" * 40):
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=300) as connection:
             connection.sendall(
                 b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
                 + f"Content-Length: {length}\r\n\r\n".encode()
@@ -454,7 +454,7 @@ def test_command_serves_until_it_is_interrupted(model_folder, tmp_path, sign):
             assert post(port, {"text": TEXT})[0] == 200
             assert len(list(tmp_path.glob("mmtutor-demo-*"))) == 1
             process.send_signal(sign)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert (process.returncode, err) == (0, "")

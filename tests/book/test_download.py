@@ -286,7 +286,7 @@ def test_two_processes_at_once_download_each_file_once(make_set, source, home, c
     assert [process.stdout.readline() for process in processes] == ["begin\n"] * 2
     time.sleep(0.7)  # long enough for the second to ask for the files as well, were there no lock
     source.released.set()
-    ends = [process.communicate(timeout=60) for process in processes]
+    ends = [process.communicate(timeout=300) for process in processes]
     assert ends == [(f"{home / 'tiny' / 'files'}\n", "")] * 2
     assert tree(home / "tiny" / "files") == content and source.asked == {
         quote(path): 1 for path in content
@@ -299,7 +299,7 @@ def test_killed_download_is_taken_up_again(make_set, source, home, content):
     source.faults[quote(DOG)] = "hang"
     with fetch_in_another_process() as process:
         partial = home / "tiny" / "partial"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not (partial / "table.csv").exists() or not list(partial.glob("images/tmp*")):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)

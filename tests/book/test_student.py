@@ -87,10 +87,10 @@ def lab(tmp_path_factory) -> Iterator[str]:
 def student(lab, browser) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.goto(lab)
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=300_000)
     page.wait_for_function(
         "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel",
-        timeout=60_000,
+        timeout=300_000,
     )
     yield page
     page.close()

@@ -49,18 +49,23 @@ def test_concat_puts_zero_where_a_modality_is_absent():
     assert out.tolist() == [[1.0, 2.0, 5.0], [0.0, 0.0, 6.0]]
 
 
-@pytest.mark.parametrize("dims", [{}, {"a": 0}])
-def test_concat_refuses_dims_that_hold_nothing(dims):
-    with pytest.raises(ValueError, match=r"at least one modality|dims.*whole number of 1 or more"):
+NOTHING = "at least one modality"
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [({}, NOTHING), ({"a": 0}, r"dims\['a'\] must be a whole number of 1 or more")],
+)
+def test_concat_refuses_dims_that_hold_nothing(dims, words):
+    with pytest.raises(ValueError, match=words):
         ConcatFusion(dims)
 
 
 @every
 @pytest.mark.parametrize("dims", [{}, {"image": 5, "text": 0}, {"image": 5, "text": -1}], ids=str)
 def test_dims_that_hold_nothing_are_refused(cls, dims):
-    with pytest.raises(
-        ValueError, match=r"at least one modality|dims\['text'\] must be a whole number"
-    ):
+    words = r"dims\['text'\] must be a whole number of 1 or more" if dims else NOTHING
+    with pytest.raises(ValueError, match=words):
         make(cls, dims)
 
 
