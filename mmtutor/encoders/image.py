@@ -103,7 +103,7 @@ class ImageEncoder(FrozenEncoder):
         self.dim = self.recipe.dim
         self.image_size = whole_number("image_size", image_size, 32)
         super().__init__(
-            device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": image_size}
+            device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": self.image_size}
         )
 
     @torch.no_grad()
