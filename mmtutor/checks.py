@@ -19,6 +19,14 @@ numbers."""
 NATS_PER_UNIT = {"nats": 1.0, "bits": float(np.log(2))}
 
 
+def require(met: object, message: str, error: type[Exception] = ValueError) -> None:
+    """Raise `error` with this message unless `met`; the message says what is wrong, what was
+    expected, what to do. It is made either way: write `if` and `raise` where that costs something
+    or could fail."""
+    if not met:
+        raise error(message)
+
+
 def whole_number(
     name: str, value: object, low: int = 0, high: int | None = None, hint: str = ""
 ) -> int:
