@@ -18,7 +18,7 @@ from mmbook.reading import ROOT, chapter_folders
 CORE = {10: 4300, 17: 5300}  # chapters → statements
 APPS, BOOK = 1200, 3000
 SHARE = 1 / 5  # of the core that one room may take
-ALLOWED = {"core": 4665, "mmbook": 3545}  # what is above its target today → statements
+ALLOWED = {"core": 4670, "mmbook": 3545}  # what is above its target today → statements
 SLACK = 25  # by how much an allowance may exceed what is measured
 
 
