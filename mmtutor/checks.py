@@ -5,6 +5,7 @@ Taught in chapter 1.
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -45,17 +46,22 @@ def whole_number(
     return int(value)
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Say whether `value` is a real number, of numpy's too; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def positive(name: str, value: float, unit: str = "") -> None:
     """Raise ValueError unless `value` is a finite number above 0 (of that unit, such as " s")."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < np.inf:
-        raise ValueError(f"{name} must be a finite number{unit} above 0, not {value!r}")
+    met = is_number(value) and 0 < value < np.inf
+    require(met, f"{name} must be a finite number{unit} above 0, not {value!r}")
 
 
 def proper_fraction(name: str, value: float, zero: bool = False) -> None:
     """Raise ValueError unless 0 < value < 1; `zero`: unless 0 <= value < 1."""
-    if isinstance(value, bool) or not (0 < value < 1 or (zero and value == 0)):
-        span = "in [0, 1)" if zero else "between 0 and 1"
-        raise ValueError(f"{name} must be a number {span}, not {value!r}")
+    met = is_number(value) and (0 < value < 1 or (zero and value == 0))
+    span = "in [0, 1)" if zero else "between 0 and 1"
+    require(met, f"{name} must be a number {span}, not {value!r}")
 
 
 def per_unit(units: str) -> float:

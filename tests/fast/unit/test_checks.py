@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtutor.checks import finite, one_of, positive, shaped, whole_number
+from mmtutor.checks import finite, one_of, positive, proper_fraction, shaped, whole_number
 
 
 @pytest.mark.parametrize("value", [0, 7, np.int64(3), np.uint8(4)])
@@ -36,6 +36,16 @@ def test_what_is_no_finite_number_above_zero_is_refused_by_name(value):
     positive("rate", np.float32(0.5), " of hertz")
     with pytest.raises(ValueError, match="rate must be a finite number of hertz above 0, not "):
         positive("rate", value, " of hertz")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, float("nan"), True, "half", None, [0.5]])
+def test_what_is_no_proper_fraction_is_refused_by_name(value):
+    proper_fraction("level", np.float32(0.5))
+    proper_fraction("dropout", 0, zero=True)
+    with pytest.raises(ValueError, match="level must be a number between 0 and 1, not "):
+        proper_fraction("level", value)
+    with pytest.raises(ValueError, match=r"dropout must be a number in \[0, 1\), not "):
+        proper_fraction("dropout", value, zero=True)
 
 
 def test_a_name_is_one_of_the_known_or_refused_with_all_of_them():
