@@ -89,9 +89,7 @@ def bootstrap_interval(
     """
     rows = as_numpy(values)
     finite("values", rows, 1 if statistic is None else rows.ndim)
-    members = _members(rows, groups)
-    proper_fraction("level", level)
-    whole_number("resamples", resamples, 100, hint=": the ends of an interval need many")
+    members = _members(rows, groups, level, resamples)
     rng = np.random.default_rng(seed)
     if statistic is None:
         totals = _resampled_totals(np.stack([rows, np.ones(len(rows))], 1), members, resamples, rng)
@@ -130,8 +128,7 @@ def bootstrap_totals(
     """
     rows = as_numpy(parts)
     finite("parts", rows, 2)
-    members = _members(rows, groups)
-    proper_fraction("level", level)
+    members = _members(rows, groups, level, resamples)
     drawn = statistic(_resampled_totals(rows, members, resamples, np.random.default_rng(seed)))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     estimate = statistic(rows.sum(axis=0, keepdims=True))[0]
@@ -218,8 +215,13 @@ def _resampled_totals(
     return np.concatenate(drawn)
 
 
-def _members(rows: np.ndarray, groups: Array | None) -> list[np.ndarray]:
-    """Return the positions of each group's samples; without groups, each sample alone."""
+def _members(
+    rows: np.ndarray, groups: Array | None, level: float, resamples: int
+) -> list[np.ndarray]:
+    """Return the positions of each group's samples; without groups, each sample alone. ValueError
+    where no interval of that level could come from redrawing them so often."""
+    proper_fraction("level", level)
+    whole_number("resamples", resamples, 100, hint=": the ends of an interval need many")
     n = len(rows) if rows.ndim else 0
     if n < 2:
         raise ValueError(f"an interval needs at least 2 samples, not {n}")

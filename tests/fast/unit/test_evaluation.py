@@ -214,6 +214,8 @@ def test_intervals_of_totals_share_their_redraws():
     assert both[1].low < both[1].estimate < both[1].high
     with pytest.raises(ValueError, match="all samples belong to one group"):
         evaluation.bootstrap_totals(parts, lambda t: t, np.zeros(60))
+    with pytest.raises(ValueError, match="resamples must be a whole number of 100 or more, not 0"):
+        evaluation.bootstrap_totals(parts, lambda t: t, resamples=0)
 
 
 GROUPED = np.repeat(np.arange(30), 4)  # 30 groups of 4, every class in many groups
