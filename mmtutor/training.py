@@ -22,7 +22,9 @@ from mmtutor.checks import (
     check_arguments,
     check_finite,
     check_labels,
+    require,
     shaped,
+    whole_number,
 )
 from mmtutor.device import make_accelerator
 from mmtutor.types import Samples
@@ -128,12 +130,13 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tenso
     """Return the model's outputs (N, ...) for `samples`, in eval mode, without gradient, computed
     on its device.
 
-    Raises ValueError for empty samples, and for NaN or inf in a modality that is present.
+    Raises ValueError for empty samples, a batch_size below 1, and for NaN or inf in a modality that
+    is present.
     """
-    if len(samples) == 0:
-        raise ValueError(
-            "samples to predict hold no rows: an empty split, or a mask that selects none?"
-        )
+    whole_number("batch_size", batch_size, 1)
+    require(
+        len(samples), "samples to predict hold no rows: an empty split, or a mask that selects none?"
+    )
     check_finite("samples", samples)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model.eval()

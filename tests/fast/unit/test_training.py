@@ -365,6 +365,8 @@ def test_predict_refuses_what_it_could_only_answer_with_nan():
     data, model = two_modalities(20), linear()
     with pytest.raises(ValueError, match="samples to predict hold no rows"):
         predict(model, data[:0])
+    with pytest.raises(ValueError, match="batch_size must be a whole number of 1 or more, not 0"):
+        predict(model, data, batch_size=0)
     data.features["b"][7] = float("inf")
     with pytest.raises(ValueError, match=r"samples features\['b'\].*sample 7"):
         predict(model, data)
