@@ -6,12 +6,12 @@ Taught in chapter 8.
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from mmtutor.checks import is_number, one_of, require
 from mmtutor.robustness import audio, images, streams, texts
 
 Raw = Tensor | list[str] | list[Tensor]
@@ -86,21 +86,26 @@ def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.
     generator: on the device of x; the same state gives the same result. Apart from the draws, no
     sample depends on another. Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
     Common Corruptions, ICLR 2019.
-    Raises KeyError for a modality or kind that is not in `KINDS`, TypeError for another type or
-    dtype, ValueError for a severity outside [0, 1], another shape, no samples, values out of range,
-    NaN, or silence that shall get noise.
+    Raises TypeError for another type or dtype; ValueError for a modality or kind that is not in
+    `KINDS`, a severity outside [0, 1], another shape, no samples, values out of range, NaN, or
+    silence that shall get noise.
     """
-    chosen = _kind(modality, kind)
-    if not isinstance(severity, Real) or isinstance(severity, bool):
-        raise TypeError(f"severity is a {type(severity).__name__}, expected a number from 0 to 1")
-    if not 0 <= severity <= 1:
-        raise ValueError(
-            f"severity is {severity}, expected a number from 0 (unchanged) to 1 (the worst)"
-        )
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator is a {type(generator).__name__}, expected a torch.Generator, seeded"
-        )
+    kinds = KINDS[one_of("modality", modality, KINDS)]
+    chosen = kinds[one_of(f"kind of {modality}", kind, kinds)]
+    require(
+        is_number(severity),
+        f"severity is a {type(severity).__name__}, expected a number from 0 to 1",
+        TypeError,
+    )
+    require(
+        0 <= severity <= 1,
+        f"severity is {severity}, expected a number from 0 (unchanged) to 1 (the worst)",
+    )
+    require(
+        isinstance(generator, torch.Generator),
+        f"generator is a {type(generator).__name__}, expected a torch.Generator, seeded",
+        TypeError,
+    )
     _CHECKS[modality](x)
     if severity == 0:
         return (
@@ -114,11 +119,3 @@ def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.
     if modality == "stream" and x.dim() == 2:
         return chosen.apply(x[None], value, generator)[0]
     return chosen.apply(x, value, generator)
-
-
-def _kind(modality: str, kind: str) -> Kind:
-    if modality not in KINDS:
-        raise KeyError(f"unknown modality {modality!r}; known: {list(KINDS)}")
-    if kind not in KINDS[modality]:
-        raise KeyError(f"unknown kind {kind!r} of {modality!r}; known: {list(KINDS[modality])}")
-    return KINDS[modality][kind]
