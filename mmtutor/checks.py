@@ -291,7 +291,7 @@ def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
         present, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
         for start in range(0, len(x), rows):
             finite = torch.isfinite(x[start : start + rows])
-            if real is not None:
+            if real is not None and real.shape == x.shape[:-1]:  # else of what is made of x
                 finite |= ~real[start : start + rows, :, None].to(finite.device)
             finite = finite.flatten(1).all(1)
             if present is not None:

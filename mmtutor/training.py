@@ -135,7 +135,8 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tenso
     """
     whole_number("batch_size", batch_size, 1)
     require(
-        len(samples), "samples to predict hold no rows: an empty split, or a mask that selects none?"
+        len(samples),
+        "samples to predict hold no rows: an empty split, or a mask that selects none?",
     )
     check_finite("samples", samples)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

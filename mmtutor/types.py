@@ -25,8 +25,9 @@ class Samples:
 
     features[m]: (N, D) or (N, T, D); labels: (N,) int64 classes, or (N,) float values;
     present[m]: (N,) bool, None where everything is present; masks[m]: (N, T) bool, the real steps
-    of a sequence.
-    Raises ValueError, naming the modality, where lengths differ.
+    of a sequence, or of the one that an encoder will make of it.
+    Raises, naming the modality, ValueError where lengths or numbers of axes differ from these,
+    KeyError for a present or masks without features, TypeError for one that is not bool.
     """
 
     features: Features
@@ -35,18 +36,25 @@ class Samples:
     masks: Masks | None = None
 
     def __post_init__(self) -> None:
-        """Refuse tables of unequal length before they can be cut apart."""
-        for kind, table in (
-            ("features", self.features),
-            ("present", self.present or {}),
-            ("masks", self.masks or {}),
+        """Refuse tables that do not belong together before they can be cut apart."""
+        for kind, tables, shape in (
+            ("features", self.features, ()),
+            ("present", self.present or {}, ("N",)),
+            ("masks", self.masks or {}, ("N", "T")),
         ):
-            for modality, values in table.items():
-                if len(values) != len(self.labels):
+            if unknown := [m for m in tables if m not in self.features]:
+                raise KeyError(f"{kind} names {unknown}, the features are {list(self.features)}")
+            for modality, table in tables.items():
+                name = f"{kind}[{modality!r}]"
+                if len(table) != len(self.labels):
                     raise ValueError(
-                        f"{kind}[{modality!r}] has {len(values)} samples, labels have"
-                        f" {len(self.labels)}"
+                        f"{name} has {len(table)} samples, labels have {len(self.labels)}"
                     )
+                if shape and table.dtype != torch.bool:
+                    raise TypeError(f"{name} is {table.dtype}, expected torch.bool")
+                if shape and table.dim() != len(shape):
+                    expected = str(shape).replace("'", "")  # (N, T)
+                    raise ValueError(f"{name} has shape {tuple(table.shape)}, expected {expected}")
 
     def __len__(self) -> int:
         """Return the number of samples N."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmtutor.checks import check_finite
 from mmtutor.fusion import BottleneckFusion, ConcatFusion, FusionClassifier
 from mmtutor.training import _shares, balanced_class_weights, fit, predict
 from mmtutor.types import Samples
@@ -291,6 +292,35 @@ def test_empty_data_and_unequal_lengths_are_named():
         fit(linear(), two_modalities(20)[:0], epochs=1, lr=0.1)
     with pytest.raises(ValueError, match=r"features\['a'\] has 3 samples, labels have 4"):
         Samples({"a": torch.zeros(3, 1)}, torch.zeros(4))
+
+
+THREE = torch.ones(4, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("tables", "error", "words"),
+    [
+        ({"present": {"b": THREE[:, 0]}}, KeyError, r"present names \['b'\], the features are"),
+        ({"masks": {"b": THREE}}, KeyError, r"masks names \['b'\], the features are \['a'\]"),
+        ({"present": {"a": torch.ones(4)}}, TypeError, r"present\['a'\] is torch.float32.*bool"),
+        ({"masks": {"a": THREE.long()}}, TypeError, r"masks\['a'\] is torch.int64, .*torch.bool"),
+        ({"present": {"a": THREE}}, ValueError, r"\['a'\] has shape \(4, 3\), expected \(N,\)"),
+        ({"masks": {"a": THREE[:, 0]}}, ValueError, r"has shape \(4,\), expected \(N, T\)"),
+        ({"masks": {"a": THREE[:3]}}, ValueError, r"masks\['a'\] has 3 samples, labels have 4"),
+    ],
+)
+def test_samples_are_refused_with_masks_that_are_none_of_their_features(tables, error, words):
+    with pytest.raises(error, match=words):
+        Samples({"a": torch.zeros(4, 3, 1)}, torch.zeros(4), **tables)
+
+
+def test_a_mask_of_other_steps_speaks_of_what_an_encoder_will_make():
+    """NaN in the raw input is no padding, though a mask of as many samples says False."""
+    raw, mask = torch.zeros(4, 3, 1), torch.zeros(4, 2, dtype=torch.bool)
+    check_finite("train", Samples({"a": raw}, torch.zeros(4), masks={"a": mask}))
+    raw[2] = float("nan")
+    with pytest.raises(ValueError, match=r"train features\['a'\] hold NaN or inf.* sample 2"):
+        check_finite("train", Samples({"a": raw}, torch.zeros(4), masks={"a": mask}))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
