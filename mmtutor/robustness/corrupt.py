@@ -6,7 +6,8 @@ Taught in chapter 8.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from copy import deepcopy
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -108,14 +109,11 @@ def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.
     )
     _CHECKS[modality](x)
     if severity == 0:
-        return (
-            x.clone()
-            if isinstance(x, Tensor)
-            else [each.clone() if isinstance(each, Tensor) else each for each in x]
-        )
+        return x.clone() if isinstance(x, Tensor) else deepcopy(x)
     value = chosen.value(float(severity))
     if modality == "audio" and isinstance(x, list):
-        return [chosen.apply(waveform[None], value, generator)[0] for waveform in x]
-    if modality == "stream" and x.dim() == 2:
+        waveforms = cast(list[Tensor], x)
+        return [chosen.apply(waveform[None], value, generator)[0] for waveform in waveforms]
+    if modality == "stream" and isinstance(x, Tensor) and x.dim() == 2:
         return chosen.apply(x[None], value, generator)[0]
     return chosen.apply(x, value, generator)
