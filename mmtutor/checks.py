@@ -53,30 +53,33 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def positive(name: str, value: float, unit: str = "") -> None:
     """Raise ValueError unless `value` is a finite number above 0 (of that unit, such as " s")."""
-    met = is_number(value) and 0 < value < np.inf
-    require(met, f"{name} must be a finite number{unit} above 0, not {value!r}")
+    require(
+        is_number(value) and 0 < value < np.inf,
+        f"{name} must be a finite number{unit} above 0, not {value!r}",
+    )
 
 
 def proper_fraction(name: str, value: float, zero: bool = False) -> None:
     """Raise ValueError unless 0 < value < 1; `zero`: unless 0 <= value < 1."""
-    met = is_number(value) and (0 < value < 1 or (zero and value == 0))
     span = "in [0, 1)" if zero else "between 0 and 1"
-    require(met, f"{name} must be a number {span}, not {value!r}")
+    require(
+        is_number(value) and (0 < value < 1 or (zero and value == 0)),
+        f"{name} must be a number {span}, not {value!r}",
+    )
 
 
 def per_unit(units: str) -> float:
     """Return how many nats one of these units has; ValueError for units other than "nats" and
     "bits"."""
-    if units not in NATS_PER_UNIT:
-        raise ValueError(f"units must be 'nats' or 'bits', not {units!r}")
+    require(units in NATS_PER_UNIT, f"units must be 'nats' or 'bits', not {units!r}")
     return NATS_PER_UNIT[units]
 
 
 def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) -> None:
     """Raise KeyError, naming them, if `what` has names that are not among the `known`."""
     known = list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise KeyError(f"{what} names unknown {unknown}; the {of} are {known}")
+    unknown = [name for name in names if name not in known]
+    require(not unknown, f"{what} names unknown {unknown}; the {of} are {known}", KeyError)
 
 
 def shaped(name: str, x: Tensor | np.ndarray, shape: tuple[int | str, ...], hint: str = "") -> None:
@@ -93,8 +96,7 @@ def shaped(name: str, x: Tensor | np.ndarray, shape: tuple[int | str, ...], hint
 def one_of(what: str, name: str, known: Iterable[str]) -> str:
     """Return `name` if it is among the `known`; ValueError, naming them, otherwise."""
     known = list(known)
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    require(name in known, f"unknown {what} {name!r}; known: {', '.join(known)}")
     return name
 
 
@@ -115,15 +117,13 @@ def finite(
     another shape. besides: +inf or -inf, where that one has a meaning; copy: False for a large
     table that is only read."""
     array = as_numpy(values, copy)
-    if array.ndim != ndim or array.size == 0:
-        raise ValueError(
-            f"{name} must be a non-empty array of {ndim} dimension(s), not of shape {array.shape}"
-        )
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must hold numbers, not {array.dtype}")
+    require(
+        array.ndim == ndim and array.size,
+        f"{name} must be a non-empty array of {ndim} dimension(s), not of shape {array.shape}",
+    )
+    require(array.dtype.kind in "biuf", f"{name} must hold numbers, not {array.dtype}")
     array = array.astype(np.float64, copy=False)
-    bad = np.argwhere(~(np.isfinite(array) | (array == besides)))
-    if len(bad):
+    if len(bad := np.argwhere(~(np.isfinite(array) | (array == besides)))):
         infinite = "infinite" if besides is None else f"{-besides:+}"
         raise ValueError(
             f"{name} holds {len(bad)} values that are NaN or {infinite}, the first at"
@@ -138,26 +138,27 @@ def whole_labels(
     """Return labels (N,) as int64; ValueError unless whole numbers >= 0, n of them, below
     `classes`."""
     array = as_numpy(y)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "biu":
-        raise ValueError(
-            f"{name} must be a non-empty array (N,) of whole numbers, not {array.dtype}"
-            f" {array.shape}"
-        )
-    if n is not None and len(array) != n:
-        raise ValueError(f"{name} has {len(array)} entries, expected {n}: one per sample")
-    array = array.astype(np.int64)
-    top = np.inf if classes is None else classes
-    if array.min() < 0 or array.max() >= top:
-        span = ">= 0" if classes is None else f"in 0..{classes - 1}"
-        raise ValueError(f"{name} must be {span}, but run from {array.min()} to {array.max()}")
-    return array
+    require(
+        array.ndim == 1 and array.size and array.dtype.kind in "biu",
+        f"{name} must be a non-empty array (N,) of whole numbers, not {array.dtype} {array.shape}",
+    )
+    require(
+        n is None or len(array) == n,
+        f"{name} has {len(array)} entries, expected {n}: one per sample",
+    )
+    low, high = int(array.min()), int(array.max())
+    span = ">= 0" if classes is None else f"in 0..{classes - 1}"
+    require(
+        low >= 0 and (classes is None or high < classes),
+        f"{name} must be {span}, but run from {low} to {high}",
+    )
+    return array.astype(np.int64)
 
 
 def increasing(name: str, times: Array) -> np.ndarray:
     """Return stamps (T,) as float64; ValueError unless finite and each later than the last."""
     stamps = finite(name, times, 1)
-    disorder = np.flatnonzero(np.diff(stamps) <= 0)
-    if len(disorder):
+    if len(disorder := np.flatnonzero(np.diff(stamps) <= 0)):
         i = int(disorder[0])
         raise ValueError(
             f"stamps of {name} must increase strictly, but {stamps[i]!r} at {i} is followed by"
@@ -181,28 +182,26 @@ def columns(name: str, values: Array) -> np.ndarray:
     """Return samples (N,) or (N, D) as float64 (N, D); ValueError for NaN, infinity, another shape,
     or one sample."""
     array = as_numpy(values)
-    array = finite(name, array, 2 if array.ndim == 2 else 1).reshape(len(array), -1)
-    if len(array) < 2:
-        raise ValueError(f"{name} has {len(array)} sample, expected at least 2")
-    return array
+    table = finite(name, array, 2 if array.ndim == 2 else 1).reshape(len(array), -1)
+    require(len(table) >= 2, f"{name} has {len(table)} sample, expected at least 2")
+    return table
 
 
 def pair(x: Array, y: Array, names: tuple[str, str] = ("x", "y")) -> tuple[np.ndarray, np.ndarray]:
     """Return both as float64 (N, D); ValueError as `columns`, and where they differ in the number
     of samples."""
     a, b = columns(names[0], x), columns(names[1], y)
-    if len(a) != len(b):
-        raise ValueError(
-            f"{names[0]} has {len(a)} samples and {names[1]} {len(b)}: row i of both must be one"
-            " sample"
-        )
+    require(
+        len(a) == len(b),
+        f"{names[0]} has {len(a)} samples and {names[1]} {len(b)}: row i of both must be one"
+        " sample",
+    )
     return a, b
 
 
 def varying(name: str, values: np.ndarray) -> None:
     """Raise ValueError, naming the column of `values` (N, D), if one never changes."""
-    still = np.flatnonzero(values.max(0) == values.min(0))
-    if len(still):
+    if len(still := np.flatnonzero(values.max(0) == values.min(0))):
         raise ValueError(f"{name} is constant in column {still[0]}: it tells nothing, leave it out")
 
 
@@ -210,11 +209,11 @@ def table(name: str, joint: Array, ndim: int) -> np.ndarray:
     """Return a table of probabilities as float64 with sum 1; ValueError unless `ndim` axes, entries
     >= 0, sum 1."""
     p = finite(name, joint, ndim)
-    if p.min() < 0 or abs(p.sum() - 1) > 1e-5:
-        raise ValueError(
-            f"{name} is no table of probabilities: its smallest entry is {p.min():.4g}, its sum"
-            f" {p.sum():.6g}, expected >= 0 and 1. If it holds counts, divide by their sum."
-        )
+    require(
+        p.min() >= 0 and abs(p.sum() - 1) <= 1e-5,
+        f"{name} is no table of probabilities: its smallest entry is {p.min():.4g}, its sum"
+        f" {p.sum():.6g}, expected >= 0 and 1. If it holds counts, divide by their sum.",
+    )
     return p / p.sum()  # float32 tables miss 1 by up to 1e-6
 
 
@@ -226,10 +225,10 @@ def probabilities(probs: Array, tolerance: float = 2e-3) -> np.ndarray:
     and catches logits.
     """
     array = finite("probabilities", probs, 2)
-    if array.shape[1] < 2:
-        raise ValueError(
-            f"probabilities must have one column per class (C >= 2), not shape {array.shape}"
-        )
+    require(
+        array.shape[1] >= 2,
+        f"probabilities must have one column per class (C >= 2), not shape {array.shape}",
+    )
     sums = array.sum(axis=1)
     off = np.flatnonzero((np.abs(sums - 1) > tolerance) | (array.min(axis=1) < -tolerance))
     if len(off):
@@ -248,10 +247,11 @@ def float_samples(what: str, x: object, dims: tuple[int, ...], shape: str) -> Te
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{what}: {given}, expected float tensors {shape}")
-    if x.dim() not in dims or x.numel() == 0:
-        raise ValueError(f"{what}: shape {tuple(x.shape)}, expected {shape}, not empty")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"{what}: NaN or inf, expected finite values")
+    require(
+        x.dim() in dims and x.numel(),
+        f"{what}: shape {tuple(x.shape)}, expected {shape}, not empty",
+    )
+    require(torch.isfinite(x).all(), f"{what}: NaN or inf, expected finite values")
     return x
 
 
@@ -263,16 +263,14 @@ def check_arguments(
     whole_number("batch_size", batch_size, 1)
     if patience is not None:
         whole_number("patience", patience, 1)
-    if patience is not None and validation is None:
-        raise ValueError(
-            "patience needs a validation split to watch; pass validation=... or leave patience out"
+        require(
+            validation is not None,
+            "patience needs a validation split to watch; pass validation=... or leave patience out",
         )
     for name, samples in _parts(train, validation):
-        if len(samples) == 0:
-            raise ValueError(f"{name} holds no samples")
+        require(len(samples), f"{name} holds no samples")
         check_finite(name, samples)
-        lost = (~torch.isfinite(samples.labels)).nonzero()
-        if len(lost):
+        if len(lost := (~torch.isfinite(samples.labels)).nonzero()):
             raise ValueError(
                 f"{name} labels hold NaN or inf, first in sample {int(lost[0, 0])}: leave such"
                 " samples out"
@@ -290,17 +288,17 @@ def check_finite(name: str, samples: Samples, rows: int = 4096) -> None:
     for modality, x in samples.features.items():
         present, real = (samples.present or {}).get(modality), (samples.masks or {}).get(modality)
         for start in range(0, len(x), rows):
-            finite = torch.isfinite(x[start : start + rows])
+            piece = slice(start, start + rows)
+            bad = ~torch.isfinite(x[piece])
             if real is not None and real.shape == x.shape[:-1]:  # else of what is made of x
-                finite |= ~real[start : start + rows, :, None].to(finite.device)
-            finite = finite.flatten(1).all(1)
+                bad &= real[piece, :, None].to(bad.device)
+            bad = bad.flatten(1).any(1)
             if present is not None:
-                finite |= ~present[start : start + rows].to(finite.device)
-            if not bool(finite.all()):
-                first = start + int((~finite).nonzero()[0])
+                bad &= present[piece].to(bad.device)
+            if bad.any():
                 raise ValueError(
-                    f"{name} features[{modality!r}] hold NaN or inf, first in sample {first}:"
-                    " mask it"
+                    f"{name} features[{modality!r}] hold NaN or inf, first in sample"
+                    f" {start + int(bad.nonzero()[0])}: mask it"
                 )
 
 
@@ -310,16 +308,16 @@ def check_labels(outputs: Tensor, train: Samples, validation: Samples | None) ->
 
     Without this, torch answers with an index error on the CPU and with a dead process on CUDA.
     """
-    if outputs.ndim != 2:
-        raise ValueError(
-            f"integer labels need logits (B, C), the model returns shape {tuple(outputs.shape)}"
-        )
+    require(
+        outputs.ndim == 2,
+        f"integer labels need logits (B, C), the model returns shape {tuple(outputs.shape)}",
+    )
     classes = outputs.shape[1]
     for name, samples in _parts(train, validation):
         for label in (int(samples.labels.min()), int(samples.labels.max())):
-            if not 0 <= label < classes:
-                raise ValueError(
-                    f"{name} labels hold {label}, but the model has {classes} classes: "
-                    f"expected labels from 0 to {classes - 1}, or a model with more outputs"
-                )
+            require(
+                0 <= label < classes,
+                f"{name} labels hold {label}, but the model has {classes} classes: "
+                f"expected labels from 0 to {classes - 1}, or a model with more outputs",
+            )
     return classes

@@ -172,10 +172,10 @@ def weights_of_classes(wanted: Tensor | str | None, labels: Tensor, classes: int
     Raises ValueError for a word other than "balanced" and for a tensor of another length.
     """
     if isinstance(wanted, str):
-        if wanted != "balanced":
-            raise ValueError(
-                f"class_weights is {wanted!r}, expected 'balanced', a (C,) tensor or None"
-            )
+        require(
+            wanted == "balanced",
+            f"class_weights is {wanted!r}, expected 'balanced', a (C,) tensor or None",
+        )
         return balanced_class_weights(labels, classes)
     if wanted is None:
         return None
@@ -214,10 +214,10 @@ def _epoch(
 def _augmented(augment: Augment, generator: torch.Generator, batch: Samples) -> Samples:
     """Return the batch as `augment` changes it; ValueError for another number of samples."""
     changed = augment(batch, generator)
-    if len(changed) != len(batch):
-        raise ValueError(
-            f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many"
-        )
+    require(
+        len(changed) == len(batch),
+        f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many",
+    )
     return changed
 
 
@@ -254,10 +254,11 @@ def _mean(part: str, total: Tensor, samples: Samples) -> float:
     """Return the mean of a loss that was summed over `samples`; FloatingPointError if it is
     none."""
     mean = total.item() / len(samples)
-    if not math.isfinite(mean):
-        raise FloatingPointError(
-            f"the {part} loss became {mean}: lower lr, or check the scale of the features"
-        )
+    require(
+        math.isfinite(mean),
+        f"the {part} loss became {mean}: lower lr, or check the scale of the features",
+        FloatingPointError,
+    )
     return mean
 
 
@@ -274,15 +275,15 @@ def _default_loss(
     with torch.no_grad(), accelerator.autocast():
         outputs = model(*train[:1].inputs)
     if train.labels.is_floating_point():
-        if class_weights is not None:
-            raise ValueError(
-                "class_weights need integer class labels; these labels are floats (a regression)"
-            )
-        if outputs.shape not in ((1,), (1, 1)):  # broadcast, each would meet every label
-            raise ValueError(
-                "float labels need one output per sample, the model returns"
-                f" {tuple(outputs.shape)} for one"
-            )
+        require(
+            class_weights is None,
+            "class_weights need integer class labels; these labels are floats (a regression)",
+        )
+        require(
+            outputs.shape in ((1,), (1, 1)),  # broadcast, each would meet every label
+            "float labels need one output per sample, the model returns"
+            f" {tuple(outputs.shape)} for one",
+        )
         return lambda outputs, labels: F.mse_loss(
             outputs.reshape(labels.shape), labels.float(), reduction="none"
         )

@@ -3,7 +3,7 @@
 Taught in chapter 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -78,9 +78,7 @@ class Samples:
         are not there."""
         if unknown := [m for m in modalities if m not in self.features]:
             raise KeyError(f"no modality {unknown}, there are {list(self.features)}")
-        return self._tables(
-            lambda tables: {m: tables[m] for m in modalities if m in tables}, self.labels
-        )
+        return self._each(lambda table: table, modalities)
 
     def to(self, device: torch.device | str) -> "Samples":
         """Return the same samples on `device`."""
@@ -95,15 +93,13 @@ class Samples:
             else (self.features, self.present, self.masks)
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
-        return self._tables(
-            lambda tables: {m: change(table) for m, table in tables.items()}, change(self.labels)
-        )
-
-    def _tables(
-        self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], labels: Tensor
+    def _each(
+        self, change: Callable[[Tensor], Tensor], modalities: Iterable[str] | None = None
     ) -> "Samples":
-        present, masks = (
-            None if tables is None else change(tables) for tables in (self.present, self.masks)
+        """Return what `change` makes of each table and of the labels; None: of all modalities."""
+        named = self.features if modalities is None else modalities
+        features, present, masks = (
+            None if tables is None else {m: change(tables[m]) for m in named if m in tables}
+            for tables in (self.features, self.present, self.masks)
         )
-        return Samples(change(self.features), labels, present, masks)
+        return Samples(features or {}, change(self.labels), present, masks)

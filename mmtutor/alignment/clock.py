@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from mmtutor.alignment.correlation import LEAST_PAIRS, peak
-from mmtutor.checks import Array, as_numpy, finite, increasing, known_names, positive
+from mmtutor.checks import Array, as_numpy, finite, increasing, known_names, positive, require
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
@@ -39,8 +39,10 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Refuse clocks that cannot be mended."""
-        if not (np.isfinite([self.lag, self.drift, self.start]).all() and self.drift > -1):
-            raise ValueError(f"a clock needs finite numbers and a drift above -1 s/s, got {self}")
+        require(
+            np.isfinite([self.lag, self.drift, self.start]).all() and self.drift > -1,
+            f"a clock needs finite numbers and a drift above -1 s/s, got {self}",
+        )
 
     def mend(self, times: Array) -> np.ndarray:
         """s = start + (t - lag - start) / (1 + drift): stamps of this clock (T,) → reference times
@@ -79,8 +81,6 @@ def resample(
     """
     stamps, at = increasing("times", times), finite("new_times", new_times, 1)
     table = _floats(values, len(stamps), "values")
-    if max_gap is not None:
-        positive("max_gap", max_gap, " of seconds")
     before = (np.searchsorted(stamps, at, side="right") - 1).clip(0)
     on_stamp = stamps[before] == at
     # On a stamp the next value has no say, not even by 0 · NaN.
@@ -89,6 +89,7 @@ def resample(
     share = np.where(step > 0, (at - stamps[before]) / np.where(step > 0, step, 1.0), 0.0)
     outside = (at < stamps[0]) | (at > stamps[-1])
     if max_gap is not None:
+        positive("max_gap", max_gap, " of seconds")
         # rounding must not open a gap: 0.3 - 0.2 is more than 0.1
         outside |= step > max_gap + 4 * np.spacing(np.abs(stamps).max())
     first, second, weight, hidden = (
@@ -97,8 +98,8 @@ def resample(
     if table.ndim == 2:
         weight, hidden = weight[:, None], hidden[:, None]
     mixed = table[first] + weight.to(table.dtype) * (table[second] - table[first])
-    mixed = mixed.masked_fill(hidden, torch.nan)
-    return mixed if isinstance(values, Tensor) else mixed.numpy()
+    read = mixed.masked_fill(hidden, torch.nan)
+    return read if isinstance(values, Tensor) else read.numpy()
 
 
 def estimate_lag(a: Array, b: Array, rate: float, max_lag: float | None = None) -> float:
@@ -119,11 +120,11 @@ def estimate_lag(a: Array, b: Array, rate: float, max_lag: float | None = None) 
     x, y = _signals(a, b, rate)
     longest = _longest(max_lag, rate, len(x))
     lag = peak(x, y, longest)
-    if np.isnan(lag):
-        raise ValueError(
-            f"no peak of positive correlation inside ±{longest / rate:g} s: choose another max_lag,"
-            " shift one signal by a lag you know, or negate one if they move oppositely"
-        )
+    require(
+        np.isfinite(lag),
+        f"no peak of positive correlation inside ±{longest / rate:g} s: choose another max_lag,"
+        " shift one signal by a lag you know, or negate one if they move oppositely",
+    )
     return lag / rate
 
 
@@ -143,18 +144,20 @@ def estimate_drift(
     """
     x, y = _signals(a, b, rate)
     size = round(window * rate) if np.isfinite(window) else 0
-    if not LEAST_PAIRS <= size <= len(x) // 2:
-        span = f"{LEAST_PAIRS / rate:g} s to half the recording ({len(x) / rate / 2:g} s)"
-        raise ValueError(f"window must last from {span}, got {window!r}")
+    require(
+        LEAST_PAIRS <= size <= len(x) // 2,
+        f"window must last from {LEAST_PAIRS / rate:g} s to half the recording"
+        f" ({len(x) / rate / 2:g} s), got {window!r}",
+    )
     longest = _longest(max_lag, rate, size)
     begins = np.arange(0, len(x) - size + 1, size // 2)
     lags = np.array([peak(x[i : i + size], y[i : i + size], longest) for i in begins])
     clear = np.isfinite(lags)
-    if clear.sum() < 3:
-        raise ValueError(
-            f"only {clear.sum()} of {len(begins)} windows have a lag, a line needs 3: change the"
-            " window"
-        )
+    require(
+        clear.sum() >= 3,
+        f"only {clear.sum()} of {len(begins)} windows have a lag, a line needs 3: change the"
+        " window",
+    )
     # Samples that found a partner in b lie half a lag before the middle of the window.
     middles = begins + (size - 1) / 2 - lags / 2
     drift, lag, *_ = stats.theilslopes(lags[clear], middles[clear], method="joint")
@@ -181,30 +184,23 @@ def synchronise(
     `resample`, and naming the spans where they have no time in common.
     """
     positive("rate", rate, " of samples per second")
-    if not streams:
-        raise ValueError("streams is empty: give at least one, name → (times, values)")
+    require(streams, "streams is empty: give at least one, name → (times, values)")
+    late = dict.fromkeys(streams, 0.0) | dict(lags or {})
     gaps = dict(max_gap) if isinstance(max_gap, Mapping) else dict.fromkeys(streams, max_gap)
-    for what, given in (("lags", lags or {}), ("max_gap", gaps)):
-        known_names(what, given, streams, "streams")
-    clocks = {
-        name: lag if isinstance(lag, Clock) else Clock(lag) for name, lag in (lags or {}).items()
-    }
-    mended = {
-        name: clocks.get(name, Clock(0.0)).mend(increasing(name, t))
-        for name, (t, _) in streams.items()
-    }
+    known_names("lags", late, streams, "streams")
+    known_names("max_gap", gaps, streams, "streams")
+    clocks = {name: lag if isinstance(lag, Clock) else Clock(lag) for name, lag in late.items()}
+    mended = {name: clocks[name].mend(increasing(name, t)) for name, (t, _) in streams.items()}
     first, last = max(t[0] for t in mended.values()), min(t[-1] for t in mended.values())
-    if first > last:
-        spans = ", ".join(f"{name} {t[0]:.3f} to {t[-1]:.3f} s" for name, t in mended.items())
-        raise ValueError(
-            f"the streams have no time in common: {spans}; check their clocks and lags"
-        )
+    spans = ", ".join(f"{name} {t[0]:.3f} to {t[-1]:.3f} s" for name, t in mended.items())
+    require(
+        first <= last, f"the streams have no time in common: {spans}; check their clocks and lags"
+    )
     times = first + np.arange(int((last - first) * rate + 1e-6) + 1) / rate
-    times[-1] = min(times[-1], last)  # by rounding it may lie behind the end, where nothing is
+    times = times.clip(max=last)  # by rounding one may lie behind the end, where nothing is
     values, masks = {}, {}
     for name, (_, measured) in streams.items():
-        table = _floats(measured, len(mended[name]), f"stream {name!r}")
-        table = table[:, None] if table.ndim == 1 else table
+        table = torch.column_stack([_floats(measured, len(mended[name]), f"stream {name!r}")])
         read = _read(table, mended[name], times, rate, gaps.get(name))
         masks[name] = read.isfinite().all(1)
         values[name] = read.masked_fill(~masks[name][:, None], 0.0)
@@ -235,46 +231,50 @@ def _read(
 def _signals(a: Array, b: Array, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Return both signals as float64 (T,), refused where no lag can be read from them."""
     positive("rate", rate, " of samples per second")
-    pair = [np.asarray(as_numpy(x), dtype=np.float64) for x in (a, b)]
-    for name, x in zip("ab", pair, strict=True):
-        if x.ndim != 1 or np.isinf(x).any():
-            raise ValueError(
-                f"{name} must be a signal (T,) without infinite values, got shape {x.shape}"
-            )
-        known = x[~np.isnan(x)]
-        if len(known) < LEAST_PAIRS:
-            raise ValueError(
-                f"{name} has {len(known)} values that are not NaN, a lag needs at least"
-                f" {LEAST_PAIRS}"
-            )
-        if np.ptp(known) <= 1e-12 * np.abs(known).max():
-            raise ValueError(f"{name} is constant: a signal that does not move has no lag")
-    if len(pair[0]) != len(pair[1]):
-        raise ValueError(
-            f"a has {len(pair[0])} samples and b {len(pair[1])}: resample both onto the same times"
-            " first"
+    first, second = (np.asarray(as_numpy(x), dtype=np.float64) for x in (a, b))
+    for name, x in (("a", first), ("b", second)):
+        require(
+            x.ndim == 1 and not np.isinf(x).any(),
+            f"{name} must be a signal (T,) without infinite values, got shape {x.shape}",
         )
-    return pair[0], pair[1]
+        known = x[~np.isnan(x)]
+        require(
+            len(known) >= LEAST_PAIRS,
+            f"{name} has {len(known)} values that are not NaN, a lag needs at least {LEAST_PAIRS}",
+        )
+        require(
+            np.ptp(known) > 1e-12 * np.abs(known).max(),
+            f"{name} is constant: a signal that does not move has no lag",
+        )
+    require(
+        len(first) == len(second),
+        f"a has {len(first)} samples and b {len(second)}: resample both onto the same times first",
+    )
+    return first, second
 
 
 def _longest(max_lag: float | None, rate: float, size: int) -> int:
     """Return the longest shift in samples, by default half the recording."""
     # 0.3 s at 10 Hz are 3 samples
     shifts = size // 2 if max_lag is None else max_lag * rate * (1 + 1e-9)
-    if not 1 <= shifts <= size / 2 * (1 + 2e-9):
-        span = f"one sample ({1 / rate:g} s) to half the recording ({size / rate / 2:g} s)"
-        raise ValueError(f"max_lag is {max_lag!r} s, expected from {span}")
+    require(
+        1 <= shifts <= size / 2 * (1 + 2e-9),
+        f"max_lag is {max_lag!r} s, expected from one sample ({1 / rate:g} s) to half the recording"
+        f" ({size / rate / 2:g} s)",
+    )
     return int(shifts)
 
 
 def _floats(values: Array, n: int, name: str) -> Tensor:
     # copied, since torch takes no numpy array that is read-only or runs backwards
     table = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
-    if not table.is_floating_point() or table.ndim not in (1, 2) or len(table) != n:
-        given = f"{table.dtype} {tuple(table.shape)}"
-        raise ValueError(
-            f"{name} must be floats ({n},) or ({n}, D), one row per stamp, got {given}"
-        )
-    if table.isinf().any():
-        raise ValueError(f"{name} holds infinite numbers: put NaN where nothing was measured")
+    require(
+        table.is_floating_point() and table.ndim in (1, 2) and len(table) == n,
+        f"{name} must be floats ({n},) or ({n}, D), one row per stamp, got {table.dtype}"
+        f" {tuple(table.shape)}",
+    )
+    require(
+        not table.isinf().any(),
+        f"{name} holds infinite numbers: put NaN where nothing was measured",
+    )
     return table
