@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtutor.checks import positive, proper_fraction, whole_number
+from mmtutor.checks import positive, proper_fraction, require, whole_number
 
 ROWS_AT_ONCE = 1024
 """Queries compared with all partners at one time: memory grows with N, not with N²."""
@@ -50,8 +50,7 @@ def recall_at_k(a: Tensor, b: Tensor, ks: Iterable[int]) -> dict[int, float]:
     """
     _paired(a, b)
     ks = [whole_number("k", k, 1, len(a), hint=": N is the most") for k in ks]
-    if not ks:
-        raise ValueError("ks is empty, expected at least one whole number from 1 to N")
+    require(ks, "ks is empty, expected at least one whole number from 1 to N")
     queries, keys = _unit("a", a.double()), _unit("b", b.double())
     ahead = []
     for start in range(0, len(a), ROWS_AT_ONCE):
@@ -98,43 +97,40 @@ def cca(a: Tensor, b: Tensor, dims: int, shrinkage: float = 0.0) -> tuple[Tensor
 def _whitening(name: str, centred: Tensor, shrinkage: float) -> Tensor:
     """Return the symmetric root of the inverse of the shrunk covariance, (D, D)."""
     covariance = centred.T @ centred / (len(centred) - 1)
-    mean = covariance.diagonal().mean()
-    covariance = (1 - shrinkage) * covariance + shrinkage * mean * torch.eye(len(covariance)).to(
-        covariance
+    mean, identity = covariance.diagonal().mean(), torch.eye(len(covariance)).to(covariance)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * mean * identity
+    values, vectors = torch.linalg.eigh(shrunk)
+    require(
+        values[0] > len(values) * torch.finfo(values.dtype).eps * values[-1],
+        f"the covariance of {name}, {len(values)} columns from {len(centred)} samples, has no"
+        " inverse: some columns are constant or follow from others; drop them, or give"
+        " shrinkage > 0",
     )
-    values, vectors = torch.linalg.eigh(covariance)
-    if not bool(values[0] > len(values) * torch.finfo(values.dtype).eps * values[-1]):
-        raise ValueError(
-            f"the covariance of {name}, {len(values)} columns from {len(centred)} samples, has no"
-            " inverse: some columns are constant or follow from others; drop them, or give"
-            " shrinkage > 0"
-        )
     return vectors * values.rsqrt() @ vectors.T
 
 
 def _paired(a: Tensor, b: Tensor, same_width: bool = True) -> None:
     """Raise ValueError unless a and b are finite floats with as many rows, two at least."""
-    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or (same_width and a.shape[1] != b.shape[1]):
-        width = "both (N, D)" if same_width else "(N, Da) and (N, Db)"
-        raise ValueError(
-            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected {width}: row i of a belongs"
-            " to b's"
-        )
-    if len(a) < 2 or a.shape[1] == 0 or b.shape[1] == 0:
-        raise ValueError(
-            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected 2 pairs and 1 column at least"
-        )
+    given = f"a is {tuple(a.shape)} and b {tuple(b.shape)}"
+    width = "both (N, D)" if same_width else "(N, Da) and (N, Db)"
+    require(
+        a.ndim == b.ndim == 2 and len(a) == len(b) and (a.shape[1] == b.shape[1] or not same_width),
+        f"{given}, expected {width}: row i of a belongs to b's",
+    )
+    require(
+        len(a) >= 2 and a.shape[1] and b.shape[1],
+        f"{given}, expected 2 pairs and 1 column at least",
+    )
     for name, rows in (("a", a), ("b", b)):
-        if not rows.is_floating_point() or not bool(torch.isfinite(rows.detach()).all()):
-            raise ValueError(
-                f"{name} must hold finite floats: it is {rows.dtype}, or has NaN or infinity"
-            )
+        require(
+            rows.is_floating_point() and torch.isfinite(rows.detach()).all(),
+            f"{name} must hold finite floats: it is {rows.dtype}, or has NaN or infinity",
+        )
 
 
 def _unit(name: str, rows: Tensor) -> Tensor:
     """Return the rows with length 1; ValueError for one of zeros."""
-    empty = (rows == 0).all(1).nonzero()[:, 0].tolist()
-    if empty:
+    if empty := (rows == 0).all(1).nonzero()[:, 0].tolist():
         raise ValueError(
             f"row {empty[0]} of {name} is zero and has no direction: mask missing samples, drop"
             " them"

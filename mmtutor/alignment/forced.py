@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtutor.checks import Array, finite, whole_labels, whole_number
+from mmtutor.checks import Array, finite, require, whole_labels, whole_number
 
 TOLERANCE = 1e-2
 """By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
@@ -53,21 +53,17 @@ def forced_align(log_probs: Array, targets: Array, blank: int | None = 0) -> lis
     last = len(states) - 1
     if blank is not None and score[last - 1] > score[last]:
         last -= 1
-    if score[last] == -np.inf:
-        raise ValueError(
-            "log_probs give the targets probability 0: each labeling meets -inf; check the token"
-            " numbers"
-        )
+    require(
+        score[last] > -np.inf,
+        "log_probs give the targets probability 0: each labeling meets -inf; check the token"
+        " numbers",
+    )
     visited = np.empty(len(emit), np.int64)
     for t in range(len(emit) - 1, -1, -1):
         visited[t] = last
         last -= int(moves[t, last])
-    return _spans(
-        emit,
-        states,
-        visited,
-        range(0 if blank is None else 1, len(states), 1 if blank is None else 2),
-    )
+    tokens = range(len(states)) if blank is None else range(1, len(states), 2)
+    return _spans(emit, states, visited, tokens)
 
 
 def ctc_score(log_probs: Array, targets: Array, blank: int = 0) -> float:
@@ -77,11 +73,10 @@ def ctc_score(log_probs: Array, targets: Array, blank: int = 0) -> float:
     Arguments and errors as `forced_align` with a blank; targets of probability 0 give -inf.
     Graves et al., CTC, ICML 2006, the forward algorithm.
     """
-    if blank is None:
-        raise ValueError(
-            "ctc_score needs the number of the blank token; without a blank only `forced_align`"
-            " works"
-        )
+    require(
+        blank is not None,
+        "ctc_score needs the number of the blank token; without a blank only `forced_align` works",
+    )
     emit, states, skip = _network(log_probs, targets, blank)
     score = _start(emit, states, blank)
     for t in range(1, len(emit)):
@@ -98,20 +93,19 @@ def _network(
     frames, classes = emit.shape
     tokens = whole_labels("targets", targets, classes=classes)
     repeats = 0 if blank is None else int((tokens[1:] == tokens[:-1]).sum())
-    if len(tokens) + repeats > frames:
-        raise ValueError(
-            f"{len(tokens)} targets and {repeats} blanks between repeated ones need"
-            f" {len(tokens) + repeats} frames, log_probs has {frames}: check that both are of the"
-            " same sentence, or use a shorter hop"
-        )
+    require(
+        len(tokens) + repeats <= frames,
+        f"{len(tokens)} targets and {repeats} blanks between repeated ones need"
+        f" {len(tokens) + repeats} frames, log_probs has {frames}: check that both are of the"
+        " same sentence, or use a shorter hop",
+    )
     if blank is None:
         return emit, tokens, np.full(len(tokens), -np.inf)
     whole_number("blank", blank, 0, classes - 1)
-    if (tokens == blank).any():
-        raise ValueError(
-            f"targets hold the blank, {blank}, at {int(np.argmax(tokens == blank))}: drop blanks"
-            " first"
-        )
+    require(
+        (tokens != blank).all(),
+        f"targets hold the blank, {blank}, at {int(np.argmax(tokens == blank))}: drop blanks first",
+    )
     states = np.full(2 * len(tokens) + 1, blank)
     states[1::2] = tokens
     skip = np.full(len(states), -np.inf)
@@ -124,22 +118,20 @@ def _emissions(log_probs: Array, normalised: bool) -> np.ndarray:
     if normalised:
         sums = np.logaddexp.reduce(emit, axis=1)
         worst = int(np.abs(sums).argmax())
-        if abs(sums[worst]) > TOLERANCE:
-            raise ValueError(
-                f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0."
-                " Take log_softmax over the tokens first, or blank=None for scores that need not"
-                " sum to 1"
-            )
+        require(
+            abs(sums[worst]) <= TOLERANCE,
+            f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0."
+            " Take log_softmax over the tokens first, or blank=None for scores that need not"
+            " sum to 1",
+        )
     return emit
 
 
 def _start(emit: np.ndarray, states: np.ndarray, blank: int | None) -> np.ndarray:
     """Return the scores of the states after the first frame: a labeling begins with the first blank
     or token."""
-    score = np.full(len(states), -np.inf)
-    first = 1 if blank is None else 2
-    score[:first] = emit[0, states[:first]]
-    return score
+    begins = np.arange(len(states)) < (1 if blank is None else 2)
+    return np.where(begins, emit[0, states], -np.inf)
 
 
 def _ways(score: np.ndarray, skip: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mmtutor.checks import Array, finite
+from mmtutor.checks import Array, finite, require
 from mmtutor.data.scene import Box, CameraCalibration, points_3d, vector
 
 __all__ = [
@@ -63,8 +63,10 @@ def in_rectangle(uv: Array, rectangle: Sequence[float]) -> np.ndarray:
     top.
     """
     left, top, right, bottom = finite("rectangle", rectangle, 1).tolist()
-    if right < left or bottom < top:
-        raise ValueError(f"a rectangle is left, top, right, bottom in pixels, got {rectangle}")
+    require(
+        left <= right and top <= bottom,
+        f"a rectangle is left, top, right, bottom in pixels, got {rectangle}",
+    )
     u, v = np.asarray(uv, dtype=np.float64).reshape(-1, 2).T
     return (left <= u) & (u < right) & (top <= v) & (v < bottom)
 
@@ -102,6 +104,5 @@ def ego_motion(points: Array, velocity: Sequence[float], delay: float) -> np.nda
     the scan to the picture, negative if the picture came first → (N, 3). The car is taken to drive
     straight on.
     """
-    if not np.isfinite(delay):
-        raise ValueError(f"delay must be a finite number of seconds, got {delay!r}")
+    require(np.isfinite(delay), f"delay must be a finite number of seconds, got {delay!r}")
     return points_3d(points) - vector("velocity", velocity) * delay

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmtutor.checks import Array, as_numpy, finite, increasing, positive
+from mmtutor.checks import Array, as_numpy, finite, increasing, one_of, positive, require
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
-EXACT = "donot_use_mm_for_euclid_dist"
 REACH = 10
 """Mean frame distances by which a point may lie outside of the frames' times: frames are stamped at
 their middle."""
@@ -32,35 +31,30 @@ def distance_matrix(a: Tensor, b: Tensor, metric: str = "euclidean") -> Tensor:
     where frames are alike. Raises ValueError for other shapes, NaN, an unknown metric, and for a
     frame of zeros with "cosine", which has no direction.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}, expected one of {list(METRICS)}")
-    if (
-        a.ndim not in (2, 3)
-        or a.ndim != b.ndim
-        or a.shape[:-2] != b.shape[:-2]
-        or a.shape[-1] != b.shape[-1]
-    ):
-        raise ValueError(
-            f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected (T, D) and (S, D), or (B, T,"
-            " D) and (B, S, D)"
-        )
+    one_of("metric", metric, METRICS)
+    require(
+        a.ndim in (2, 3)
+        and a.ndim == b.ndim
+        and a.shape[:-2] == b.shape[:-2]
+        and a.shape[-1] == b.shape[-1],
+        f"a is {tuple(a.shape)} and b {tuple(b.shape)}, expected (T, D) and (S, D), or (B, T, D)"
+        " and (B, S, D)",
+    )
     for name, frames in (("a", a), ("b", b)):
-        if frames.numel() == 0 or not bool(torch.isfinite(frames).all()):
-            raise ValueError(
-                f"{name} is empty, or holds NaN or infinity: a frame needs finite features"
-            )
-        if metric == "cosine" and not bool((frames != 0).any(-1).all()):
-            raise ValueError(
-                f"{name} holds a frame of zeros, which has no direction: leave it out, or use"
-                " 'euclidean'"
-            )
-    if metric == "cosine":
-        return (1 - F.normalize(a, dim=-1, eps=0.0) @ F.normalize(b, dim=-1, eps=0.0).mT).clamp(
-            0, 2
+        require(
+            frames.numel() and torch.isfinite(frames).all(),
+            f"{name} is empty, or holds NaN or infinity: a frame needs finite features",
         )
-    if metric == "sqeuclidean":
-        return torch.cdist(a, b, compute_mode=EXACT).square()
-    return torch.cdist(a, b, compute_mode=EXACT)
+        require(
+            metric != "cosine" or (frames != 0).any(-1).all(),
+            f"{name} holds a frame of zeros, which has no direction: leave it out, or use"
+            " 'euclidean'",
+        )
+    if metric == "cosine":
+        cosine = F.normalize(a, dim=-1, eps=0.0) @ F.normalize(b, dim=-1, eps=0.0).mT
+        return (1 - cosine).clamp(0, 2)
+    distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.square() if metric == "sqeuclidean" else distance
 
 
 def dtw(cost: Array) -> tuple[np.ndarray, float]:
@@ -82,10 +76,10 @@ def dtw(cost: Array) -> tuple[np.ndarray, float]:
         best = np.minimum(flat[_moved(here, -width)], flat[_moved(here, -1)])
         np.minimum(best, flat[_moved(here, -width - 1)], out=best)
         flat[here] += best
-    if not np.isfinite(total[c.shape]):
-        raise ValueError(
-            "every path from (0, 0) to the last cell meets a forbidden cell (+inf): forbid fewer"
-        )
+    require(
+        np.isfinite(total[c.shape]),
+        "every path from (0, 0) to the last cell meets a forbidden cell (+inf): forbid fewer",
+    )
     return _trace(total, *c.shape), float(total[c.shape])
 
 
@@ -100,13 +94,15 @@ def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
     Raises ValueError as `dtw`, and for γ that is not positive; RuntimeError for a second derivative
     (create_graph=True). Cuturi and Blondel, Soft-DTW, ICML 2017 (arXiv 1703.01541).
     """
-    if cost.ndim not in (2, 3) or cost.numel() == 0 or not cost.is_floating_point():
-        raise ValueError(
-            f"cost must be non-empty floats of shape (T, S) or (B, T, S), not {cost.dtype}"
-            f" {tuple(cost.shape)}"
-        )
-    if bool(cost.isnan().any()) or bool((cost == -torch.inf).any()):
-        raise ValueError("cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell")
+    require(
+        cost.ndim in (2, 3) and cost.numel() and cost.is_floating_point(),
+        f"cost must be non-empty floats of shape (T, S) or (B, T, S), not {cost.dtype}"
+        f" {tuple(cost.shape)}",
+    )
+    require(
+        (cost > -torch.inf).all(),  # false for NaN, too
+        "cost holds NaN or -inf: expected numbers, and +inf for a forbidden cell",
+    )
     positive("gamma", gamma)  # the limit 0 is `dtw`
     total = _SoftDtw.apply(cost if cost.ndim == 3 else cost[None], float(gamma))
     if bad := (~total.detach().isfinite()).nonzero()[:, 0].tolist():
@@ -135,14 +131,13 @@ def warp_times(
     """
     a, b = increasing("times_a", times_a), increasing("times_b", times_b)
     pairs, at = _checked(path, len(a), len(b)), finite("points", points, 1)
-    if not math.isfinite(ahead):
-        raise ValueError(f"ahead must be a finite number of seconds, not {ahead!r}")
+    require(math.isfinite(ahead), f"ahead must be a finite number of seconds, not {ahead!r}")
     reach = REACH * (a[-1] - a[0]) / max(len(a) - 1, 1)
-    if at.min() < a[0] - reach or at.max() > a[-1] + reach:
-        raise ValueError(
-            f"points run from {at.min():g} to {at.max():g} s, the frames of a from {a[0]:g} to"
-            f" {a[-1]:g} s: expected points among the frames, in seconds"
-        )
+    require(
+        a[0] - reach <= at.min() and at.max() <= a[-1] + reach,
+        f"points run from {at.min():g} to {at.max():g} s, the frames of a from {a[0]:g} to"
+        f" {a[-1]:g} s: expected points among the frames, in seconds",
+    )
     joined = np.bincount(pairs[:, 0], weights=b[pairs[:, 1]]) / np.bincount(pairs[:, 0])  # (T,)
     read = at + ahead
     inside = read.clip(a[0], a[-1])
@@ -174,10 +169,11 @@ class _SoftDtw(torch.autograd.Function):
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
         # `once_differentiable` lets a constant upstream pass, though the visits depend on the costs
         # as well
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "soft_dtw has no second derivative: call backward or grad without create_graph=True"
-            )
+        require(
+            not torch.is_grad_enabled(),
+            "soft_dtw has no second derivative: call backward or grad without create_graph=True",
+            RuntimeError,
+        )
         value, before = ctx.saved_tensors
         batch, rows, columns = ctx.shape
         width = _width(columns)
@@ -237,17 +233,19 @@ def _checked(path: Array, rows: int, columns: int) -> np.ndarray:
     """Return the path as (L, 2) integers; ValueError unless it warps `rows` frames onto `columns`
     frames."""
     p = as_numpy(path)
-    if p.ndim != 2 or p.shape[1] != 2 or p.dtype.kind not in "iu" or len(p) == 0:
-        raise ValueError(
-            f"path must be whole numbers (L, 2) as `dtw` returns, not {p.dtype} {p.shape}"
-        )
-    ends = (rows - 1, columns - 1)
-    if tuple(p[0]) != (0, 0) or tuple(p[-1]) != ends:
-        raise ValueError(
-            f"path leads from {tuple(p[0].tolist())} to {tuple(p[-1].tolist())}, expected from (0,"
-            f" 0) to {ends}, the last of times_a and times_b"
-        )
+    require(
+        p.ndim == 2 and p.shape[1] == 2 and p.dtype.kind in "iu" and len(p),
+        f"path must be whole numbers (L, 2) as `dtw` returns, not {p.dtype} {p.shape}",
+    )
+    first, last, end = tuple(p[0].tolist()), tuple(p[-1].tolist()), (rows - 1, columns - 1)
+    require(
+        first == (0, 0) and last == end,
+        f"path leads from {first} to {last}, expected from (0, 0) to {end}, the last of times_a"
+        " and times_b",
+    )
     steps = np.diff(p, axis=0)
-    if not (np.isin(steps, (0, 1)).all() and steps.any(1).all()):
-        raise ValueError("path must go on by (1, 0), (0, 1) or (1, 1) at each step")
+    require(
+        np.isin(steps, (0, 1)).all() and steps.any(1).all(),
+        "path must go on by (1, 0), (0, 1) or (1, 1) at each step",
+    )
     return p
