@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtutor.checks import require
 from mmtutor.fusion.inputs import Fusion, masked_vectors, presence
 from mmtutor.types import Features, Present
 
@@ -99,8 +100,6 @@ class GatedFusion(Fusion):
         if len(self.dims) == 2 and not present:  # the same softmax, in one step instead of four
             first = torch.sigmoid(scores[0] - scores[1])
             return dict(zip(self.dims, (first, 1 - first), strict=True))
-        if not present:
-            return dict(zip(self.dims, torch.stack(scores).softmax(0), strict=True))
         is_present = presence(features, present)
         mask = torch.stack([is_present[m] for m in self.dims])[:, :, None]  # (M, B, 1)
         # the lowest number and not -inf, whose softmax is NaN where nobody is present
@@ -188,11 +187,10 @@ class FilmFusion(Fusion):
         """Make the generator of γ and β from dims[condition], and one projection for each other
         modality."""
         super().__init__(dims, out_features)
-        if condition not in dims or len(dims) < 2:
-            raise ValueError(
-                f"condition is {condition!r}, expected one of at least two modalities; dims is"
-                f" {dims}"
-            )
+        require(
+            condition in dims and len(dims) >= 2,
+            f"condition is {condition!r}, expected one of at least two modalities; dims is {dims}",
+        )
         self.condition = condition
         self.generator = nn.Linear(dims[condition], 2 * out_features, bias=False)
         self.content = SumFusion({m: d for m, d in dims.items() if m != condition}, out_features)

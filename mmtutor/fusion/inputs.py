@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import known_names, shaped, whole_number
+from mmtutor.checks import known_names, require, shaped, whole_number
 from mmtutor.types import Features, Masks, Present
 
 
@@ -32,12 +32,10 @@ class Fusion(nn.Module):
 def check_dims(dims: dict[str, int], **sizes: int) -> dict[str, int]:
     """Return a copy of `dims`; raise ValueError for no modality at all, or for a width or another
     size below 1."""
-    if not dims:
-        raise ValueError("dims is empty, expected at least one modality")
-    for modality, width in dims.items():
-        whole_number(f"dims[{modality!r}]", width, 1)
-    for name, value in sizes.items():
-        whole_number(name, value, 1)
+    require(dims, "dims is empty, expected at least one modality")
+    named = {f"dims[{m!r}]": width for m, width in dims.items()} | sizes
+    for name, size in named.items():
+        whole_number(name, size, 1)
     return dict(dims)
 
 
@@ -65,8 +63,11 @@ def presence(given: dict[str, Tensor], present: Present | None) -> Present:
     masks = {}
     for modality, x in given.items():
         mask = present.get(modality, torch.ones(len(x), dtype=torch.bool, device=x.device))
-        if mask.dtype != torch.bool:
-            raise TypeError(f"present[{modality!r}] is {mask.dtype}, expected torch.bool")
+        require(
+            mask.dtype == torch.bool,
+            f"present[{modality!r}] is {mask.dtype}, expected torch.bool",
+            TypeError,
+        )
         shaped(f"present[{modality!r}]", mask, (len(x),))
         masks[modality] = mask.to(x.device)
     return masks
@@ -99,17 +100,20 @@ def hide_absent(
     known_names("masks", masks or {}, order, "modalities")
     batch = len(features[order[0]])
     for modality in order:
-        if len(features[modality]) != batch:
-            raise ValueError(
-                f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}"
-            )
+        require(
+            len(features[modality]) == batch,
+            f"features[{modality!r}] has {len(features[modality])} samples, another has {batch}",
+        )
     shown = {m: features[m] for m in order}
     is_present = presence(features, present) if present else {}
     for modality in present or {}:
         shown[modality] = _hidden(shown[modality], is_present[modality])
     for modality, mask in (masks or {}).items():
-        if mask.dtype != torch.bool:
-            raise TypeError(f"masks[{modality!r}] is {mask.dtype}, expected torch.bool")
+        require(
+            mask.dtype == torch.bool,
+            f"masks[{modality!r}] is {mask.dtype}, expected torch.bool",
+            TypeError,
+        )
         if shown[modality].dim() == 3 and mask.shape == shown[modality].shape[:2]:
             shown[modality] = _hidden(shown[modality], mask)
     return shown
@@ -128,19 +132,18 @@ def masked_sequences(
     not bool, ValueError for a wrong width, batch size or mask shape, naming them.
     """
     check_modalities(features, dims, "features")
-    sequences, real = {}, {}
+    sequences, real = {}, dict(masks or {})
     for modality, width in dims.items():
         x = features[modality]
-        if x.dim() not in (2, 3) or x.shape[-1] != width:
-            raise ValueError(
-                f"features[{modality!r}] has shape {tuple(x.shape)}, expected (B, T, {width}) or"
-                f" (B, {width})"
-            )
+        require(
+            x.dim() in (2, 3) and x.shape[-1] == width,
+            f"features[{modality!r}] has shape {tuple(x.shape)}, expected (B, T, {width}) or"
+            f" (B, {width})",
+        )
         sequences[modality] = x[:, None] if x.dim() == 2 else x
     sequences = hide_absent(sequences, list(dims), present, masks)
-    for modality, mask in (masks or {}).items():
+    for modality, mask in real.items():
         shaped(f"masks[{modality!r}]", mask, tuple(sequences[modality].shape[:2]), ", (B, T)")
-        real[modality] = mask
     is_present = presence(features, present) if present else {}
     for modality in present or {}:
         whole = is_present[modality][:, None].expand(sequences[modality].shape[:2])

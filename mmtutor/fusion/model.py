@@ -6,11 +6,13 @@ Taught in chapter 4.
 
 import math
 from functools import reduce
+from itertools import permutations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtutor.checks import require
 from mmtutor.fusion.inputs import (
     Fusion,
     check_modalities,
@@ -55,10 +57,10 @@ class _SequenceFusion(Fusion):
 
     def __init__(self, dims: dict[str, int], out_features: int, heads: int, **sizes: int) -> None:
         super().__init__(dims, out_features, heads=heads, **sizes)
-        if out_features % heads:
-            raise ValueError(
-                f"heads is {heads}, expected a divisor of out_features = {out_features}"
-            )
+        require(
+            out_features % heads == 0,
+            f"heads is {heads}, expected a divisor of out_features = {out_features}",
+        )
         self.project = nn.ModuleDict({m: nn.Linear(d, out_features) for m, d in dims.items()})
 
     def _projected(
@@ -87,10 +89,10 @@ class CrossAttentionFusion(_SequenceFusion):
     def __init__(self, dims: dict[str, int], out_features: int, heads: int, layers: int) -> None:
         """Build the projections, `layers` exchanges, and the layer that joins."""
         super().__init__(dims, out_features, heads, layers=layers)
-        if len(dims) < 2:
-            raise ValueError(
-                f"dims is {dims}, expected at least two modalities: one has nobody to read from"
-            )
+        require(
+            len(dims) >= 2,
+            f"dims is {dims}, expected at least two modalities: one has nobody to read from",
+        )
         self.exchange = nn.ModuleList(
             _Exchange(list(dims), out_features, heads) for _ in range(layers)
         )
@@ -194,20 +196,18 @@ class _Exchange(nn.Module):
         weights in `kept`."""
         seen = {m: self.norm[m](s) for m, s in x.items()}
         queries = {m: iter(self.query[m](s).chunk(len(x) - 1, -1)) for m, s in seen.items()}
-        told, mask = {}, {}
-        for m, s in seen.items():
-            padded, mask[m] = with_zero_step(s, real.get(m))
-            # key, value, key, value, ...
-            told[m] = iter(self.tell[m](padded).chunk(2 * (len(x) - 1), -1))
+        padded = {m: with_zero_step(s, real.get(m)) for m, s in seen.items()}
+        told = {
+            m: iter(self.tell[m](s).chunk(2 * (len(x) - 1), -1))  # key, value, key, value, ...
+            for m, (s, _) in padded.items()
+        }
         read: dict[str, list[Tensor]] = {m: [] for m in x}
-        for reader in x:
-            for source in x:
-                if source != reader:
-                    q, k, v = next(queries[reader]), next(told[source]), next(told[source])
-                    # (B, T, width)
-                    read[reader].append(attention(q, k, v, self.heads, mask[source]))
-                    if kept is not None:
-                        kept[reader, source] = attention_weights(q, k, self.heads, mask[source])
+        for reader, source in permutations(x, 2):
+            q, k, v = next(queries[reader]), next(told[source]), next(told[source])
+            mask = padded[source][1]
+            read[reader].append(attention(q, k, v, self.heads, mask))  # (B, T, width)
+            if kept is not None:
+                kept[reader, source] = attention_weights(q, k, self.heads, mask)
         x = {m: s + self.out[m](torch.cat(read[m], -1)) for m, s in x.items()}
         return {m: s + self.think[m](s) for m, s in x.items()}
 
@@ -262,14 +262,10 @@ def _feed_forward(width: int) -> nn.Sequential:
 def _mean_of_present(views: list[tuple[Tensor, Tensor | None]], before: Tensor) -> Tensor:
     """Return the mean of the modalities' z (B, bottlenecks, W) over those with a real step;
     `before` if none has."""
-    if all(real is None for _, real in views):
-        return reduce(torch.add, (z for z, _ in views)) / len(views)
-    # M times (B, 1, 1)
     some = [
         (z.new_ones(len(z)) if real is None else real.any(1).to(z.dtype))[:, None, None]
         for z, real in views
-    ]
-    count = reduce(torch.add, some)
+    ]  # M times (B, 1, 1)
     shown = (torch.where(s > 0, z, 0.0) for (z, _), s in zip(views, some, strict=True))
-    total = reduce(torch.add, shown)
+    total, count = reduce(torch.add, shown), reduce(torch.add, some)
     return torch.where(count > 0, total / count.clamp(min=1), before)

@@ -7,6 +7,7 @@ Taught in chapter 5.
 import torch
 from torch import Tensor
 
+from mmtutor.checks import require
 from mmtutor.fusion.decision.opinions import numbers, opinions
 from mmtutor.types import Present
 
@@ -118,6 +119,8 @@ def _prior(prior: Tensor | None, p: Tensor) -> Tensor:
     if prior is None:
         return p.new_full((classes,), 1 / classes)
     base = torch.as_tensor(prior, dtype=p.dtype, device=p.device)
-    if base.shape != (classes,) or not bool((base >= 0).all() and (base.sum() - 1).abs() <= 1e-3):
-        raise ValueError(f"prior is {base.tolist()}, expected {classes} numbers ≥ 0 with sum 1")
+    require(
+        base.shape == (classes,) and (base >= 0).all() and (base.sum() - 1).abs() <= 1e-3,
+        f"prior is {base.tolist()}, expected {classes} numbers ≥ 0 with sum 1",
+    )
     return base

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from mmtutor.checks import known_names
+from mmtutor.checks import known_names, require
 from mmtutor.fusion.decision.opinions import normalised, numbers, opinions
 from mmtutor.types import Present
 
@@ -76,14 +76,12 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
     densities[m] in [0, 1]. Raises ValueError for a density outside, and for densities that admit no
     λ-measure: all zero, or a single positive one below 1 (no λ can lift the whole to worth 1).
     """
-    if not densities:
-        raise ValueError("densities is empty, expected at least one modality")
+    require(densities, "densities is empty, expected at least one modality")
     g = [x for x in numbers(densities, list(densities), "densities", top=1.0) if x > 0]
-    if not g or (len(g) == 1 and g[0] < 1 - 1e-9):
-        raise ValueError(
-            f"densities {densities} admit no λ-measure: expected two positive ones, or one equal"
-            " to 1"
-        )
+    require(
+        len(g) > 1 or sum(g) >= 1 - 1e-9,
+        f"densities {densities} admit no λ-measure: expected two positive ones, or one equal to 1",
+    )
     surplus = math.fsum(g) - 1
     if len(g) == 1 or abs(surplus) < 1e-12:
         return 0.0
@@ -94,10 +92,9 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
     if surplus < 0:  # λ > 0, over hundreds of orders of magnitude: solve for its logarithm
         low, high = math.log(-surplus) - 1, 2.0
         while excess(math.exp(high)) < 0:
-            if high >= 700:
-                raise ValueError(
-                    f"densities {densities} are too near 0: λ exceeds the largest number"
-                )
+            require(
+                high < 700, f"densities {densities} are too near 0: λ exceeds the largest number"
+            )
             high = min(2 * high, 700)
         return math.exp(brentq(lambda t: excess(math.exp(t)), low, high, xtol=1e-14, rtol=8.9e-16))
     lowest = math.nextafter(-1.0, 0.0)
@@ -114,11 +111,11 @@ def _log_worth(lam: float, g: list[float]) -> float:
 def _sets(modalities: Collection[str]) -> list[frozenset[str]]:
     """Return all 2^M sets of modalities, each at the number whose bit i says whether the i-th
     belongs to it; ValueError for too many."""
-    if len(modalities) > MOST:
-        raise ValueError(
-            f"{len(modalities)} modalities have {2 ** len(modalities)} subsets, expected at most"
-            f" {MOST}"
-        )
+    require(
+        len(modalities) <= MOST,
+        f"{len(modalities)} modalities have {2 ** len(modalities)} subsets, expected at most"
+        f" {MOST}",
+    )
     return [
         frozenset(m for i, m in enumerate(modalities) if code >> i & 1)
         for code in range(1 << len(modalities))
@@ -156,12 +153,12 @@ def _table(measure: Measure, modalities: list[str]) -> list[float]:
         least = max(
             (table[code & ~(1 << i)] for i in range(len(modalities)) if code >> i & 1), default=0.0
         )
-        if not least - 1e-9 <= worth <= 1 + 1e-9:
-            raise ValueError(
-                "measure is none: expected numbers in [0, 1] that never fall when a set grows"
-            )
-    if table[0] != 0 or abs(table[-1] - 1) > 1e-6:
-        raise ValueError(
-            f"measure gives nobody {table[0]} and everybody {table[-1]}, expected 0 and 1"
+        require(
+            least - 1e-9 <= worth <= 1 + 1e-9,
+            "measure is none: expected numbers in [0, 1] that never fall when a set grows",
         )
+    require(
+        table[0] == 0 and abs(table[-1] - 1) <= 1e-6,
+        f"measure gives nobody {table[0]} and everybody {table[-1]}, expected 0 and 1",
+    )
     return table

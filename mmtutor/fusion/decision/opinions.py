@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmtutor.checks import shaped
+from mmtutor.checks import require, shaped
 from mmtutor.fusion.inputs import check_modalities, presence
 from mmtutor.types import Present
 
@@ -21,24 +21,24 @@ def check_probabilities(probs: dict[str, Tensor], present: Present | None) -> Pr
     The tolerance grows with the precision of the numbers: sums of half-precision rows are off by
     about 1e-2.
     """
-    if not probs:
-        raise ValueError("probs is empty, expected at least one modality")
+    require(probs, "probs is empty, expected at least one modality")
     first = next(iter(probs.values()))
     shape = tuple(first.shape) if first.dim() == 2 else ("B", "C")
     mask = presence(probs, present)
     for modality, p in probs.items():
         shaped(f"probs[{modality!r}]", p, shape, ", (B, C)")
-        if not p.is_floating_point():
-            raise TypeError(
-                f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities"
-            )
+        require(
+            p.is_floating_point(),
+            f"probs[{modality!r}] is {p.dtype}, expected floating point probabilities",
+            TypeError,
+        )
         rows = p.detach()[mask[modality]].float()
         slack = 2e-2 if p.dtype in (torch.float16, torch.bfloat16) else 1e-3
         # written so that NaN fails the test too
-        if not bool(((rows.sum(1) - 1).abs() <= slack).all() and (rows >= -slack).all()):
-            raise ValueError(
-                f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1"
-            )
+        require(
+            ((rows.sum(1) - 1).abs() <= slack).all() and (rows >= -slack).all(),
+            f"probs[{modality!r}] has rows that are no probabilities, expected ≥ 0, sum 1",
+        )
     return mask
 
 
@@ -67,14 +67,14 @@ def numbers(
     """Return one number per modality, in their order; raise KeyError for odd names, ValueError
     outside [0, top]."""
     check_modalities(values, modalities, what)
-    for modality in modalities:
-        value = float(values[modality])
-        if not 0 <= value <= top or math.isinf(value):
-            limits = (
-                "a finite number, 0 or more" if math.isinf(top) else f"a number from 0 to {top:g}"
-            )
-            raise ValueError(f"{what}[{modality!r}] is {value}, expected {limits}")
-    return [float(values[m]) for m in modalities]
+    limits = "a finite number, 0 or more" if math.isinf(top) else f"a number from 0 to {top:g}"
+    listed = [float(values[m]) for m in modalities]
+    for modality, value in zip(modalities, listed, strict=True):
+        require(
+            0 <= value <= top and math.isfinite(value),
+            f"{what}[{modality!r}] is {value}, expected {limits}",
+        )
+    return listed
 
 
 def normalised(scores: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mmtutor.checks import shaped
+from mmtutor.checks import require, shaped
 from mmtutor.fusion.decision.opinions import check_probabilities
 from mmtutor.fusion.inputs import check_modalities
 from mmtutor.types import Present
@@ -40,11 +40,12 @@ class Stacking:
         y = np.asarray(y)
         self.modalities_, self.n_classes_ = list(probs), next(iter(probs.values())).shape[1]
         shaped("y", y, (len(columns),), ", one label per row of probs")
-        if len(y) == 0 or y.min() < 0 or y.max() >= self.n_classes_ or len(np.unique(y[mask])) < 2:
-            raise ValueError(
-                f"y holds the labels {np.unique(y[mask])} where somebody is present, "
-                f"expected two or more of 0..{self.n_classes_ - 1}"
-            )
+        known = np.unique(y[mask])
+        require(
+            len(known) >= 2 and y.min() >= 0 and y.max() < self.n_classes_,
+            f"y holds the labels {known} where somebody is present, "
+            f"expected two or more of 0..{self.n_classes_ - 1}",
+        )
         self.prior_ = np.bincount(y.astype(int), minlength=self.n_classes_) / len(y)
         self.estimator_ = clone(self.estimator).fit(columns[mask], y[mask])
         self.classes_ = np.arange(self.n_classes_)
@@ -57,8 +58,8 @@ class Stacking:
         Raises RuntimeError before `fit`, KeyError for other modalities than it had, ValueError as
         `votes.average`.
         """
-        if not hasattr(self, "estimator_"):
-            raise RuntimeError("this Stacking has learnt nothing yet: call fit first")
+        unread = "this Stacking has learnt nothing yet: call fit first"
+        require(hasattr(self, "estimator_"), unread, RuntimeError)
         check_modalities(probs, self.modalities_, "probs")
         columns, mask = self._columns({m: probs[m] for m in self.modalities_}, present)
         answer = np.tile(self.prior_, (len(columns), 1))

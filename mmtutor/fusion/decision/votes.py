@@ -7,6 +7,7 @@ Taught in chapter 5.
 import torch
 from torch import Tensor
 
+from mmtutor.checks import require
 from mmtutor.fusion.decision.opinions import normalised, numbers, opinions
 from mmtutor.types import Present
 
@@ -37,8 +38,7 @@ def weighted_vote(
     section 5.3.
     """
     weight = numbers(weights, list(probs), "weights")
-    if not any(weight):
-        raise ValueError(f"weights are all zero, expected at least one positive: {weights}")
+    require(any(weight), f"weights are all zero, expected at least one positive: {weights}")
     p, _ = opinions(probs, present, hidden=0.0)  # (M, B, C)
     # (M,): huge or tiny weights stay within float32
     share = p.new_tensor([w / max(weight) for w in weight])
