@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mmtutor.checks import Array, as_numpy, finite, group_numbers, proper_fraction, whole_number
+from mmtutor.checks import (
+    Array,
+    as_numpy,
+    finite,
+    group_numbers,
+    proper_fraction,
+    require,
+    whole_number,
+)
 
 FOLD_SHARE = 0.2
 """Test share assumed for scores over folds: that of `folds` with its five splits."""
@@ -126,8 +134,7 @@ def bootstrap_totals(
     where there are many samples: only the totals of groups are drawn. The rest as in
     `bootstrap_interval`.
     """
-    rows = as_numpy(parts)
-    finite("parts", rows, 2)
+    rows = finite("parts", parts, 2)
     members = _members(rows, groups, level, resamples)
     drawn = statistic(_resampled_totals(rows, members, resamples, np.random.default_rng(seed)))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -185,11 +192,11 @@ def paired_comparison(
     fewer than two pairs, impossible sizes.
     """
     first, second = _fold_scores("a", a), _fold_scores("b", b)
-    if len(first) != len(second):
-        raise ValueError(
-            f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each"
-            " fold"
-        )
+    require(
+        len(first) == len(second),
+        f"a has {len(first)} scores and b {len(second)}: a paired comparison needs both on each"
+        " fold",
+    )
     proper_fraction("level", level)
     gain = first - second
     variance = (1 / len(gain) + _ratio(test_fraction, n_train, n_test)) * gain.var(ddof=1)
@@ -223,20 +230,19 @@ def _members(
     proper_fraction("level", level)
     whole_number("resamples", resamples, 100, hint=": the ends of an interval need many")
     n = len(rows) if rows.ndim else 0
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 samples, not {n}")
+    require(n >= 2, f"an interval needs at least 2 samples, not {n}")
     group = group_numbers(groups, n)
     if group is None:
         return list(np.arange(n)[:, None])
-    if group.max() == 0:
-        raise ValueError("all samples belong to one group: redrawing groups needs at least 2")
+    require(group.max(), "all samples belong to one group: redrawing groups needs at least 2")
     return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
 
 
 def _fold_scores(name: str, values: Array) -> np.ndarray:
     scores = finite(name, values, 1)
-    if len(scores) < 2:
-        raise ValueError(f"{name} has {len(scores)} score: a spread over folds needs at least 2")
+    require(
+        len(scores) >= 2, f"{name} has {len(scores)} score: a spread over folds needs at least 2"
+    )
     return scores
 
 
@@ -251,11 +257,8 @@ def _ratio(
     if n_train is None or n_test is None or test_fraction is not None:
         raise ValueError("give n_train and n_test together, or test_fraction alone")
     train, test = (np.atleast_1d(as_numpy(size)).astype(np.float64) for size in (n_train, n_test))
-    if not (
-        np.isfinite(train).all()
-        and np.isfinite(test).all()
-        and (train > 0).all()
-        and (test >= 0).all()
-    ):
-        raise ValueError(f"n_train must be > 0 and n_test >= 0, not {n_train!r} and {n_test!r}")
+    require(
+        np.isfinite([*train, *test]).all() and (train > 0).all() and (test >= 0).all(),
+        f"n_train must be > 0 and n_test >= 0, not {n_train!r} and {n_test!r}",
+    )
     return float(test.mean() / train.mean())

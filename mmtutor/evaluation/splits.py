@@ -15,7 +15,14 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from mmtutor.checks import Array, group_numbers, proper_fraction, whole_labels, whole_number
+from mmtutor.checks import (
+    Array,
+    group_numbers,
+    proper_fraction,
+    require,
+    whole_labels,
+    whole_number,
+)
 
 Split = tuple[np.ndarray, np.ndarray]
 """Positions (n_train,), (n_test,) int64, ascending, no sample in both."""
@@ -39,11 +46,11 @@ def folds(
     whole_number("splits", splits, 2)
     whole_number("repeats", repeats, 1)
     _check_classes(y, group, splits)
-    if repeats > 1 and group is not None and group.max() + 1 == splits:
-        raise ValueError(
-            f"{splits} groups in {splits} splits give the same folds in each of {repeats} repeats, "
-            "which would look like more evidence than there is: use repeats=1"
-        )
+    require(
+        repeats == 1 or group is None or group.max() + 1 > splits,
+        f"{splits} groups in {splits} splits give the same folds in each of {repeats} repeats, "
+        "which would look like more evidence than there is: use repeats=1",
+    )
     # a list, so that every refusal comes before the first fold
     return iter([split for r in range(repeats) for split in _one_round(y, group, splits, seed + r)])
 
@@ -88,37 +95,37 @@ def _one_round(y: np.ndarray, group: np.ndarray | None, splits: int, seed: int) 
 def _checked_split(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> Split:
     for side, rows in (("training", train), ("test", test)):
         present = np.unique(y[rows])
-        if len(present) < 2:
-            holds = f"class {present[0]} only" if len(present) else "no sample"
-            raise ValueError(
-                f"the {side} side of a fold holds {holds}: use fewer splits, or coarser classes or"
-                " groups"
-            )
+        holds = f"class {present[0]} only" if len(present) else "no sample"
+        require(
+            len(present) >= 2,
+            f"the {side} side of a fold holds {holds}: use fewer splits, or coarser classes or"
+            " groups",
+        )
     return train, test
 
 
 def _check_classes(y: np.ndarray, group: np.ndarray | None, splits: int) -> None:
     count = np.bincount(y)
     present = np.flatnonzero(count)
-    if len(present) < 2:
-        raise ValueError(
-            f"all {len(y)} samples have class {present[0]}: there is nothing to tell apart"
-        )
-    rare = present[count[present] < splits]
-    if len(rare):
-        raise ValueError(
-            f"class {rare[0]} has {count[rare[0]]} samples, fewer than {splits} splits"
+    require(
+        len(present) >= 2,
+        f"all {len(y)} samples have class {present[0]}: there is nothing to tell apart",
+    )
+    for label in present:
+        require(
+            count[label] >= splits,
+            f"class {label} has {count[label]} samples, fewer than {splits} splits",
         )
     if group is None:
         return
     available = group.max() + 1
-    if available < splits:
-        raise ValueError(
-            f"{available} groups cannot fill {splits} splits: use at most {available} splits"
-        )
+    require(
+        available >= splits,
+        f"{available} groups cannot fill {splits} splits: use at most {available} splits",
+    )
     for label in present:
-        if len(np.unique(group[y == label])) < 2:
-            raise ValueError(
-                f"class {label} occurs in one group only: the fold that tests it could not have"
-                " learnt it"
-            )
+        require(
+            len(np.unique(group[y == label])) >= 2,
+            f"class {label} occurs in one group only: the fold that tests it could not have"
+            " learnt it",
+        )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from mmtutor.checks import Array, pair, per_unit, varying, whole_number
+from mmtutor.checks import Array, pair, per_unit, require, varying, whole_number
 from mmtutor.information.tables import discrete_mi, plug_in_joint
 
 TIES = 0.05
@@ -34,10 +34,10 @@ def histogram_mi(x: Array, y: Array, bins: int = 8, units: str = "nats") -> floa
     """
     a, b = pair(x, y)
     for name, values in (("x", a), ("y", b)):
-        if values.shape[1] != 1:
-            raise ValueError(
-                f"{name} must be (N,), not {values.shape}: a grid over more axes has too many cells"
-            )
+        require(
+            values.shape[1] == 1,
+            f"{name} must be (N,), not {values.shape}: a grid over more axes has too many cells",
+        )
         varying(name, values)
     whole_number("bins", bins, 2, len(a), hint=": N is the most")
     return discrete_mi(plug_in_joint(_bin("x", a[:, 0], bins), _bin("y", b[:, 0], bins)), units)
@@ -69,8 +69,7 @@ def ksg_mi(
     a, b = pair(x, y)
     unit, n = per_unit(units), len(a)
     whole_number("k", k, 1, n - 1, hint=": a sample has N - 1 neighbours")
-    if not 0 <= jitter < np.inf:
-        raise ValueError(f"jitter must be a finite number >= 0, not {jitter!r}")
+    require(0 <= jitter < np.inf, f"jitter must be a finite number >= 0, not {jitter!r}")
     rng = np.random.default_rng(seed)
     a, b = (_spread(name, values, jitter, rng) for name, values in (("x", a), ("y", b)))
     # the first is itself
@@ -89,11 +88,11 @@ def _bin(name: str, values: np.ndarray, bins: int) -> np.ndarray:
     coincide."""
     edges = np.quantile(values, np.arange(1, bins) / bins)
     inside = np.searchsorted(edges, values, side="right")
-    if len(np.unique(inside)) < bins:
-        raise ValueError(
-            f"{name} repeats values so often that some of {bins} bins stay empty: use fewer, or its"
-            " labels"
-        )
+    require(
+        len(np.unique(inside)) == bins,
+        f"{name} repeats values so often that some of {bins} bins stay empty: use fewer, or its"
+        " labels",
+    )
     return inside
 
 
@@ -107,10 +106,10 @@ def _spread(name: str, values: np.ndarray, jitter: float, rng: np.random.Generat
     for column, one in enumerate(values.T):
         _, counts = np.unique(one, return_counts=True)
         tied = counts[counts > 1].sum() / len(one)
-        if tied > TIES:
-            raise ValueError(
-                f"{name} repeats values in column {column} ({tied:.0%} of its samples), but"
-                " distances need a density: for labels against numbers, or rounded numbers, pass"
-                " jitter=1e-6; for labels alone use discrete_mi"
-            )
+        require(
+            tied <= TIES,
+            f"{name} repeats values in column {column} ({tied:.0%} of its samples), but"
+            " distances need a density: for labels against numbers, or rounded numbers, pass"
+            " jitter=1e-6; for labels alone use discrete_mi",
+        )
     return values

@@ -5,7 +5,7 @@ Taught in chapter 9.
 
 import numpy as np
 
-from mmtutor.checks import Array, finite, per_unit, whole_number
+from mmtutor.checks import Array, finite, per_unit, require, whole_number
 
 
 def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
@@ -25,12 +25,12 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
     scale = np.sqrt(np.diag(c))
     c = c / np.outer(scale, scale)
     lowest = float(np.linalg.eigvalsh(c)[0])
-    if lowest <= len(c) * np.finfo(float).eps:
-        raise ValueError(
-            "cov is not positive definite: as correlations, its smallest eigenvalue is"
-            f" {lowest:.2g}. If one coordinate is a combination of others, leave it out; from"
-            " samples, take more of them than coordinates"
-        )
+    require(
+        lowest > len(c) * np.finfo(float).eps,
+        "cov is not positive definite: as correlations, its smallest eigenvalue is"
+        f" {lowest:.2g}. If one coordinate is a combination of others, leave it out; from"
+        " samples, take more of them than coordinates",
+    )
     parts = (c, c[:split, :split], c[split:, split:])
     whole, first, rest = (float(np.linalg.slogdet(part).logabsdet) for part in parts)
     return max(0.5 * (first + rest - whole), 0.0) / unit
@@ -40,14 +40,14 @@ def _covariance(cov: Array) -> np.ndarray:
     """Return the matrix; raise ValueError unless square, symmetric up to float32 rounding,
     variances > 0."""
     c = finite("cov", cov, 2)
-    if c.shape[0] != c.shape[1] or len(c) < 2:
-        raise ValueError(f"cov must be (D, D) with D >= 2, not {c.shape}")
-    if (np.diag(c) <= 0).any():
-        raise ValueError(
-            f"cov is not positive definite: variance {np.argmin(np.diag(c))} is"
-            f" {np.diag(c).min():.4g}"
-        )
-    scale = np.sqrt(np.diag(c))
-    if (np.abs(c - c.T) > 1e-5 * np.outer(scale, scale)).any():
-        raise ValueError("cov is not symmetric: expected cov[i, j] = cov[j, i]")
+    require(
+        c.shape[0] == c.shape[1] and len(c) >= 2, f"cov must be (D, D) with D >= 2, not {c.shape}"
+    )
+    variances = np.diag(c)
+    require(
+        variances.min() > 0,
+        f"cov is not positive definite: variance {variances.argmin()} is {variances.min():.4g}",
+    )
+    asymmetry = np.abs(c - c.T) / np.sqrt(np.outer(variances, variances))
+    require(asymmetry.max() <= 1e-5, "cov is not symmetric: expected cov[i, j] = cov[j, i]")
     return (c + c.T) / 2

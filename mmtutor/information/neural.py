@@ -12,7 +12,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mmtutor.checks import Array, pair, per_unit, proper_fraction, varying, whole_number
+from mmtutor.checks import (
+    Array,
+    pair,
+    per_unit,
+    proper_fraction,
+    require,
+    varying,
+    whole_number,
+)
 
 HIDDEN, EMBEDDED = 64, 32  # width of the two hidden layers; of what the separable critic compares
 LEARNING_RATE = 1e-3
@@ -178,11 +186,11 @@ def _evaluate(
     bound: Callable[..., float], held: Pair, train: Pair, ceiling: float | None, unit: float
 ) -> Bound:
     fresh, known = bound(*held), bound(*train)
-    if not (math.isfinite(fresh) and math.isfinite(known)):
-        raise RuntimeError(
-            f"the critic diverged (fresh {fresh}, train {known}): take fewer steps or a larger"
-            " batch"
-        )
+    require(
+        math.isfinite(fresh) and math.isfinite(known),
+        f"the critic diverged (fresh {fresh}, train {known}): take fewer steps or a larger batch",
+        RuntimeError,
+    )
     return Bound(fresh / unit, known / unit, None if ceiling is None else ceiling / unit)
 
 
@@ -200,10 +208,10 @@ def _sides(
         cut = round(len(order) * (1 - fresh))
         train, held = ((given[0][i], given[1][i]) for i in (order[:cut], order[cut:]))
     for name, a, b in zip(("x", "y"), train, held, strict=True):
-        if a.shape[1] != b.shape[1]:
-            raise ValueError(
-                f"fresh {name} has {b.shape[1]} columns, expected {a.shape[1]}, as {name} has"
-            )
+        require(
+            a.shape[1] == b.shape[1],
+            f"fresh {name} has {b.shape[1]} columns, expected {a.shape[1]}, as {name} has",
+        )
         varying(name, a)
     sizes = len(train[0]), len(held[0])
     available = f": there are {sizes[0]} samples to train on and {sizes[1]} fresh ones"

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy, per_unit, table, whole_number
+from mmtutor.checks import Array, as_numpy, one_of, per_unit, require, table, whole_number
 from mmtutor.information.broja import least_joint_information
 from mmtutor.information.tables import information_density, mutual_information, plug_in_joint
 
@@ -45,19 +45,18 @@ def pid(joint: Array, measure: str = "imin", units: str = "nats") -> PID:
     between 0 and 1e-15; RuntimeError if the minimum is not reached.
     """
     p, unit = table("joint", joint, 3), per_unit(units)
+    one_of("measure", measure, ("imin", "broja"))
     first, second = mutual_information(p.sum(1)), mutual_information(p.sum(0))
     both = mutual_information(p.reshape(-1, p.shape[2]))
     if measure == "imin":
         redundant = _williams_beer(p)
-    elif measure == "broja":
-        if ((p > 0) & (p < LEAST)).any():
-            raise ValueError(
-                f"joint holds entries between 0 and {LEAST}, lost in rounding where all sum to 1:"
-                " make them 0"
-            )
-        redundant = first + second - least_joint_information(p)
     else:
-        raise ValueError(f"unknown measure {measure!r}, expected 'imin' or 'broja'")
+        require(
+            ((p == 0) | (p >= LEAST)).all(),
+            f"joint holds entries between 0 and {LEAST}, lost in rounding where all sum to 1:"
+            " make them 0",
+        )
+        redundant = first + second - least_joint_information(p)
     parts = (redundant, first - redundant, second - redundant, both - first - second + redundant)
     return PID(*(max(part, 0.0) / unit for part in parts))  # none is below 0 but for rounding
 

@@ -5,7 +5,7 @@ Taught in chapter 9.
 
 import numpy as np
 
-from mmtutor.checks import Array, per_unit, table, whole_labels
+from mmtutor.checks import Array, per_unit, require, table, whole_labels
 
 
 def plug_in_joint(*labels: Array) -> np.ndarray:
@@ -16,8 +16,7 @@ def plug_in_joint(*labels: Array) -> np.ndarray:
     long as its largest label plus 1, that sums to 1. Raises ValueError for other labels and unequal
     lengths.
     """
-    if not labels:
-        raise ValueError("no labels: give at least one column (N,) of whole numbers")
+    require(labels, "no labels: give at least one column (N,) of whole numbers")
     first = whole_labels("labels[0]", labels[0])
     kept = [
         first,
