@@ -7,7 +7,7 @@ Taught in chapter 8.
 import torch
 from torch import Tensor
 
-from mmtutor.checks import float_samples
+from mmtutor.checks import float_samples, require
 from mmtutor.speech import add_noise
 
 STRETCHES = 20
@@ -18,8 +18,7 @@ def check(x: object) -> None:
     """Raise TypeError or ValueError, naming the recording, unless x is (N, T) or a list of (T_i,),
     finite floats."""
     if isinstance(x, list):
-        if not x:
-            raise ValueError("audio samples are an empty list, expected at least one waveform (T,)")
+        require(x, "audio samples are an empty list, expected at least one waveform (T,)")
         for index, waveform in enumerate(x):
             float_samples(f"audio sample {index}", waveform, (1,), "(T,)")
     else:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mmtutor.checks import Array, as_numpy
+from mmtutor.checks import Array, as_numpy, require
 from mmtutor.evaluation import Interval, bootstrap_interval
 
 S = TypeVar("S")
@@ -27,11 +27,11 @@ class Curve:
 
     def __post_init__(self) -> None:
         """Refuse a table that is none."""
-        if len(self.severities) != len(self.scores):
-            raise ValueError(
-                f"{len(self.severities)} severities but {len(self.scores)} scores, expected one for"
-                " each"
-            )
+        require(
+            len(self.severities) == len(self.scores),
+            f"{len(self.severities)} severities but {len(self.scores)} scores, expected one for"
+            " each",
+        )
         _check_severities(self.severities)
 
     @property
@@ -71,14 +71,13 @@ def robustness_curve(
 
     def scored(severity: float) -> Interval:
         predicted = as_numpy(predict(change(samples, severity)))
-        if predicted.ndim not in (1, 2) or len(predicted) != len(truth):
-            raise ValueError(
-                f"predict returned shape {predicted.shape} at severity {severity}, y has shape"
-                f" {truth.shape}"
-            )
-        rows = np.arange(len(truth))
+        require(
+            predicted.ndim in (1, 2) and len(predicted) == len(truth),
+            f"predict returned shape {predicted.shape} at severity {severity}, y has shape"
+            f" {truth.shape}",
+        )
         return bootstrap_interval(
-            rows,
+            np.arange(len(truth)),
             level,
             groups,
             seed,
@@ -101,10 +100,14 @@ def effective_robustness(curve: Curve, reference: Curve | float) -> list[float]:
     two estimates: for its interval, redraw both on the same samples (`bootstrap_interval`).
     Raises ValueError for a reference over other severities.
     """
-    return [
-        score - other
-        for score, other in zip(curve.estimates, _reference(curve, reference), strict=True)
-    ]
+    if not isinstance(reference, Curve):
+        return [score - reference for score in curve.estimates]
+    require(
+        list(reference.severities) == list(curve.severities),
+        f"the reference is over severities {reference.severities}, the curve over"
+        f" {curve.severities}",
+    )
+    return np.subtract(curve.estimates, reference.estimates).tolist()
 
 
 def relative_robustness(curve: Curve, reference: Curve | float) -> list[float]:
@@ -119,34 +122,20 @@ def relative_robustness(curve: Curve, reference: Curve | float) -> list[float]:
     take shares of.
     """
     gains = effective_robustness(curve, reference)
-    if curve.severities[0] != 0:
-        raise ValueError(
-            f"the curve begins at severity {curve.severities[0]}, expected 0: the clean gain is"
-            " unknown"
-        )
-    if not gains[0] > 0:
-        raise ValueError(
-            f"the clean gain is {gains[0]:.4g}, expected more than 0: there is none to take"
-            " shares of"
-        )
+    require(
+        curve.severities[0] == 0,
+        f"the curve begins at severity {curve.severities[0]}, expected 0: the clean gain is"
+        " unknown",
+    )
+    require(
+        gains[0] > 0,
+        f"the clean gain is {gains[0]:.4g}, expected more than 0: there is none to take shares of",
+    )
     return [gain / gains[0] for gain in gains]
 
 
-def _reference(curve: Curve, reference: Curve | float) -> list[float]:
-    if not isinstance(reference, Curve):
-        return [float(reference)] * len(curve.severities)
-    if list(reference.severities) != list(curve.severities):
-        raise ValueError(
-            f"the reference is over severities {reference.severities}, the curve over"
-            f" {curve.severities}"
-        )
-    return reference.estimates
-
-
 def _check_severities(levels: Sequence[float]) -> None:
-    # NaN fails every comparison, hence "not all" rather than "any"
-    rising = all(a < b for a, b in pairwise(levels))
-    if not levels or not rising or not all(0 <= level <= 1 for level in levels):
-        raise ValueError(
-            f"severities are {list(levels)}, expected at least one, increasing, in [0, 1]"
-        )
+    require(
+        levels and levels[0] >= 0 and levels[-1] <= 1 and all(a < b for a, b in pairwise(levels)),
+        f"severities are {list(levels)}, expected at least one, increasing, in [0, 1]",
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtutor.checks import proper_fraction
+from mmtutor.checks import proper_fraction, require
 from mmtutor.fusion.inputs import check_modalities, presence
 from mmtutor.types import Present, Samples
 
@@ -54,12 +54,12 @@ class ModalityDropout:
         return self._thinned(presence(given, given), generator)
 
     def _thinned(self, is_present: Present, generator: torch.Generator) -> Present:
-        if not is_present or len({len(mask) for mask in is_present.values()}) > 1:
-            lengths = {m: len(mask) for m, mask in is_present.items()}
-            raise ValueError(
-                f"present has masks of lengths {lengths}, expected at least one, all of the same"
-                " length"
-            )
+        lengths = {m: len(mask) for m, mask in is_present.items()}
+        require(
+            len(set(lengths.values())) == 1,
+            f"present has masks of lengths {lengths}, expected at least one, all of the same"
+            " length",
+        )
         masks = torch.stack(list(is_present.values()))  # (M, N)
         draws, lots = (
             torch.rand(masks.shape, generator=generator, device=masks.device) for _ in range(2)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmtutor.checks import float_samples
+from mmtutor.checks import float_samples, require
 
 GREY = 0.5
 """What covers an occluded square: the middle of the range, on black and on white pictures a
@@ -22,8 +22,10 @@ def check(x: object) -> None:
     """Raise TypeError or ValueError, saying what was expected, unless x is pictures (N, C, H, W),
     float, in 0..1."""
     x = float_samples("image samples", x, (4,), "(N, C, H, W) in 0..1")
-    if not bool(((x >= 0) & (x <= 1)).all()):
-        raise ValueError("image samples have values outside 0..1: divide 8-bit pictures by 255")
+    require(
+        ((x >= 0) & (x <= 1)).all(),
+        "image samples have values outside 0..1: divide 8-bit pictures by 255",
+    )
 
 
 def noise(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
@@ -75,10 +77,10 @@ def jpeg(x: Tensor, quality: float, generator: torch.Generator) -> Tensor:
     Raises ValueError unless there are 1 or 3 channels. One picture after the other: a codec takes
     no batch.
     """
-    if x.shape[1] not in (1, 3):
-        raise ValueError(
-            f"image samples have {x.shape[1]} channels, expected 1 (grey) or 3 (RGB) for 'jpeg'"
-        )
+    require(
+        x.shape[1] in (1, 3),
+        f"image samples have {x.shape[1]} channels, expected 1 (grey) or 3 (RGB) for 'jpeg'",
+    )
     pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     read = np.stack([_through_jpeg(picture, round(quality)) for picture in pixels])  # (N, H, W, C)
     return (torch.from_numpy(read).permute(0, 3, 1, 2).double() / 255).to(x)

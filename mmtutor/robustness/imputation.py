@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmtutor.checks import check_finite, positive
+from mmtutor.checks import check_finite, positive, require
 from mmtutor.fusion.inputs import check_dims, masked_vectors, presence
 from mmtutor.types import Features, Samples
 
@@ -33,19 +33,18 @@ class CrossModalImputer:
         features[m]: (N, D_m). Raises ValueError for fewer than 2 modalities or 2 complete samples,
         saying how many have each modality, for sequences and for NaN where something is present.
         """
-        if len(train.features) < 2:
-            raise ValueError(
-                f"train has the modalities {list(train.features)}, expected 2 or more to guess"
-                " between"
-            )
+        require(
+            len(train.features) >= 2,
+            f"train has the modalities {list(train.features)}, expected 2 or more to guess between",
+        )
         is_present = presence(train.features, train.present)
         complete = torch.stack(list(is_present.values())).all(0)
-        if complete.sum() < 2:
-            counts = {m: int(mask.sum()) for m, mask in is_present.items()}
-            raise ValueError(
-                f"{int(complete.sum())} of {len(train)} samples are complete, expected 2; present:"
-                f" {counts}"
-            )
+        counts = {m: int(mask.sum()) for m, mask in is_present.items()}
+        require(
+            complete.sum() >= 2,
+            f"{int(complete.sum())} of {len(train)} samples are complete, expected 2; present:"
+            f" {counts}",
+        )
         self.dims_ = check_dims({m: x.shape[-1] for m, x in train.features.items()})
         check_finite("train", train)
         x = self._table(train[complete])
@@ -61,8 +60,11 @@ class CrossModalImputer:
         absent. Raises RuntimeError before `fit`, KeyError and ValueError for other modalities or
         widths than in training, and for NaN.
         """
-        if not hasattr(self, "mean_"):
-            raise RuntimeError("this imputer has learnt nothing yet: call fit(train) first")
+        require(
+            hasattr(self, "mean_"),
+            "this imputer has learnt nothing yet: call fit(train) first",
+            RuntimeError,
+        )
         x = self._table(samples)
         check_finite("samples", samples)
         # (N, M)

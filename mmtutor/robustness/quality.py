@@ -8,7 +8,7 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from mmtutor.checks import check_finite, shaped
+from mmtutor.checks import check_finite, require, shaped
 from mmtutor.fusion.decision.opinions import normalised, opinions
 from mmtutor.fusion.inputs import check_dims, check_modalities, masked_vectors, presence
 from mmtutor.types import Features, Present, Samples
@@ -51,16 +51,17 @@ class NoiseDetector:
         features[m]: (N, D_m). Raises RuntimeError before `fit`, KeyError and ValueError for other
         modalities or widths, ValueError for NaN where something is present.
         """
-        if not hasattr(self, "held_out_"):
-            raise RuntimeError(
-                "this detector has learnt nothing yet: call fit(clean, held_out) first"
-            )
+        require(
+            hasattr(self, "held_out_"),
+            "this detector has learnt nothing yet: call fit(clean, held_out) first",
+            RuntimeError,
+        )
         is_present, result = presence(features, present), {}
         for modality, x in masked_vectors(features, self.dims_, present).items():
-            if not bool(torch.isfinite(x).all()):
-                raise ValueError(
-                    f"features[{modality!r}] hold NaN or inf: mark such samples absent in `present`"
-                )
+            require(
+                torch.isfinite(x).all(),
+                f"features[{modality!r}] hold NaN or inf: mark such samples absent in `present`",
+            )
             known = self.held_out_[modality]
             # how many of them are less unusual
             closer = torch.searchsorted(known, self._distances(modality, x))
@@ -73,11 +74,11 @@ class NoiseDetector:
         vectors = masked_vectors(samples.features, self.dims_, samples.present)
         check_finite(name, samples)
         for modality, mask in is_present.items():
-            if mask.sum() < 2:
-                raise ValueError(
-                    f"{name} has {int(mask.sum())} samples with {modality!r} present, expected at"
-                    " least 2"
-                )
+            require(
+                mask.sum() >= 2,
+                f"{name} has {int(mask.sum())} samples with {modality!r} present, expected at"
+                " least 2",
+            )
         return {m: x[is_present[m]] for m, x in vectors.items()}
 
     def _distances(self, modality: str, x: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import string
 
 import torch
 
+from mmtutor.checks import require
+
 SWAP, DELETE, REPLACE = 1, 2, 3
 LETTERS = string.ascii_lowercase
 
@@ -16,11 +18,13 @@ def check(x: object) -> None:
     """Raise TypeError or ValueError, saying what was expected, unless x is a list of texts."""
     if not isinstance(x, list):
         raise TypeError(f"text samples are a {type(x).__name__}, expected a list of strings")
-    if not x:
-        raise ValueError("text samples are an empty list, expected at least one string")
+    require(x, "text samples are an empty list, expected at least one string")
     for index, text in enumerate(x):
-        if not isinstance(text, str):
-            raise TypeError(f"text sample {index} is a {type(text).__name__}, expected a string")
+        require(
+            isinstance(text, str),
+            f"text sample {index} is a {type(text).__name__}, expected a string",
+            TypeError,
+        )
 
 
 def typos(texts: list[str], share: float, generator: torch.Generator) -> list[str]:

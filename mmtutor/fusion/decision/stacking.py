@@ -58,8 +58,11 @@ class Stacking:
         Raises RuntimeError before `fit`, KeyError for other modalities than it had, ValueError as
         `votes.average`.
         """
-        unread = "this Stacking has learnt nothing yet: call fit first"
-        require(hasattr(self, "estimator_"), unread, RuntimeError)
+        require(
+            hasattr(self, "estimator_"),
+            "this Stacking has learnt nothing yet: call fit first",
+            RuntimeError,
+        )
         check_modalities(probs, self.modalities_, "probs")
         columns, mask = self._columns({m: probs[m] for m in self.modalities_}, present)
         answer = np.tile(self.prior_, (len(columns), 1))
