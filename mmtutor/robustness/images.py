@@ -9,6 +9,7 @@ import io
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from mmtutor.checks import float_samples, require
@@ -43,7 +44,11 @@ def blur(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
     at random.
     """
     pixels = sd * min(x.shape[2:])
-    rows, columns = (_gaussian_matrix(n, pixels).to(x) for n in x.shape[2:])  # (H, H), (W, W)
+    # (H, H), (W, W): row i holds the weights with which a line's pixels make up blurred pixel i
+    rows, columns = (
+        torch.from_numpy(gaussian_filter1d(np.eye(n), pixels, axis=0, mode="reflect")).to(x)
+        for n in x.shape[2:]
+    )
     return torch.einsum("ih,nchw,jw->ncij", rows, x, columns).clamp(0, 1)
 
 
@@ -93,17 +98,3 @@ def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     )
     with Image.open(file) as image:
         return np.asarray(image).reshape(picture.shape)
-
-
-def _gaussian_matrix(n: int, sd: float) -> Tensor:
-    """Return (n, n): row i holds the weights with which the n pixels of a line make up blurred
-    pixel i."""
-    radius = int(4 * sd + 0.5)
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.exp(-0.5 * (offsets.double() / max(sd, 1e-12)) ** 2)
-    # the line and its mirror image repeat with period 2n
-    source = (torch.arange(n)[:, None] + offsets) % (2 * n)
-    source = torch.where(source < n, source, 2 * n - 1 - source)
-    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(
-        1, source, (weights / weights.sum()).expand(n, -1)
-    )
