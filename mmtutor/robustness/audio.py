@@ -1,5 +1,5 @@
-"""Recordings made worse: waveforms (N, T) in and out, each row its own. `corrupt` checks and
-dispatches.
+"""Recordings made worse: waveforms (N, T) in and out, each row its own. Noise is
+`mmtutor.speech.add_noise`; `corrupt` checks and dispatches.
 
 Taught in chapter 8.
 """
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mmtutor.checks import float_samples, require
-from mmtutor.speech import add_noise
 
 STRETCHES = 20
 """Equal stretches into which a recording is cut before some of them are lost."""
@@ -23,12 +22,6 @@ def check(x: object) -> None:
             float_samples(f"audio sample {index}", waveform, (1,), "(T,)")
     else:
         float_samples("audio samples", x, (2,), "(N, T), or a list of (T_i,)")
-
-
-def noise(x: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
-    """x + white Gaussian noise, snr_db below the power of each recording:
-    `mmtutor.speech.add_noise`."""
-    return add_noise(x, snr_db, generator)
 
 
 def clipping(x: Tensor, share: float, generator: torch.Generator) -> Tensor:

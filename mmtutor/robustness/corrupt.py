@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmtutor.checks import is_number, one_of, require
 from mmtutor.robustness import audio, images, streams, texts
+from mmtutor.speech import add_noise
 
 Raw = Tensor | list[str] | list[Tensor]
 """Raw samples of one modality: pictures, texts, waveforms or streams."""
@@ -26,10 +27,6 @@ class Kind(NamedTuple):
     unit: str
     value: Callable[[float], float]
     apply: Callable[..., Any]
-
-
-def _decibels(severity: float) -> float:
-    return 30 - 50 * severity if severity else math.inf
 
 
 KINDS: dict[str, dict[str, Kind]] = {
@@ -47,7 +44,11 @@ KINDS: dict[str, dict[str, Kind]] = {
         "dropped words": Kind("share of the words", float, texts.dropped_words),
     },
     "audio": {
-        "noise": Kind("signal-to-noise ratio in dB, below 30 down to -20", _decibels, audio.noise),
+        "noise": Kind(
+            "signal-to-noise ratio in dB, below 30 down to -20",
+            lambda severity: 30 - 50 * severity if severity else math.inf,
+            add_noise,
+        ),
         "clipping": Kind(
             "share of the peak that is left", lambda severity: 1 - severity, audio.clipping
         ),
