@@ -97,15 +97,14 @@ def fit(
     order = torch.Generator().manual_seed(seed)
     draws = torch.Generator(accelerator.device).manual_seed(seed + accelerator.process_index)
     change = None if augment is None else partial(_augmented, augment, draws)
-    bar = tqdm(
-        range(1, epochs + 1),
-        "fit",
-        disable=None if accelerator.is_main_process else True,
-        leave=False,
-    )
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
-        for epoch in bar:
+        for epoch in tqdm(
+            range(1, epochs + 1),
+            "fit",
+            disable=None if accelerator.is_main_process else True,
+            leave=False,
+        ):
             shares = _shares(len(train), batch_size, order, accelerator)
             history.train_loss.append(
                 _epoch(wrapped, optimizer, accelerator, train, loss, shares, change)

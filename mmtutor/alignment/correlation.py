@@ -19,11 +19,7 @@ def peak(a: np.ndarray, b: np.ndarray, longest: int) -> float:
         return np.nan
     best = np.flatnonzero(r >= np.nanmax(r) - 1e-10)  # what differs by less is rounding
     top = max(best, key=lambda i: (-abs(i - longest), i))
-    left, peak, right = (
-        r[top - 1] if top else np.nan,
-        r[top],
-        r[top + 1] if top + 1 < len(r) else np.nan,
-    )
+    left, peak, right = np.pad(r, 1, constant_values=np.nan)[top : top + 3]
     bend = left - 2 * peak + right  # NaN at either end, where the true peak may lie beyond
     return top - longest + (float(np.clip((left - right) / 2 / bend, -0.5, 0.5)) if bend else 0.0)
 

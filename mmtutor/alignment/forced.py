@@ -89,7 +89,7 @@ def _network(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return emissions (T, C), the token of each state (S,), and what a jump over the state before
     it costs (S,)."""
-    emit = _emissions(log_probs, normalised=blank is not None)
+    emit = finite("log_probs", log_probs, 2, besides=-np.inf)
     frames, classes = emit.shape
     tokens = whole_labels("targets", targets, classes=classes)
     repeats = 0 if blank is None else int((tokens[1:] == tokens[:-1]).sum())
@@ -101,6 +101,13 @@ def _network(
     )
     if blank is None:
         return emit, tokens, np.full(len(tokens), -np.inf)
+    sums = np.logaddexp.reduce(emit, axis=1)
+    worst = int(np.abs(sums).argmax())
+    require(
+        abs(sums[worst]) <= TOLERANCE,
+        f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0. Take"
+        " log_softmax over the tokens first, or blank=None for scores that need not sum to 1",
+    )
     whole_number("blank", blank, 0, classes - 1)
     require(
         (tokens != blank).all(),
@@ -111,20 +118,6 @@ def _network(
     skip = np.full(len(states), -np.inf)
     skip[3::2][tokens[1:] != tokens[:-1]] = 0.0
     return emit, states, skip
-
-
-def _emissions(log_probs: Array, normalised: bool) -> np.ndarray:
-    emit = finite("log_probs", log_probs, 2, besides=-np.inf)
-    if normalised:
-        sums = np.logaddexp.reduce(emit, axis=1)
-        worst = int(np.abs(sums).argmax())
-        require(
-            abs(sums[worst]) <= TOLERANCE,
-            f"log_probs are none: logsumexp of frame {worst} is {sums[worst]:.4g}, expected 0."
-            " Take log_softmax over the tokens first, or blank=None for scores that need not"
-            " sum to 1",
-        )
-    return emit
 
 
 def _start(emit: np.ndarray, states: np.ndarray, blank: int | None) -> np.ndarray:

@@ -6,7 +6,6 @@ Taught in chapter 1.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -162,8 +161,14 @@ def corrected_interval(
     interval of no width.
     """
     scores = _fold_scores("values", values)
-    sizes: dict[str, Any] = {"test_fraction": test_fraction, "n_train": n_train, "n_test": n_test}
-    mean = paired_comparison(scores, np.zeros_like(scores), **sizes, level=level)
+    mean = paired_comparison(
+        scores,
+        np.zeros_like(scores),
+        test_fraction=test_fraction,
+        n_train=n_train,
+        n_test=n_test,
+        level=level,
+    )
     return Interval(mean.difference, mean.low, mean.high, level)
 
 
@@ -215,10 +220,12 @@ def _resampled_totals(
     batches of bounded memory."""
     totals = np.array([parts[rows].sum(axis=0) for rows in members]).T.copy()  # (K, G)
     count = len(members)
-    batch, drawn = max(1, CELLS_AT_ONCE // count), []
-    for start in range(0, resamples, batch):
-        pick = rng.integers(0, count, (min(batch, resamples - start), count))
-        drawn.append(np.stack([column[pick].sum(axis=1) for column in totals], 1))
+    batch = max(1, CELLS_AT_ONCE // count)
+    picks = (
+        rng.integers(0, count, (min(batch, resamples - start), count))
+        for start in range(0, resamples, batch)
+    )
+    drawn = [np.stack([column[pick].sum(axis=1) for column in totals], 1) for pick in picks]
     return np.concatenate(drawn)
 
 

@@ -7,7 +7,6 @@ import math
 from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmtutor.checks import require
@@ -126,7 +125,7 @@ class TensorFusion(Fusion):
     def forward(self, features: Features, present: Present | None = None) -> Tensor:
         """Return (B, out_features)."""
         rows = [
-            F.pad(x, (1, 0), value=1.0)
+            nn.functional.pad(x, (1, 0), value=1.0)
             for x in masked_vectors(features, self.dims, present).values()
         ]
         product = rows[0]  # (B, d_1 + 1)

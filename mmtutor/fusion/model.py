@@ -160,12 +160,12 @@ class BottleneckFusion(_SequenceFusion):
         # z is always there to be read
         with_z = {m: F.pad(r, (0, size), value=True) for m, r in real.items()}
         for layer in self.layers:
-            views = []
-            for m in self.dims:
-                together = layer[m](torch.cat([x[m], z], 1), with_z.get(m))  # type: ignore[index]
-                x[m], mine = together[:, :-size], together[:, -size:]
-                views.append((mine, real.get(m)))
-            z = _mean_of_present(views, z)
+            together = {
+                m: layer[m](torch.cat([s, z], 1), with_z.get(m))  # type: ignore[index]
+                for m, s in x.items()
+            }
+            x = {m: s[:, :-size] for m, s in together.items()}
+            z = _mean_of_present([(s[:, -size:], real.get(m)) for m, s in together.items()], z)
         parts = [mean_over_steps(x[m], real.get(m)) for m in self.dims]
         return self.join(torch.cat([*parts, z.mean(1)], -1))
 

@@ -26,12 +26,12 @@ def product_rule(
     Kittler et al., On Combining Classifiers, TPAMI 1998, equation 7.
     """
     p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
-    like = next(iter(probs.values()))
     log, vetoes = _log_product(p, mask)
     base = _prior(prior, p)  # (C,)
     # M = 0 leaves the prior
     log = log - (mask.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
-    return torch.softmax(_survivors(log, vetoes + (base == 0) * (len(p) + 1)), 1).to(like.dtype)
+    survivors = _survivors(log, vetoes + (base == 0) * (len(p) + 1))
+    return torch.softmax(survivors, 1).to(next(iter(probs.values())).dtype)
 
 
 def dempster_shafer(

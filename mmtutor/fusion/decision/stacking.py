@@ -48,7 +48,6 @@ class Stacking:
         )
         self.prior_ = np.bincount(y.astype(int), minlength=self.n_classes_) / len(y)
         self.estimator_ = clone(self.estimator).fit(columns[mask], y[mask])
-        self.classes_ = np.arange(self.n_classes_)
         return self
 
     def predict_proba(self, probs: dict[str, Tensor], present: Present | None = None) -> Tensor:
