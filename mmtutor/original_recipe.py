@@ -64,5 +64,7 @@ def flops_per_sample(model: nn.Module, *inputs: Tensor) -> int:
 def meta_inputs(batch: int, size: int = 224, tokens: int = 48) -> tuple[Tensor, Tensor]:
     """Return shapes only: pictures (batch, 3, size, size) and token ids (batch, tokens), on the
     "meta" device."""
-    pictures = torch.empty(batch, 3, size, size, device="meta")
-    return pictures, torch.zeros(batch, tokens, dtype=torch.long, device="meta")
+    return (
+        torch.empty(batch, 3, size, size, device="meta"),
+        torch.zeros(batch, tokens, dtype=torch.long, device="meta"),
+    )

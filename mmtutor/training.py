@@ -96,7 +96,7 @@ def fit(
     # on the CPU: the same order on every device and in every process
     order = torch.Generator().manual_seed(seed)
     draws = torch.Generator(accelerator.device).manual_seed(seed + accelerator.process_index)
-    change = None if augment is None else partial(_augmented, augment, draws)
+    change = partial(_augmented, augment, draws)
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
         for epoch in tqdm(
@@ -189,7 +189,7 @@ def _epoch(
     train: Samples,
     loss: Loss,
     shares: Iterator[tuple[Tensor, float]],
-    change: Callable[[Samples], Samples] | None,
+    change: Callable[[Samples], Samples],
 ) -> float:
     """Train one epoch; return the mean loss over the training samples, as it was while they
     passed."""
@@ -197,8 +197,7 @@ def _epoch(
     precision = accelerator.autocast if accelerator.native_amp else nullcontext
     total = torch.zeros((), device=accelerator.device)
     for rows, weight in shares:
-        batch = train.take(rows.to(accelerator.device))
-        batch = batch if change is None else change(batch)
+        batch = change(train.take(rows.to(accelerator.device)))
         with precision():
             outputs = model(*batch.inputs)
         mine = loss(outputs.float(), batch.labels).sum()
@@ -210,9 +209,9 @@ def _epoch(
     return _mean("training", accelerator.reduce(total, "sum"), train)
 
 
-def _augmented(augment: Augment, generator: torch.Generator, batch: Samples) -> Samples:
+def _augmented(augment: Augment | None, generator: torch.Generator, batch: Samples) -> Samples:
     """Return the batch as `augment` changes it; ValueError for another number of samples."""
-    changed = augment(batch, generator)
+    changed = augment(batch, generator) if augment else batch
     require(
         len(changed) == len(batch),
         f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many",

@@ -198,12 +198,13 @@ def synchronise(
     )
     times = first + np.arange(int((last - first) * rate + 1e-6) + 1) / rate
     times = times.clip(max=last)  # by rounding one may lie behind the end, where nothing is
-    values, masks = {}, {}
-    for name, (_, measured) in streams.items():
-        table = torch.column_stack([_floats(measured, len(mended[name]), f"stream {name!r}")])
-        read = _read(table, mended[name], times, rate, gaps.get(name))
-        masks[name] = read.isfinite().all(1)
-        values[name] = read.masked_fill(~masks[name][:, None], 0.0)
+    tables = {
+        name: torch.column_stack([_floats(measured, len(mended[name]), f"stream {name!r}")])
+        for name, (_, measured) in streams.items()
+    }
+    read = {m: _read(x, mended[m], times, rate, gaps.get(m)) for m, x in tables.items()}
+    masks = {m: x.isfinite().all(1) for m, x in read.items()}
+    values = {m: x.masked_fill(~masks[m][:, None], 0.0) for m, x in read.items()}
     return Synchronised(torch.as_tensor(times), values, masks)
 
 

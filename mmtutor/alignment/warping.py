@@ -73,9 +73,8 @@ def dtw(cost: Array) -> tuple[np.ndarray, float]:
     total[0, 0], total[1:-1, 1 : c.shape[1] + 1] = 0.0, c
     flat = total.reshape(-1)
     for here in _diagonals(*c.shape):
-        best = np.minimum(flat[_moved(here, -width)], flat[_moved(here, -1)])
-        np.minimum(best, flat[_moved(here, -width - 1)], out=best)
-        flat[here] += best
+        sides = np.minimum(flat[_moved(here, -width)], flat[_moved(here, -1)])
+        flat[here] += np.minimum(sides, flat[_moved(here, -width - 1)])
     require(
         np.isfinite(total[c.shape]),
         "every path from (0, 0) to the last cell meets a forbidden cell (+inf): forbid fewer",

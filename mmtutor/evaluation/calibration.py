@@ -61,11 +61,10 @@ def reliability_curve(probs: Array, y: Array, bins: int = 15) -> ReliabilityCurv
     where = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(where, minlength=bins)
     kept = np.flatnonzero(count)
-    sure, hits = (np.bincount(where, values, bins)[kept] for values in (confidence, right))
-    kept_count = count[kept]
-    return ReliabilityCurve(
-        sure / kept_count, hits / kept_count, kept_count, edges[kept], edges[kept + 1]
+    sure, hits = (
+        np.bincount(where, values, bins)[kept] / count[kept] for values in (confidence, right)
     )
+    return ReliabilityCurve(sure, hits, count[kept], edges[kept], edges[kept + 1])
 
 
 def expected_calibration_error(probs: Array, y: Array, bins: int = 15) -> float:

@@ -19,9 +19,6 @@ class Fusion(nn.Module):
     dims[m] ≥ 1: the width of modality m; out_features ≥ 1; `sizes`: further sizes to check by name.
     """
 
-    dims: dict[str, int]
-    out_features: int
-
     def __init__(self, dims: dict[str, int], out_features: int, **sizes: int) -> None:
         """Refuse sizes below 1, naming them, and remember dims and out_features."""
         super().__init__()
@@ -47,8 +44,7 @@ def check_modalities(given: Mapping[str, object], expected: Collection[str], wha
             f"{what} lacks {missing}; expected {list(expected)}. What is missing is a mask in"
             " `present`"
         )
-    if unknown := [m for m in given if m not in expected]:
-        raise KeyError(f"{what} has unknown {unknown}; expected {list(expected)}")
+    known_names(what, given, expected, "modalities")
 
 
 def presence(given: dict[str, Tensor], present: Present | None) -> Present:

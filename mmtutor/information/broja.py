@@ -85,8 +85,8 @@ def _exchanges(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     moves_by_label = [np.zeros((0, len(first), len(second), first.shape[1]))]
     for y, (a, b) in enumerate(zip(first.T, second.T, strict=True)):
         i0, j0 = a.argmax(), b.argmax()
-        i, j = (v.ravel() for v in np.meshgrid(np.flatnonzero(a), np.flatnonzero(b), indexing="ij"))
-        i, j = i[(i != i0) & (j != j0)], j[(i != i0) & (j != j0)]
+        others = np.setdiff1d(np.flatnonzero(a), i0), np.setdiff1d(np.flatnonzero(b), j0)
+        i, j = (v.ravel() for v in np.meshgrid(*others, indexing="ij"))
         move, k = np.zeros((len(i), *moves_by_label[0].shape[1:])), np.arange(len(i))
         move[k, i, j, y] = move[k, i0, j0, y] = 1
         move[k, i, j0, y] = move[k, i0, j, y] = -1

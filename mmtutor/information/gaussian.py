@@ -19,11 +19,8 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
     Raises ValueError for a matrix that is no such covariance, a split out of range and unknown
     units. Cover and Thomas, Elements of Information Theory, 2006, section 8.5.
     """
-    c, unit = _covariance(cov), per_unit(units)
+    c, unit = _correlations(cov), per_unit(units)
     whole_number("split", split, 1, len(c) - 1, hint=": both sides need a coordinate")
-    # correlations have the same information, and no units that could spoil the determinants
-    scale = np.sqrt(np.diag(c))
-    c = c / np.outer(scale, scale)
     lowest = float(np.linalg.eigvalsh(c)[0])
     require(
         lowest > len(c) * np.finfo(float).eps,
@@ -36,9 +33,9 @@ def gaussian_mi(cov: Array, split: int, units: str = "nats") -> float:
     return max(0.5 * (first + rest - whole), 0.0) / unit
 
 
-def _covariance(cov: Array) -> np.ndarray:
-    """Return the matrix; raise ValueError unless square, symmetric up to float32 rounding,
-    variances > 0."""
+def _correlations(cov: Array) -> np.ndarray:
+    """Return the correlations, which have the same information, and no units that could spoil the
+    determinants; ValueError unless square, symmetric up to float32 rounding, variances > 0."""
     c = finite("cov", cov, 2)
     require(
         c.shape[0] == c.shape[1] and len(c) >= 2, f"cov must be (D, D) with D >= 2, not {c.shape}"
@@ -48,6 +45,6 @@ def _covariance(cov: Array) -> np.ndarray:
         variances.min() > 0,
         f"cov is not positive definite: variance {variances.argmin()} is {variances.min():.4g}",
     )
-    asymmetry = np.abs(c - c.T) / np.sqrt(np.outer(variances, variances))
-    require(asymmetry.max() <= 1e-5, "cov is not symmetric: expected cov[i, j] = cov[j, i]")
-    return (c + c.T) / 2
+    r = c / np.outer(np.sqrt(variances), np.sqrt(variances))
+    require(abs(r - r.T).max() <= 1e-5, "cov is not symmetric: expected cov[i, j] = cov[j, i]")
+    return (r + r.T) / 2

@@ -213,9 +213,9 @@ def _sides(
             f"fresh {name} has {b.shape[1]} columns, expected {a.shape[1]}, as {name} has",
         )
         varying(name, a)
-    sizes = len(train[0]), len(held[0])
-    available = f": there are {sizes[0]} samples to train on and {sizes[1]} fresh ones"
-    whole_number("batch", batch, 2, min(sizes), available)
+    n, n_fresh = len(train[0]), len(held[0])
+    available = f": there are {n} samples to train on and {n_fresh} fresh ones"
+    whole_number("batch", batch, 2, min(n, n_fresh), available)
     x_train, x_held, y_train, y_held = (
         torch.from_numpy((v - known.mean(0)) / known.std(0)).float()
         for known, fresh_ones in zip(train, held, strict=True)

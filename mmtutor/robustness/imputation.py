@@ -69,19 +69,14 @@ class CrossModalImputer:
         check_finite("samples", samples)
         # (N, M)
         pattern = torch.stack(list(presence(samples.features, samples.present).values()), 1)
-        order = list(samples.features)
-        features = {m: values.clone() for m, values in samples.features.items()}
-        for who in pattern.unique(dim=0):
-            if who.all() or not who.any():
-                continue
-            rows = (pattern == who).all(1)
-            guesses = self._guess(
-                x[rows], {m for m, is_there in zip(order, who.tolist(), strict=True) if is_there}
-            )
-            for modality, guess in guesses.items():
-                features[modality][rows] = guess.to(features[modality])
         anyone = pattern.any(1)
-        return Samples(features, samples.labels, {m: anyone.clone() for m in order})
+        features = {m: values.clone() for m, values in samples.features.items()}
+        for who in pattern[anyone & ~pattern.all(1)].unique(dim=0):
+            rows = (pattern == who).all(1)
+            known = {m for m, is_there in zip(features, who.tolist(), strict=True) if is_there}
+            for modality, guess in self._guess(x[rows], known).items():
+                features[modality][rows] = guess.to(features[modality])
+        return Samples(features, samples.labels, {m: anyone.clone() for m in features})
 
     def _guess(self, x: Tensor, known: set[str]) -> Features:
         """x: (N, D), 0 where absent → features of the modalities that are not `known`."""

@@ -5,6 +5,7 @@ Taught in chapter 8.
 """
 
 import string
+from itertools import compress
 
 import torch
 
@@ -43,8 +44,12 @@ def typos(texts: list[str], share: float, generator: torch.Generator) -> list[st
     # a multiple of 25 and of 26: which of the other letters, whether the character is itself one of
     # the 26 or not
     letters = torch.randint(25 * 26, size, generator=generator, device=device)
-    parts = zip(texts, edits.split(lengths), letters.split(lengths), strict=True)
-    return [_mistyped(text, mine.tolist(), drawn.tolist()) for text, mine, drawn in parts]
+    return [
+        _mistyped(text, mine.tolist(), drawn.tolist())
+        for text, mine, drawn in zip(
+            texts, edits.split(lengths), letters.split(lengths), strict=True
+        )
+    ]
 
 
 def dropped_words(texts: list[str], share: float, generator: torch.Generator) -> list[str]:
@@ -56,10 +61,9 @@ def dropped_words(texts: list[str], share: float, generator: torch.Generator) ->
     words = [text.split() for text in texts]
     lengths = [len(each) for each in words]
     kept = torch.rand(sum(lengths), generator=generator, device=generator.device) >= share
-    parts = zip(words, kept.split(lengths), strict=True)
     return [
-        " ".join(w for w, stays in zip(each, mine.tolist(), strict=True) if stays)
-        for each, mine in parts
+        " ".join(compress(each, mine.tolist()))
+        for each, mine in zip(words, kept.split(lengths), strict=True)
     ]
 
 

@@ -52,8 +52,7 @@ def opinions(
     many modalities.
     """
     mask = check_probabilities(probs, present)
-    some = next(iter(probs.values()))
-    precise = torch.promote_types(some.dtype, torch.float32)
+    precise = torch.promote_types(next(iter(probs.values())).dtype, torch.float32)
     stacked = torch.stack([torch.where(mask[m][:, None], p, hidden) for m, p in probs.items()]).to(
         precise
     )

@@ -79,11 +79,14 @@ class Stacking:
         """Return the classifier's columns (N, M · (C + 1)) and which rows have anybody present,
         (N,)."""
         mask = check_probabilities(probs, present)
-        parts = []
-        for modality, p in probs.items():
-            log = (
-                torch.where(mask[modality][:, None], p.detach(), 1.0).double().clamp(min=1e-6).log()
-            )
-            parts += [log - log.mean(1, keepdim=True), mask[modality][:, None].double()]
-        some = torch.stack(list(mask.values())).any(0)
+        there = {m: is_present[:, None] for m, is_present in mask.items()}  # (N, 1)
+        logs = {
+            m: torch.where(there[m], p.detach(), 1.0).double().clamp(min=1e-6).log()
+            for m, p in probs.items()
+        }
+        parts = [
+            torch.cat([log - log.mean(1, keepdim=True), there[m].double()], 1)
+            for m, log in logs.items()
+        ]
+        some = torch.cat(list(there.values()), 1).any(1)
         return torch.cat(parts, 1).cpu().numpy(), some.cpu().numpy()

@@ -86,7 +86,7 @@ def test_weights_have_any_scale_and_count_only_for_those_present():
         ({"image": math.nan, "text": 1.0}, ValueError, r"weights\['image'\] is nan"),
         ({"image": math.inf, "text": 1.0}, ValueError, r"weights\['image'\] is inf.*finite"),
         ({"image": 1.0}, KeyError, r"weights lacks \['text'\]"),
-        ({"image": 1.0, "text": 1.0, "lidar": 1.0}, KeyError, r"weights has unknown \['lidar'\]"),
+        ({"image": 1.0, "text": 1.0, "lidar": 1.0}, KeyError, r"weights names unknown \['lidar'\]"),
     ],
 )
 def test_weights_that_cannot_be_are_named(weights, error, words):

@@ -114,7 +114,7 @@ def encoders() -> dict[str, nn.Module]:
 def test_encoders_for_other_modalities_than_the_fusions_are_named():
     with pytest.raises(KeyError, match=r"encoders lacks \['audio'\]"):
         EncoderFusion({m: e for m, e in encoders().items() if m != "audio"}, ConcatFusion(DIMS))
-    with pytest.raises(KeyError, match=r"encoders has unknown \['lidar'\]"):
+    with pytest.raises(KeyError, match=r"encoders names unknown \['lidar'\]"):
         EncoderFusion({**encoders(), "lidar": nn.Identity()}, ConcatFusion(DIMS))
 
 

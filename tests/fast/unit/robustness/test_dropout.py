@@ -118,7 +118,7 @@ def test_the_odd_modality_of_a_dictionary_is_named():
             {"image": 0.5, "lidar": 0.1},
             all_there(3, ["image"]),
             KeyError,
-            r"p has unknown \['lidar'\]",
+            r"p names unknown \['lidar'\]",
         ),
         (0.5, {"image": torch.ones(3)}, TypeError, r"present\['image'\] is torch.float32"),
         (

@@ -161,7 +161,7 @@ def test_on_the_gpu_qualities_and_votes_are_the_same():
     ("quality", "error", "words"),
     [
         ({"image": HALF["image"]}, KeyError, r"quality lacks \['text'\]"),
-        (HALF | {"lidar": HALF["text"]}, KeyError, r"quality has unknown \['lidar'\]"),
+        (HALF | {"lidar": HALF["text"]}, KeyError, r"quality names unknown \['lidar'\]"),
         (
             HALF | {"text": torch.ones(3)},
             ValueError,
