@@ -18,9 +18,9 @@ from mmtutor.checks import Array, as_numpy, finite, increasing, known_names, pos
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
+# a stream at least this many times faster than the grid is averaged onto it, not merely read at
+# the grid's times
 FASTER = 1.5
-"""A stream at least this many times faster than the grid is averaged onto it, not merely read at
-the grid's times."""
 
 
 @dataclass(frozen=True)

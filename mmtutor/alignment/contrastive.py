@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mmtutor.checks import positive, proper_fraction, require, whole_number
 
+# queries compared with all partners at one time: memory grows with N, not with N²
 ROWS_AT_ONCE = 1024
-"""Queries compared with all partners at one time: memory grows with N, not with N²."""
+# cosines closer than this are equal: the same row, multiplied in another block, may differ in the
+# last bit
 TIE = 1e-12
-"""Cosines closer than this are equal: the same row, multiplied in another block, may differ in the
-last bit."""
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float | Tensor) -> Tensor:

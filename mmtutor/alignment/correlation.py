@@ -7,8 +7,8 @@ Taught in chapter 7.
 import numpy as np
 from scipy import fft
 
+# fewer pairs of samples than this say nothing about a lag
 LEAST_PAIRS = 8
-"""Fewer pairs of samples than this say nothing about a lag."""
 
 
 def peak(a: np.ndarray, b: np.ndarray, longest: int) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 
 from mmtutor.checks import Array, finite, require, whole_labels, whole_number
 
+# by how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
+# bits
 TOLERANCE = 1e-2
-"""By how much the logarithm of a frame's sum of probabilities may miss 0: bfloat16 keeps eight
-bits."""
 
 
 @dataclass(frozen=True)

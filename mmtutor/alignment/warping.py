@@ -17,9 +17,9 @@ from torch import Tensor
 from mmtutor.checks import Array, as_numpy, finite, increasing, one_of, positive, require
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
+# mean frame distances by which a point may lie outside of the frames' times: frames are stamped
+# at their middle
 REACH = 10
-"""Mean frame distances by which a point may lie outside of the frames' times: frames are stamped at
-their middle."""
 
 
 def distance_matrix(a: Tensor, b: Tensor, metric: str = "euclidean") -> Tensor:

@@ -20,11 +20,11 @@ from mmtutor.checks import (
     whole_number,
 )
 
+# test share assumed for scores over folds: that of `folds` with its five splits
 FOLD_SHARE = 0.2
-"""Test share assumed for scores over folds: that of `folds` with its five splits."""
 
+# redrawn values held at once by the bootstrap: some 50 MB
 CELLS_AT_ONCE = 2_000_000
-"""Redrawn values held at once by the bootstrap: some 50 MB."""
 
 
 @dataclass(frozen=True)

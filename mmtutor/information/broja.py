@@ -6,11 +6,11 @@ Taught in chapter 9.
 
 import numpy as np
 
+# Nats: how far above the minimum the barrier leaves the result, at most
 GAP = 1e-9
-"""Nats: how far above the minimum the barrier leaves the result, at most."""
 
+# Newton steps allowed for one height of the barrier; some ten are needed
 STEPS = 100
-"""Newton steps allowed for one height of the barrier; some ten are needed."""
 
 
 def least_joint_information(p: np.ndarray) -> float:

@@ -16,8 +16,8 @@ from mmtutor.checks import Array, as_numpy, one_of, per_unit, require, table, wh
 from mmtutor.information.broja import least_joint_information
 from mmtutor.information.tables import information_density, mutual_information, plug_in_joint
 
+# smallest positive entry of a table that "broja" takes
 LEAST = 1e-15
-"""Smallest positive entry of a table that "broja" takes."""
 
 
 class PID(NamedTuple):

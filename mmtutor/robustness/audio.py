@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmtutor.checks import float_samples, require
 
+# equal stretches into which a recording is cut before some of them are lost
 STRETCHES = 20
-"""Equal stretches into which a recording is cut before some of them are lost."""
 
 
 def check(x: object) -> None:

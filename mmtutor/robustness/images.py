@@ -14,9 +14,8 @@ from torch import Tensor
 
 from mmtutor.checks import float_samples, require
 
+# what covers an occluded square: the middle of the range, on black and on white pictures a change
 GREY = 0.5
-"""What covers an occluded square: the middle of the range, on black and on white pictures a
-change."""
 
 
 def check(x: object) -> None:
