@@ -37,10 +37,10 @@ class Samples:
 
     def __post_init__(self) -> None:
         """Refuse tables that do not belong together before they can be cut apart."""
-        for kind, tables, shape in (
-            ("features", self.features, ()),
-            ("present", self.present or {}, ("N",)),
-            ("masks", self.masks or {}, ("N", "T")),
+        for kind, tables, axes, shape in (
+            ("features", self.features, 0, ""),
+            ("present", self.present or {}, 1, "(N,)"),
+            ("masks", self.masks or {}, 2, "(N, T)"),
         ):
             if unknown := [m for m in tables if m not in self.features]:
                 raise KeyError(f"{kind} names {unknown}, the features are {list(self.features)}")
@@ -50,11 +50,10 @@ class Samples:
                     raise ValueError(
                         f"{name} has {len(table)} samples, labels have {len(self.labels)}"
                     )
-                if shape and table.dtype != torch.bool:
+                if axes and table.dtype != torch.bool:
                     raise TypeError(f"{name} is {table.dtype}, expected torch.bool")
-                if shape and table.dim() != len(shape):
-                    expected = str(shape).replace("'", "")  # (N, T)
-                    raise ValueError(f"{name} has shape {tuple(table.shape)}, expected {expected}")
+                if axes and table.dim() != axes:
+                    raise ValueError(f"{name} has shape {tuple(table.shape)}, expected {shape}")
 
     def __len__(self) -> int:
         """Return the number of samples N."""

@@ -7,7 +7,6 @@ Taught in chapter 8.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mmtutor.checks import proper_fraction, require
 from mmtutor.fusion.inputs import check_modalities, presence
@@ -60,19 +59,15 @@ class ModalityDropout:
             f"present has masks of lengths {lengths}, expected at least one, all of the same"
             " length",
         )
+        p = self.p if isinstance(self.p, dict) else dict.fromkeys(is_present, self.p)
+        check_modalities(p, list(is_present), "p")
         masks = torch.stack(list(is_present.values()))  # (M, N)
+        limits = torch.tensor([[p[m]] for m in is_present], device=masks.device)  # (M, 1)
         draws, lots = (
             torch.rand(masks.shape, generator=generator, device=masks.device) for _ in range(2)
         )
-        kept = masks & (draws >= self._probabilities(is_present).to(masks.device))
+        kept = masks & (draws >= limits)
         lots = lots.masked_fill(~masks, -1.0)  # the highest lot among those present is rescued
         rescued = lots.argmax(0) == torch.arange(len(masks), device=masks.device)[:, None]
         kept |= rescued & masks & ~kept.any(0)
         return dict(zip(is_present, kept, strict=True))
-
-    def _probabilities(self, is_present: Present) -> Tensor:
-        """Return (M, 1)."""
-        if isinstance(self.p, dict):
-            check_modalities(self.p, list(is_present), "p")
-            return torch.tensor([[self.p[m]] for m in is_present])
-        return torch.full((len(is_present), 1), self.p)

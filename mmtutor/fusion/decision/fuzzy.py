@@ -90,12 +90,11 @@ def sugeno_lambda(densities: dict[str, float]) -> float:
         return _log_worth(lam, g) - math.log1p(lam)
 
     if surplus < 0:  # λ > 0, over hundreds of orders of magnitude: solve for its logarithm
-        low, high = math.log(-surplus) - 1, 2.0
-        while excess(math.exp(high)) < 0:
-            require(
-                high < 700, f"densities {densities} are too near 0: λ exceeds the largest number"
-            )
-            high = min(2 * high, 700)
+        low, high = math.log(-surplus) - 1, 700.0
+        require(
+            excess(math.exp(high)) >= 0,
+            f"densities {densities} are too near 0: λ exceeds the largest number",
+        )
         return math.exp(brentq(lambda t: excess(math.exp(t)), low, high, xtol=1e-14, rtol=8.9e-16))
     lowest = math.nextafter(-1.0, 0.0)
     if excess(lowest) <= 0:  # the solution is -1 (a density of 1), or nearer to it than this
