@@ -146,13 +146,13 @@ def whole_labels(
         n is None or len(array) == n,
         f"{name} has {len(array)} entries, expected {n}: one per sample",
     )
-    low, high = int(array.min()), int(array.max())
+    array = array.astype(np.int64)
     span = ">= 0" if classes is None else f"in 0..{classes - 1}"
     require(
-        low >= 0 and (classes is None or high < classes),
-        f"{name} must be {span}, but run from {low} to {high}",
+        array.min() >= 0 and (classes is None or array.max() < classes),
+        f"{name} must be {span}, but run from {array.min()} to {array.max()}",
     )
-    return array.astype(np.int64)
+    return array
 
 
 def increasing(name: str, times: Array) -> np.ndarray:
@@ -182,9 +182,9 @@ def columns(name: str, values: Array) -> np.ndarray:
     """Return samples (N,) or (N, D) as float64 (N, D); ValueError for NaN, infinity, another shape,
     or one sample."""
     array = as_numpy(values)
-    table = finite(name, array, 2 if array.ndim == 2 else 1).reshape(len(array), -1)
-    require(len(table) >= 2, f"{name} has {len(table)} sample, expected at least 2")
-    return table
+    rows = finite(name, array, 2 if array.ndim == 2 else 1).reshape(len(array), -1)
+    require(len(rows) >= 2, f"{name} has {len(rows)} sample, expected at least 2")
+    return rows
 
 
 def pair(x: Array, y: Array, names: tuple[str, str] = ("x", "y")) -> tuple[np.ndarray, np.ndarray]:

@@ -34,13 +34,8 @@ class FusionClassifier(nn.Module):
         # no Dropout(0): it would copy what is wide
         layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
         if hidden is not None:
-            layers += [
-                nn.Linear(width, hidden),
-                nn.ReLU(),
-                *([nn.Dropout(dropout)] if dropout else []),
-            ]
-            width = hidden
-        self.head = nn.Sequential(*layers, nn.Linear(width, classes))
+            layers += [nn.Linear(width, hidden), nn.ReLU(), *layers]
+        self.head = nn.Sequential(*layers, nn.Linear(width if hidden is None else hidden, classes))
 
     def forward(
         self, features: Features, present: Present | None = None, masks: Masks | None = None
