@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,9 +27,8 @@ from mmtutor.encoders.pictures import FORMATS, PictureUnreadable
 MODALITIES = ("text", "image")
 CHUNK = 512
 """Posts in memory at a time, and the most whose features an interruption can cost twice."""
-SPILL_BYTES, SPILL_ROWS = 64_000_000, 4096
-"""Features of a table above this size are gathered in a file, so many rows at a time, and not in
-memory."""
+SPILL_ROWS = 4096
+"""Rows of a table that are gathered at a time, since it may be larger than memory."""
 MAX_MEGABYTES = 50.0
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 """Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a
@@ -153,7 +151,7 @@ class PostEncoder:
     def recall(self, modality: str, keys: np.ndarray, rows: np.ndarray, n: int) -> Tensor:
         """Return a table (n, D) with the cached features of `keys` in `rows`, zeros elsewhere.
 
-        A large one is the map of a file that goes with its last reader.
+        A large one is the map of a file, see `FeatureCache.room`, which says what it raises.
         """
         cache = self.caches[modality]
 
@@ -161,13 +159,7 @@ class PostEncoder:
             raise RuntimeError(f"{len(rows)} features vanished from {cache.folder} meanwhile")
             yield
 
-        if len(keys) * cache.dim * 4 <= SPILL_BYTES:
-            table = np.zeros((n, cache.dim), np.float32)
-        else:
-            # a file without a name: it is gone with the last who maps it
-            with TemporaryFile(dir=cache.folder) as file:
-                shape = (n, cache.dim)
-                table = np.memmap(cast(Any, file), np.float32, "w+", shape=shape)
+        table = cache.room(n)
         for start in range(0, len(keys), SPILL_ROWS):
             part = slice(start, start + SPILL_ROWS)
             table[rows[part]] = cache.fill(keys[part], gone).numpy()

@@ -13,14 +13,15 @@ import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmtutor import checks
 from mmtutor.files.roots import CacheNotWritable, cache_root
 
 KEY_BYTES = 16
@@ -28,10 +29,13 @@ FLUSH_ROWS = 256
 """Rows kept in memory before they are written: what an interruption may cost."""
 SPILL_BYTES = 64_000_000
 """Features above this size are handed out as the map of a file that goes with its last reader."""
+LOOKUP_KEYS = 256
+"""Rows asked for at a time: one question for each would take longer than reading the row."""
 LOCK_SECONDS = 30.0
 """How long to wait while another process writes."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB, checksum BLOB)"
+_WANTED = "SELECT key, row, checksum FROM features WHERE key IN ({})"
 _PAGE_BYTES = 16384  # three rows of width 1280 to a page; with the usual 4096 each is cut in two
 
 Compute = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]
@@ -82,15 +86,14 @@ class FeatureCache:
         if not keys:
             return torch.empty(0, self.dim)
         for attempt in range(4):  # find damage, look through the file, begin a new one, read it
-            try:
-                features, absent = self._read(keys)
+            with self._damage_set_aside():
+                features = self.room(len(keys))
+                absent = self._read(keys, features)
                 if not absent:
                     return torch.from_numpy(features)
                 # What was stored and is not found lies in a damaged file, or was deleted meanwhile.
-                with closing(self._open_to_write(check=attempt > 0)) as database:
+                with self._open_to_write(check=attempt > 0) as database:
                     self._store(database, keys, compute(absent), flush_rows)
-            except sqlite3.DatabaseError as error:
-                self._set_aside(error)
         raise RuntimeError(
             f"features were not all computed, or vanish from {self.folder} as they are written"
         )
@@ -98,11 +101,20 @@ class FeatureCache:
     def missing(self, keys: list[bytes] | np.ndarray) -> list[int]:
         """Return the first position of each distinct key that is not stored."""
         keys = _as_keys(keys)
-        try:
-            return self._read(keys)[1]
-        except sqlite3.DatabaseError as error:
-            self._set_aside(error)
-            return _first_positions(keys)
+        with self._damage_set_aside():
+            return self._read(keys)
+        return _first_positions(keys)
+
+    def room(self, rows: int) -> np.ndarray:
+        """Return a table of zeros (rows, D) float32: in memory, or above SPILL_BYTES the map of a
+        file without a name, which goes with its last reader. Raises CacheNotWritable where the disk
+        has no place for it."""
+        if rows * self.dim * 4 <= SPILL_BYTES:
+            return np.zeros((rows, self.dim), np.float32)
+        # Beside the cache where possible: a system's folder for temporary files may be memory.
+        beside = self.folder if os.access(self.folder, os.W_OK) else None
+        with self._refusals_named(), tempfile.TemporaryFile(dir=beside) as file:
+            return np.memmap(file, np.float32, "w+", shape=(rows, self.dim))
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         """Open the file: "ro" to read, also where nothing may be written, "rwc" to make or change
@@ -125,101 +137,107 @@ class FeatureCache:
         try:
             for positions, features in batches:
                 values = features.detach().to("cpu", torch.float32).numpy().astype("<f4")
-                expected = (len(positions), self.dim)
-                if values.shape != expected:
-                    raise ValueError(f"features have shape {values.shape}, expected {expected}")
-                for position, value in zip(positions, values, strict=True):
-                    key, row = keys[position], value.tobytes()
-                    waiting.append((key, row, _checksum(key, row)))
+                checks.shaped("features", values, (len(positions), self.dim))
+                rows = [(keys[i], row.tobytes()) for i, row in zip(positions, values, strict=True)]
+                waiting += [(key, row, _checksum(key, row)) for key, row in rows]
                 if len(waiting) >= flush_rows:
                     self._write(database, waiting)
                     waiting = []
         finally:
             self._write(database, waiting)
 
-    def _open_to_write(self, check: bool) -> sqlite3.Connection:
+    @contextmanager
+    def _open_to_write(self, check: bool) -> Iterator[sqlite3.Connection]:
         """Find out before hours of encoding, not after them, whether this file can be written.
 
         check: look through all of it first; DatabaseError where it is damaged.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            database = self._connect("rwc")
-            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            database.execute(_TABLE)
-            database.execute("PRAGMA user_version = 1")  # writes, which making the table may not
-        except (OSError, sqlite3.OperationalError) as error:
-            raise self._not_writable(error) from error
-        if check and database.execute("PRAGMA integrity_check").fetchone() != (b"ok",):
-            raise sqlite3.DatabaseError("it is damaged inside")
-        return database
+        with ExitStack() as stack:
+            with self._refusals_named():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                database = stack.enter_context(closing(self._connect("rwc")))
+                # The last of these writes, which making the table may not.
+                for order in (f"PRAGMA page_size = {_PAGE_BYTES}", _TABLE, "PRAGMA user_version=1"):
+                    database.execute(order)
+                if check and database.execute("PRAGMA integrity_check").fetchone() != (b"ok",):
+                    raise sqlite3.DatabaseError("it is damaged inside")
+            yield database
 
     def _write(self, database: sqlite3.Connection, rows: list[tuple[bytes, bytes, bytes]]) -> None:
         """Write rows in one transaction: all of them or none."""
-        try:
+        with self._refusals_named():
             database.execute("BEGIN IMMEDIATE")
             with database:
                 database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            raise self._not_writable(error) from error
 
-    def _read(self, keys: list[bytes]) -> tuple[np.ndarray, list[int]]:
-        """Return the rows of `keys`, and the first position of each distinct key whose row is not
-        stored, or not as it was written."""
-        table, absent = self._room(len(keys)), []
-        wanted = "SELECT row, checksum FROM features WHERE key = ?"
+    def _read(self, keys: list[bytes], table: np.ndarray | None = None) -> list[int]:
+        """Put the rows of `keys` into a table (N, D), if one is given; return the first position of
+        each distinct key whose row is not stored, or not as it was written."""
+        absent: dict[bytes, int] = {}
         try:
             with closing(self._connect("ro")) as database:
                 database.execute("BEGIN")  # one lock for all rows and not one for each
-                for position, key in enumerate(keys):
-                    row, checksum = database.execute(wanted, (key,)).fetchone() or (None, None)
-                    if isinstance(row, bytes) and checksum == _checksum(key, row):
-                        table[position] = np.frombuffer(row, "<f4")
-                    else:
-                        absent.append(position)
-                        if checksum is not None:
-                            _log.warning(
-                                "%s: a row does not match its checksum and is computed again",
-                                self.path,
-                            )
-        except sqlite3.OperationalError as error:  # no such file or table yet
-            if "column" in str(error):
-                raise sqlite3.DatabaseError(f"its header is damaged: {error}") from error
-            return table, _first_positions(keys)
-        except UnicodeDecodeError as error:  # sqlite3 puts the damaged text into its message
-            raise sqlite3.DatabaseError("its header is damaged") from error
-        return table, [absent[i] for i in _first_positions([keys[i] for i in absent])]
+                for start in range(0, len(keys), LOOKUP_KEYS):
+                    part = keys[start : start + LOOKUP_KEYS]
+                    question = _WANTED.format(", ".join("?" * len(part)))
+                    found = {key: rest for key, *rest in database.execute(question, part)}
+                    for position, key in enumerate(part, start):
+                        row, checksum = found.get(key, (None, None))
+                        if not isinstance(row, bytes) or checksum != _checksum(key, row):
+                            absent.setdefault(key, position)
+                        elif table is not None:
+                            table[position] = np.frombuffer(row, "<f4")
+                    if damaged := absent.keys() & found.keys():
+                        _log.warning(
+                            "%s: %d rows do not match their checksums and are computed again",
+                            self.path,
+                            len(damaged),
+                        )
+        except (sqlite3.OperationalError, UnicodeDecodeError) as error:
+            # sqlite3 puts what is damaged into its message, where that is a text at all
+            if isinstance(error, UnicodeDecodeError) or "column" in str(error):
+                raise sqlite3.DatabaseError("its header is damaged") from error
+            return _first_positions(keys)  # no such file or table yet
+        return list(absent.values())
 
-    def _room(self, rows: int) -> np.ndarray:
-        """Return an empty table (rows, D): in memory, or above SPILL_BYTES in a file without a
-        name."""
-        if rows * self.dim * 4 <= SPILL_BYTES:
-            return np.empty((rows, self.dim), np.float32)
-        # Beside the cache where possible: a system's folder for temporary files may be memory.
-        beside = self.folder if os.access(self.folder, os.W_OK) else None
-        with tempfile.TemporaryFile(dir=beside) as file:
-            return np.memmap(file, np.float32, "w+", shape=(rows, self.dim))
-
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        """Rename a file that SQLite cannot read, so that a new one takes its place."""
-        _log.warning(
-            "%s cannot be read (%s): it is set aside, its features are computed again",
-            self.path,
-            error,
-        )
+    @contextmanager
+    def _damage_set_aside(self) -> Iterator[None]:
+        """Rename the file if SQLite cannot read it in this block, so that a new one takes its
+        place; not one that another process has put there since."""
+        before = _identity(self.path)
         try:
-            self.path.replace(self.path.with_suffix(".damaged"))
-        except FileNotFoundError:
-            pass  # another process was faster
-        except OSError as problem:
-            raise self._not_writable(problem) from error
+            yield
+        except sqlite3.DatabaseError as error:
+            with self._refusals_named(), suppress(FileNotFoundError):
+                if before and before == _identity(self.path):
+                    _log.warning(
+                        "%s cannot be read (%s): it is set aside, its features are computed again",
+                        self.path,
+                        error,
+                    )
+                    self.path.replace(self.path.with_suffix(".damaged"))
 
-    def _not_writable(self, error: OSError | sqlite3.OperationalError) -> CacheNotWritable:
-        reason = getattr(error, "strerror", None) or error
-        return CacheNotWritable(
-            f"features cannot be stored in {self.folder}: {reason}. Set the environment variable"
-            " MMTUTOR_CACHE to a folder that you can write to, or give cache=False to the encoder."
-        )
+    @contextmanager
+    def _refusals_named(self) -> Iterator[None]:
+        """Turn what the disk and SQLite refuse in this block into CacheNotWritable."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CacheNotWritable(
+                f"features cannot be stored in {self.folder}: {reason}. Set the environment"
+                " variable MMTUTOR_CACHE to a folder that you can write to, or give cache=False to"
+                " the encoder."
+            ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from one that takes its name later, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _as_keys(keys: list[bytes] | np.ndarray) -> list[bytes]:

@@ -15,6 +15,7 @@ from mmtutor.apps.faults import PostsUnusable, Problem
 from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.posts import Post
 from mmtutor.encoders import ImageEncoder, TextEncoder
+from mmtutor.encoders.cache import CacheNotWritable, FeatureCache
 
 pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
 
@@ -90,6 +91,27 @@ def test_nothing_to_encode_is_defined(encoder):
 def test_features_that_vanished_are_named(encoder):
     with pytest.raises(RuntimeError, match="1 features vanished from"):
         encoder.recall("text", [b"no such key 1234"], np.array([0]), 1)
+
+
+def test_what_a_table_may_hold_in_memory_is_counted_with_its_empty_rows(encoder, monkeypatch):
+    chunk = encoder.encode([Post(2, "first")])
+    monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 384 * 4 * 5)
+    rooms, room = [], FeatureCache.room
+    monkeypatch.setattr(
+        FeatureCache, "room", lambda self, n: rooms.append(room(self, n)) or rooms[-1]
+    )
+    table = encoder.recall("text", chunk.keys["text"], np.array([6]), 7)
+    assert rooms[0].shape == (7, 384) and isinstance(rooms[0], np.memmap)
+    assert torch.equal(table[6], chunk.features["text"][0]) and not table[:6].any()
+
+
+def test_a_table_that_finds_no_place_on_the_disk_is_a_clear_error(
+    encoder, monkeypatch, file_size_limit
+):
+    chunk = encoder.encode([Post(2, "first")])
+    monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 0)
+    with file_size_limit(1 << 20), pytest.raises(CacheNotWritable, match="MMTUTOR_CACHE"):
+        encoder.recall("text", chunk.keys["text"], np.array([0]), 1000)
 
 
 def test_the_folder_of_pictures_must_be_one(tmp_path, folder):

@@ -10,6 +10,7 @@ from mmtutor.apps.faults import Faults, PostsUnusable
 from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.posts import Columns, Post, PostTable
 from mmtutor.apps.table import Grouping, read_table
+from mmtutor.encoders.cache import FeatureCache
 
 pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
 
@@ -268,9 +269,14 @@ def test_a_large_table_is_gathered_in_a_file_with_the_same_features(tabled, monk
     rows = pairs(5)
     rows += [row | {"text": row["text"] + "!"} for row in rows[:3]]  # pictures that come twice
     plain, _ = tabled(rows)
-    monkeypatch.setattr(features, "SPILL_BYTES", 0)
+    monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 0)
     monkeypatch.setattr(features, "SPILL_ROWS", 4)
+    maps, room = [], FeatureCache.room
+    monkeypatch.setattr(
+        FeatureCache, "room", lambda self, n: maps.append(room(self, n)) or maps[-1]
+    )
     spilled, _ = tabled(rows)
+    assert {type(each) for each in maps} == {np.memmap}
     for m in ("text", "image"):
         assert torch.equal(plain.features[m], spilled.features[m])
     assert not list(PostEncoder(None, "cpu", True).encoders["image"].cache.folder.glob("tmp*"))

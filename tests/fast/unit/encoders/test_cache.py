@@ -122,9 +122,9 @@ def test_large_tables_come_as_the_map_of_a_file_without_a_name(cache, monkeypatc
     small, _ = fill(cache, list(range(40)))
     monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 40 * DIM * 4 - 1)
     tables = []
-    room = FeatureCache._room
+    room = FeatureCache.room
     monkeypatch.setattr(
-        FeatureCache, "_room", lambda self, rows: tables.append(room(self, rows)) or tables[-1]
+        FeatureCache, "room", lambda self, rows: tables.append(room(self, rows)) or tables[-1]
     )
     large, asked = fill(cache, list(range(40)))
     assert isinstance(tables[-1], np.memmap) and large.data_ptr() == tables[-1].ctypes.data
@@ -288,6 +288,90 @@ def test_full_disk_is_a_clear_error_and_leaves_nothing_half_written(cache, monke
             fill(cache, list(range(600)))
     assert stored(cache).items() <= {(key(n), value(n).numpy().tobytes()) for n in range(600)}
     assert torch.equal(fill(cache, list(range(600)))[0], expected(range(600)))
+
+
+def test_no_place_for_a_large_table_is_a_clear_error(cache, monkeypatch, file_size_limit):
+    fill(cache, list(range(1000)), batch=1000)
+    monkeypatch.setattr("mmtutor.encoders.cache.SPILL_BYTES", 0)
+    with file_size_limit(1 << 12):
+        with pytest.raises(CacheNotWritable, match="MMTUTOR_CACHE"):
+            fill(cache, list(range(1000)))
+        assert cache.missing([key(n) for n in range(1001)]) == [1000]  # needs no table
+
+
+def test_a_file_that_another_process_has_made_anew_is_not_set_aside(cache, monkeypatch):
+    """Two processes meet the same damage; the slower one finds the sound file of the faster."""
+    fill(cache, list(range(12)))
+    cache.path.write_bytes(b"damaged" * 100)
+    slow, read = fresh(cache), FeatureCache._read
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(slow, "_read", lambda *rest: read(slow, *rest))
+        try:
+            return read(slow, *arguments)
+        finally:
+            fill(fresh(cache), list(range(12)))
+
+    monkeypatch.setattr(slow, "_read", meanwhile)
+    features, asked = fill(slow, list(range(12)))
+    assert asked == [] and torch.equal(features, expected(range(12)))
+    assert cache.path.with_suffix(".damaged").read_bytes() == b"damaged" * 100
+
+
+@pytest.mark.parametrize(
+    ("failing", "error"),
+    [
+        ("CREATE", sqlite3.OperationalError("disk I/O error")),
+        ("integrity", sqlite3.OperationalError("database is locked")),
+        ("integrity", sqlite3.DatabaseError("malformed")),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_opened_to_write_is_closed_again(cache, monkeypatch, failing, error):
+    fill(cache, [1])
+    opened, connect = [], cache._connect
+
+    class Failing:
+        def __init__(self, database):
+            self.database, self.closed = database, False
+
+        def execute(self, order, *rest):
+            if failing in order:
+                raise error
+            return self.database.execute(order, *rest)
+
+        def close(self):
+            self.closed = True
+            self.database.close()
+
+    def failing_connect(mode):
+        opened.append(Failing(connect(mode)))
+        return opened[-1]
+
+    monkeypatch.setattr(cache, "_connect", failing_connect)
+    plain = not isinstance(error, sqlite3.OperationalError)
+    with (
+        pytest.raises(sqlite3.DatabaseError if plain else CacheNotWritable, match=str(error)),
+        cache._open_to_write(check=True),
+    ):
+        pass
+    assert [database.closed for database in opened] == [True]
+
+
+def test_rows_are_asked_for_many_at_a_time(cache, monkeypatch):
+    numbers = list(range(2000))
+    fill(cache, numbers)
+    questions, connect = [], cache._connect
+
+    def traced(mode):
+        database = connect(mode)
+        database.set_trace_callback(questions.append)
+        return database
+
+    monkeypatch.setattr(cache, "_connect", traced)
+    features, _ = fill(cache, numbers)
+    assert torch.equal(features, expected(numbers))
+    assert len(questions) < len(numbers) / 100
 
 
 def read_as_nobody(root, numbers, queue):
