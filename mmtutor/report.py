@@ -13,6 +13,7 @@ import pandas as pd
 from IPython.display import display
 
 from mmtutor import GLUE_MIME
+from mmtutor.checks import require
 from mmtutor.evaluation import corrected_interval, paired_comparison
 from mmtutor.files.whole import whole
 
@@ -24,10 +25,11 @@ def glue(name: str, value: float | int | str, *, tol: float = 0.0, fmt: str = "{
     notebook again (same unit as shown); it travels with the stored output. Nothing is printed.
     Raises ValueError for a negative tolerance or a number that is not finite.
     """
-    if tol < 0:
-        raise ValueError(f"tol for {name!r} is {tol}, expected 0 or more")
-    if isinstance(value, int | float) and not np.isfinite(value):
-        raise ValueError(f"{name!r} is {value}: a number that prose cites must be finite")
+    require(tol >= 0, f"tol for {name!r} is {tol}, expected 0 or more")
+    require(
+        not isinstance(value, int | float) or np.isfinite(value),
+        f"{name!r} is {value}: a number that prose cites must be finite",
+    )
     display(
         {GLUE_MIME + "text/plain": repr(fmt.format(value))},
         metadata={
@@ -57,8 +59,9 @@ def comparison_table(
     `paired_comparison`: a column of p values invites picking.
     Raises KeyError where `against` is not among the methods.
     """
-    if against not in scores:
-        raise KeyError(f"against={against!r} is not among the methods {list(scores)}")
+    require(
+        against in scores, f"against={against!r} is not among the methods {list(scores)}", KeyError
+    )
     sizes: dict[str, Any] = {"n_train": n_train, "n_test": n_test, "test_fraction": test_fraction}
     rows = {}
     for method, values in scores.items():
@@ -96,19 +99,20 @@ def load_results(path: Path | str) -> dict:
     it is no whole JSON or was changed by hand.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: `make results` measures it again")
+    require(
+        path.exists(), f"{path} is missing: `make results` measures it again", FileNotFoundError
+    )
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:  # cut short, not UTF-8, or no object at all
         raise ValueError(
             f"{path} holds no whole results ({error}): `make results` measures them again"
         ) from error
-    if content.pop("sha256", None) != _digest(content):
-        raise ValueError(
-            f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}`"
-            " again"
-        )
+    require(
+        content.pop("sha256", None) == _digest(content),
+        f"{path} is not as it was measured (its sha256 differs): run `{content.get('command')}`"
+        " again",
+    )
     return content
 
 

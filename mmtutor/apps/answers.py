@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable
 from mmtutor.apps.features import MODALITIES
+from mmtutor.checks import require
 from mmtutor.files.whole import whole
 
 KINDS = (".jsonl", ".csv")
@@ -19,12 +20,17 @@ def check_target(out: Path | str, kinds: tuple[str, ...] = KINDS) -> Path:
     """Return the path of a file to come; PostsUnusable where it cannot be one. kinds: how its name
     may end, () for any way."""
     out = Path(out)
-    if kinds and out.suffix.lower() not in kinds:
-        raise PostsUnusable(f"{out.name}: answers are written as {' or '.join(kinds)}")
-    if not out.absolute().parent.is_dir():
-        raise PostsUnusable(f"{out} cannot be written: its folder does not exist")
-    if out.is_dir():
-        raise PostsUnusable(f"{out} cannot be written: it is a folder")
+    require(
+        not kinds or out.suffix.lower() in kinds,
+        f"{out.name}: answers are written as {' or '.join(kinds)}",
+        PostsUnusable,
+    )
+    require(
+        out.absolute().parent.is_dir(),
+        f"{out} cannot be written: its folder does not exist",
+        PostsUnusable,
+    )
+    require(not out.is_dir(), f"{out} cannot be written: it is a folder", PostsUnusable)
     return out
 
 

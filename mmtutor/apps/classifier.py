@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmtutor.checks import require
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.choosing.heads import OpinionCalibration, fit_head, heads_of, late
 from mmtutor.choosing.nested import Choice
@@ -129,8 +130,7 @@ def train_final(
 ) -> SentimentModel:
     """Train each head that the model needs on every post that it can read, with the strength that
     was chosen; put the model together."""
-    if decision not in DECISIONS:
-        raise ValueError(f"decision is {decision!r}, expected one of {DECISIONS}")
+    require(decision in DECISIONS, f"decision is {decision!r}, expected one of {DECISIONS}")
     heads = {}
     for name, modalities in heads_of(choice.singles).items():
         if name in choice.singles or name == choice.winner:

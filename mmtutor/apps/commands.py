@@ -19,6 +19,7 @@ from mmtutor.apps.report_page import page
 from mmtutor.apps.scores import figures
 from mmtutor.apps.table import Grouping, read_table
 from mmtutor.apps.training_report import training_report
+from mmtutor.checks import require
 from mmtutor.choosing.grouped import TooFewSamples
 from mmtutor.choosing.nested import choose
 from mmtutor.device import make_accelerator, one_thread
@@ -133,10 +134,11 @@ def evaluate(
             counts["both" if post.text and post.image else "text" if post.text else "image"] += 1
         guess.append(answer.label.numpy())
         probs.append(answer.probabilities.numpy())
-    if not y:
-        raise PostsUnusable(
-            f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}"
-        )
+    require(
+        y,
+        f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}",
+        PostsUnusable,
+    )
     result = figures(
         np.concatenate(guess),
         np.concatenate(probs),
@@ -188,8 +190,11 @@ def predict_one(
         options = replace(options, images=image.parent)
     encoder = options.encoder(None)
     model, _ = folder.load(model_folder, encoder)
-    if not text.strip() and image is None:
-        raise PostsUnusable("there is neither a text nor a picture: say --text, --image or both")
+    require(
+        text.strip() or image is not None,
+        "there is neither a text nor a picture: say --text, --image or both",
+        PostsUnusable,
+    )
     chunk = encoder.encode([Post(1, text.strip(), "" if image is None else image.name)])
     chunk, answer = answer_chunk(chunk, model, encoder)
     if isinstance(problem := chunk.outcome[0], Problem):

@@ -22,6 +22,7 @@ from mmtutor.apps.demo_server import ADDRESS, MAX_LETTERS, MAX_PICTURE, Refused,
 from mmtutor.apps.faults import Problem
 from mmtutor.apps.features import PostEncoder
 from mmtutor.apps.posts import Post
+from mmtutor.checks import require
 
 NAME = "the picture"
 """Of the one picture that is on disk at a time: the encoder's messages about it then read well."""
@@ -55,8 +56,11 @@ class Demo:
         """Return label, probabilities, contributions and answered_by, as `predict_one`; Refused
         says what is wrong."""
         text = text.strip()
-        if not text and picture is None:
-            raise Refused("There is neither a text nor a picture: give one of them, or both.")
+        require(
+            text or picture is not None,
+            "There is neither a text nor a picture: give one of them, or both.",
+            Refused,
+        )
         with self.lock:
             if self.closed:
                 raise Refused("The demo is ending.", 503)

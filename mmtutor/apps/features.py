@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from mmtutor.apps.faults import PostsUnusable, Problem
 from mmtutor.apps.posts import Post
+from mmtutor.checks import require
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.cache import FeatureCache
 from mmtutor.encoders.pictures import FORMATS, PictureUnreadable
@@ -89,13 +90,16 @@ class PostEncoder:
         max_megabytes: float = MAX_MEGABYTES,
     ) -> None:
         """Settle the options; networks are loaded when a post needs them."""
-        if cache is False:
-            raise ValueError(
-                "cache=False, expected True or a folder: posts are found again by what was stored"
-                " of them"
-            )
-        if images is not None and not Path(images).is_dir():
-            raise PostsUnusable(f"the folder of pictures, {images}, is no folder: say --images DIR")
+        require(
+            cache is not False,
+            "cache=False, expected True or a folder: posts are found again by what was stored"
+            " of them",
+        )
+        require(
+            images is None or Path(images).is_dir(),
+            f"the folder of pictures, {images}, is no folder: say --images DIR",
+            PostsUnusable,
+        )
         self.root = None if images is None else os.path.realpath(images)
         self.max_megabytes = max_megabytes
         self.text = TextEncoder(device=device, cache=cache)

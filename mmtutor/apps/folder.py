@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 
 from mmtutor.apps.classifier import SentimentModel
 from mmtutor.apps.features import PostEncoder
+from mmtutor.checks import require
 from mmtutor.choosing.heads import OpinionCalibration, new_head
 from mmtutor.files.weights import WEIGHTS
 
@@ -44,23 +45,26 @@ def check_free(folder: Path | str, overwrite: bool = False) -> Path:
     overwritten."""
     folder = Path(folder)
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if taken and not overwrite:
-        raise FileExistsError(
-            f"{folder} exists already: name another folder, or say --overwrite to replace a model"
-        )
-    if taken and not (folder / SUMS).is_file():
-        raise FileExistsError(
-            f"{folder} holds no model of this tool, so it is not overwritten: name another folder"
-        )
+    require(
+        not taken or overwrite,
+        f"{folder} exists already: name another folder, or say --overwrite to replace a model",
+        FileExistsError,
+    )
+    require(
+        not taken or (folder / SUMS).is_file(),
+        f"{folder} holds no model of this tool, so it is not overwritten: name another folder",
+        FileExistsError,
+    )
     if taken and (others := sorted({path.name for path in folder.iterdir()} - {SUMS, *FILES})):
         raise FileExistsError(
             f"{folder} holds more than a model, {others}, so it is not overwritten: move them away"
         )
     parent = folder.resolve().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise FileExistsError(
-            f"{folder} cannot be made: {parent} is no folder that can be written to"
-        )
+    require(
+        parent.is_dir() and os.access(parent, os.W_OK),
+        f"{folder} cannot be made: {parent} is no folder that can be written to",
+        FileExistsError,
+    )
     return folder
 
 
@@ -153,10 +157,11 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
     contents = _checked(folder)
     try:
         config = json.loads(contents[CONFIG])
-        if config["format"] != FORMAT:
-            raise ModelUnusable(
-                f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}"
-            )
+        require(
+            config["format"] == FORMAT,
+            f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}",
+            ModelUnusable,
+        )
         tensors = load_tensors(contents[WEIGHT_FILE])
         heads = {}
         for name, dims in config["heads"].items():
@@ -201,40 +206,44 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
 def _checked(folder: Path) -> dict[str, bytes]:
     """Return the contents of all files; ModelUnusable where one is missing or is not as it was
     written."""
-    if not folder.is_dir():
-        raise ModelUnusable(
-            f"{folder} is no folder: expected a model made by `mmtutor sentiment train`"
-        )
-    if not (folder / SUMS).is_file():
-        raise ModelUnusable(
-            f"{folder} has no {SUMS}: it is no model, or one that was copied in part; train or copy"
-            " it again"
-        )
+    require(
+        folder.is_dir(),
+        f"{folder} is no folder: expected a model made by `mmtutor sentiment train`",
+        ModelUnusable,
+    )
+    require(
+        (folder / SUMS).is_file(),
+        f"{folder} has no {SUMS}: it is no model, or one that was copied in part; train or copy"
+        " it again",
+        ModelUnusable,
+    )
     lines = (folder / SUMS).read_text(encoding="ascii", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     contents = {}
     for name in FILES:
         path = folder / name
-        if not path.is_file():
-            raise ModelUnusable(
-                f"{path} is missing: the model was copied in part; train or copy it again"
-            )
+        require(
+            path.is_file(),
+            f"{path} is missing: the model was copied in part; train or copy it again",
+            ModelUnusable,
+        )
         contents[name] = path.read_bytes()
-        if hashlib.sha256(contents[name]).hexdigest() != sums.get(name):
-            raise ModelUnusable(
-                f"{path} is not as it was written (its sha256 differs): train or copy the model"
-                " again"
-            )
+        require(
+            hashlib.sha256(contents[name]).hexdigest() == sums.get(name),
+            f"{path} is not as it was written (its sha256 differs): train or copy the model again",
+            ModelUnusable,
+        )
     return contents
 
 
 def _check_encoders(folder: Path, config: dict, current: dict) -> None:
     for m, trained in config["encoders"].items():
-        if trained != current[m]:
-            raise ModelUnusable(
-                f"{folder} was trained behind the {m} encoder {trained}, here is {current[m]}:"
-                " train it again"
-            )
+        require(
+            trained == current[m],
+            f"{folder} was trained behind the {m} encoder {trained}, here is {current[m]}:"
+            " train it again",
+            ModelUnusable,
+        )
 
 
 def _json(content: dict) -> bytes:

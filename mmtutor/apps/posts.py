@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable, Problem
+from mmtutor.checks import require
 from mmtutor.files.text import decode
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -92,11 +93,11 @@ class PostTable:
             raise PostsUnusable(
                 f"{self.path.name}: unknown kind of table; expected a name ending in {known}"
             )
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise PostsUnusable(
-                f"the delimiter {self.delimiter!r} is not one character that can stand between"
-                " cells"
-            )
+        require(
+            self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n'),
+            f"the delimiter {self.delimiter!r} is not one character that can stand between cells",
+            PostsUnusable,
+        )
         next(iter(self._records()), None)
 
     def __iter__(self) -> Iterator[Post | Problem]:
@@ -207,8 +208,7 @@ class PostTable:
     def _check_header(self, header: list[str], delimiter: str | None) -> None:
         """Raise PostsUnusable where the columns are not those of posts, with a guess at the
         reason."""
-        if not header:
-            raise PostsUnusable(f"{self.path.name} is empty: expected a header and rows")
+        require(header, f"{self.path.name} is empty: expected a header and rows", PostsUnusable)
         if twice := sorted(
             {
                 name

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from mmtutor.apps.faults import Faults, PostsUnusable
 from mmtutor.apps.features import MODALITIES, PostEncoder, parts
 from mmtutor.apps.posts import Post, PostTable
+from mmtutor.checks import require
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.data.mvsa import normalise
 from mmtutor.encoders.cache import KEY_BYTES, content_key
@@ -116,14 +117,16 @@ def _share_encoding(posts: PostTable, encoder: PostEncoder) -> None:
 def _classes(labels: dict[str, int], n: int, faults: Faults, posts: PostTable) -> tuple[str, ...]:
     """Return the class names in order: by value where all are numbers, else by name."""
     where = f"{posts.path.name}, column {posts.columns.label!r}"
-    if not n:
-        raise PostsUnusable(
-            f"{posts.path.name} holds no usable post.\n{faults.summary() or 'It has no rows.'}"
-        )
-    if len(labels) == 1:
-        raise PostsUnusable(
-            f"{where}: all {n} usable posts are {next(iter(labels))!r}: nothing to tell apart"
-        )
+    require(
+        n,
+        f"{posts.path.name} holds no usable post.\n{faults.summary() or 'It has no rows.'}",
+        PostsUnusable,
+    )
+    require(
+        len(labels) != 1,
+        f"{where}: all {n} usable posts are {next(iter(labels))!r}: nothing to tell apart",
+        PostsUnusable,
+    )
     if len(labels) > MOST_CLASSES:
         shown = ", ".join(map(repr, list(labels)[:3]))
         raise PostsUnusable(

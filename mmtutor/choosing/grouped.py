@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmtutor.checks import require
 from mmtutor.choosing.optimum import stretch
 from mmtutor.types import Features, Present, Samples
 
@@ -43,8 +44,10 @@ class GroupedSamples:
     def __post_init__(self) -> None:
         """Refuse tables of unequal length and names that mean something else here."""
         Samples(self.features, self.labels, self.present)
-        if len(self.groups) != len(self.labels):
-            raise ValueError(f"{len(self.groups)} groups, expected one for each of {len(self)}")
+        require(
+            len(self.groups) == len(self.labels),
+            f"{len(self.groups)} groups, expected one for each of {len(self)}",
+        )
         if taken := [m for m in self.features if m in FUSIONS]:
             raise ValueError(f"a modality cannot be called {taken}: those are levels of fusion")
         if unknown := [m for m in self.present or {} if m not in self.features]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import check_finite, check_labels, positive
+from mmtutor.checks import check_finite, check_labels, positive, require
 from mmtutor.device import make_accelerator
 from mmtutor.training import weights_of_classes
 from mmtutor.types import Samples
@@ -64,8 +64,7 @@ def fit_optimum(
     """
     positive("l2 (without it separable classes have no optimum)", l2)
     rows = torch.arange(len(train)) if rows is None else rows
-    if len(rows) == 0:
-        raise ValueError("training data hold no samples")
+    require(len(rows), "training data hold no samples")
     for piece in pieces(rows):
         check_finite("training data", train[piece])
     accelerator = make_accelerator(device, mixed=False)
@@ -99,10 +98,11 @@ def fit_optimum(
         penalty = sum(p.detach().square().sum() for p in parameters if p.dim() > 1) * l2 / 2
         value = accelerator.reduce(total, "sum") + penalty
         # here, since the optimiser would stumble over it with another error
-        if not bool(value.isfinite()):
-            raise FloatingPointError(
-                f"the loss became {float(value)}: check the scale of the features"
-            )
+        require(
+            value.isfinite(),
+            f"the loss became {float(value)}: check the scale of the features",
+            FloatingPointError,
+        )
         return value
 
     optimizer.step(loss)

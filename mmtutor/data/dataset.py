@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmtutor.checks import require
+
 
 class DisplayForbidden(PermissionError):
     """The data card says that samples of this set must not be shown."""
@@ -61,23 +63,25 @@ class Dataset:
     def __post_init__(self) -> None:
         """Refuse columns of unequal length and labels or groups without a name; hide what must not
         be shown."""
-        columns: dict[str, Any] = {"labels": self.labels}
-        columns |= {f"modalities[{m!r}]": x for m, x in self.modalities.items()}
-        columns |= {f"targets[{t!r}]": x for t, x in self.targets.items()}
+        columns: dict[str, Any] = {
+            "labels": self.labels,
+            **{f"modalities[{m!r}]": x for m, x in self.modalities.items()},
+            **{f"targets[{t!r}]": x for t, x in self.targets.items()},
+        }
         for column, values in columns.items():
-            if values is not None and len(values) != len(self):
-                raise ValueError(
-                    f"{self.name}: {column} has {len(values)} rows, groups have {len(self)}"
-                )
+            rows = len(self) if values is None else len(values)
+            require(
+                rows == len(self),
+                f"{self.name}: {column} has {rows} rows, groups have {len(self)}",
+            )
         named = (("labels", self.labels, self.classes), ("groups", self.groups, self.group_names))
         for column, numbers, names in named:
-            if numbers is None or names is None or not len(numbers):
-                continue
-            low, high = int(numbers.min()), int(numbers.max())
-            if low < 0 or high >= len(names):
-                raise ValueError(
+            if numbers is not None and names is not None and len(numbers):
+                low, high = int(numbers.min()), int(numbers.max())
+                require(
+                    low >= 0 and high < len(names),
                     f"{self.name}: {column} range from {low} to {high}, expected 0 to"
-                    f" {len(names) - 1}"
+                    f" {len(names) - 1}",
                 )
         if self.do_not_display:
             for kind in ("modalities", "targets"):
@@ -105,10 +109,11 @@ class Dataset:
             rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
         else:
             chosen = np.asarray(index)
-            if chosen.dtype == bool and chosen.shape != (len(self),):
-                raise IndexError(
-                    f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}"
-                )
+            require(
+                chosen.dtype != bool or chosen.shape == (len(self),),
+                f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}",
+                IndexError,
+            )
             rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         return replace(
             self,
@@ -124,12 +129,13 @@ class Dataset:
         Raises DisplayForbidden (a PermissionError) where the data card says that samples must not
         be shown.
         """
-        if self.do_not_display:
-            raise DisplayForbidden(
-                f"{self.name}: its data card says to measure on it and never to show a sample"
-                f" (licence: {self.card.get('licence', 'not stated')}); print counts and results"
-                " only"
-            )
+        require(
+            not self.do_not_display,
+            f"{self.name}: its data card says to measure on it and never to show a sample"
+            f" (licence: {self.card.get('licence', 'not stated')}); print counts and results"
+            " only",
+            DisplayForbidden,
+        )
         return {m: x[i] for m, x in self.modalities.items()}
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from mmtutor.checks import one_of, whole_number
+from mmtutor.checks import one_of, require, whole_number
 from mmtutor.data import fsdd
 from mmtutor.data.dataset import Dataset
 from mmtutor.data.fsdd import WORDS
@@ -53,12 +53,14 @@ def load(
     Raises ValueError naming the option, SpeechUnavailable, and what `store.fetch` raises.
     """
     one_of("speech", speech, ("espeak", "fsdd"))
-    if not 0 <= image_noise < math.inf:
-        raise ValueError(f"image_noise must be a standard deviation from 0, got {image_noise!r}")
-    if snr_db is not None and not math.isfinite(snr_db):
-        raise ValueError(
-            f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}"
-        )
+    require(
+        0 <= image_noise < math.inf,
+        f"image_noise must be a standard deviation from 0, got {image_noise!r}",
+    )
+    require(
+        snr_db is None or math.isfinite(snr_db),
+        f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}",
+    )
     whole_number("seed", seed)
     recordings = _espeak() if speech == "espeak" else fsdd.load()
     pixels, digits = load_digits(return_X_y=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmtutor.checks import one_of
+from mmtutor.checks import one_of, require
 from mmtutor.data.dataset import Dataset
 from mmtutor.files.manifest import Manifest, manifest
 from mmtutor.files.store import fetch
@@ -48,8 +48,9 @@ def load(
     `store.fetch` raises. Kurdi, Lozano & Banaji, Behavior Research Methods 49, 2017.
     """
     low, high = cuts
-    if not 1 <= low <= high <= 7:
-        raise ValueError(f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}")
+    require(
+        1 <= low <= high <= 7, f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}"
+    )
     one_of("captions", captions, CAPTIONS)
     data = manifest("oasis")
     folder = fetch(data, accept_licence)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mmtutor.checks import Array, finite
+from mmtutor.checks import Array, finite, require
 
 _SHAPES = {"projection": (3, 4), "rectification": (3, 3), "lidar_to_camera": (3, 4)}
 
@@ -36,15 +36,14 @@ class CameraCalibration:
         """Refuse matrices that were cut wrongly or swapped."""
         for name, shape in _SHAPES.items():
             matrix = finite(name, getattr(self, name), 2)
-            if matrix.shape != shape:
-                raise ValueError(f"{name} must be of shape {shape}, got {matrix.shape}")
+            require(matrix.shape == shape, f"{name} must be of shape {shape}, got {matrix.shape}")
             object.__setattr__(self, name, matrix)
         for name in ("rectification", "lidar_to_camera"):
             turn = getattr(self, name)[:, :3]
-            if not (np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0):
-                raise ValueError(
-                    f"the first three columns of {name} are no rotation: {turn.tolist()}"
-                )
+            require(
+                np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0,
+                f"the first three columns of {name} are no rotation: {turn.tolist()}",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +63,11 @@ class Box:
     def __post_init__(self) -> None:
         """Refuse what is no box, such as the placeholders of a DontCare row."""
         object.__setattr__(self, "bottom", vector("bottom", self.bottom))
-        if (vector("size", self.size) <= 0).any() or not np.isfinite(self.rotation_y):
-            raise ValueError(
-                f"a box needs three sizes above 0 m and a finite rotation, got {self.size},"
-                f" {self.rotation_y}"
-            )
+        require(
+            (vector("size", self.size) > 0).all() and np.isfinite(self.rotation_y),
+            f"a box needs three sizes above 0 m and a finite rotation, got {self.size},"
+            f" {self.rotation_y}",
+        )
 
     def corners(self) -> np.ndarray:
         """Return the corners (8, 3): four at the bottom, counter-clockwise seen from above, then
@@ -93,16 +92,15 @@ class Box:
 def points_3d(points: Array) -> np.ndarray:
     """Return points (N, 3) as float64; ValueError for another shape, NaN or infinity."""
     array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
-        raise ValueError(
-            f"points must be finite numbers (N, 3), x, y, z in metres, got shape {array.shape}"
-        )
+    require(
+        array.ndim == 2 and array.shape[1] == 3 and np.isfinite(array).all(),
+        f"points must be finite numbers (N, 3), x, y, z in metres, got shape {array.shape}",
+    )
     return array
 
 
 def vector(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return three finite numbers as (3,) float64; else ValueError naming them."""
     vector = finite(name, values, 1)
-    if len(vector) != 3:
-        raise ValueError(f"{name} must hold three numbers, got {len(vector)}")
+    require(len(vector) == 3, f"{name} must hold three numbers, got {len(vector)}")
     return vector

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.checks import known_names, one_of, positive, whole_number
+from mmtutor.checks import known_names, one_of, positive, require, whole_number
 from mmtutor.data.bits import CLASS_OF, part_accuracy, part_information, part_log_posterior
 from mmtutor.data.dataset import Dataset
 from mmtutor.types import Features, Present, Samples
@@ -51,12 +51,13 @@ class World:
         positive("strength", self.strength)
         given = {one_of("world", kind, KINDS): share for kind, share in self.weights.items()}
         weights = {kind: given[kind] for kind in KINDS if given.get(kind, 0) != 0}
-        if not weights:
-            raise ValueError(f"a mixture needs one positive weight or more among {KINDS}")
+        require(weights, f"a mixture needs one positive weight or more among {KINDS}")
         one = self.noise
         noise = dict(one) if isinstance(one, Mapping) else dict.fromkeys(MODALITIES, one)
-        if set(noise) != set(MODALITIES):
-            raise ValueError(f"noise must be one number or name exactly a and b, not {list(noise)}")
+        require(
+            set(noise) == set(MODALITIES),
+            f"noise must be one number or name exactly a and b, not {list(noise)}",
+        )
         for what, table in (("weight", weights), ("noise", noise)):
             for key, value in table.items():
                 positive(f"{what} of {key!r}", value)
@@ -164,12 +165,10 @@ class World:
         named = [*looked_at, *features, *(present or {})]
         known_names("the question", named, MODALITIES, "modalities of a world")
         known_names("the question", looked_at, features, "features")
-        if not looked_at:
-            raise ValueError("no modality to look at: give 'a', 'b' or both")
+        require(looked_at, "no modality to look at: give 'a', 'b' or both")
         odds = {m: self._log_odds(m, features[m], (present or {}).get(m)) for m in looked_at}
         lengths = {m: len(table) for m, table in odds.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"modalities differ in length: {lengths}")
+        require(len(set(lengths.values())) <= 1, f"modalities differ in length: {lengths}")
         unseen = torch.zeros_like(odds[looked_at[0]])  # log-odds 0: nothing is known
         joint = unseen.new_zeros(len(unseen), 1)
         for k, kind in enumerate(self.weights):
@@ -209,24 +208,24 @@ class World:
 
     def _log_odds(self, modality: str, x: Tensor, present: Tensor | None) -> Tensor:
         """ln p(bit = 1 | x) / p(bit = 0 | x) = 2 s_k q_k·x / noise²: (N, parts), float64."""
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(
-                f"features[{modality!r}] must be (N, {self.dim}), not {tuple(x.shape)}"
-            )
+        require(
+            x.ndim == 2 and x.shape[1] == self.dim,
+            f"features[{modality!r}] must be (N, {self.dim}), not {tuple(x.shape)}",
+        )
         scale = torch.from_numpy(2 * self._amplitudes() / self._noise[modality] ** 2).to(x.device)
         odds = x.double() @ self.directions[modality][:-1].T.to(x.device) * scale
         if present is not None:
-            if present.shape != x.shape[:1] or present.dtype != torch.bool:
-                raise ValueError(
-                    f"present[{modality!r}] must be ({len(x)},) bool, not {tuple(present.shape)}"
-                    f" {present.dtype}"
-                )
-            odds = torch.where(present.to(x.device)[:, None], odds, 0.0)
-        if not odds.isfinite().all():
-            raise ValueError(
-                f"features[{modality!r}] holds NaN or infinity in a sample not marked absent in"
-                " `present`"
+            require(
+                present.shape == x.shape[:1] and present.dtype == torch.bool,
+                f"present[{modality!r}] must be ({len(x)},) bool, not {tuple(present.shape)}"
+                f" {present.dtype}",
             )
+            odds = torch.where(present.to(x.device)[:, None], odds, 0.0)
+        require(
+            odds.isfinite().all(),
+            f"features[{modality!r}] holds NaN or infinity in a sample not marked absent in"
+            " `present`",
+        )
         return odds
 
 

@@ -8,13 +8,14 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mmtutor.checks import as_numpy
+from mmtutor.checks import as_numpy, require
 from mmtutor.encoders.cache import content_key
 
 VERSION = 1
@@ -84,19 +85,20 @@ def checked(samples: Iterable[object]) -> list[Picture]:
         channels = 0 if isinstance(samples, Tensor) else -1
         # (H, W, 3) would otherwise pass for H grey pictures.
         one = samples.ndim < 3 or (samples.ndim == 3 and samples.shape[channels] in (3, 4))
-    if one:
-        raise TypeError(
-            f"expected a list of pictures, got one {type(samples).__name__}: write [picture]"
+    require(
+        not one,
+        f"expected a list of pictures, got one {type(samples).__name__}: write [picture]",
+        TypeError,
+    )
+    pictures = list(samples)
+    for index, sample in enumerate(pictures):
+        require(
+            isinstance(sample, Picture),
+            f"sample {index} is a {type(sample).__name__}: expected a path, a PIL image, a numpy"
+            " array (H, W, C) or a torch tensor (C, H, W)",
+            TypeError,
         )
-    pictures: list[Picture] = []
-    for index, sample in enumerate(samples):
-        if not isinstance(sample, Picture):
-            raise TypeError(
-                f"sample {index} is a {type(sample).__name__}: expected a path, a PIL image, a"
-                " numpy array (H, W, C) or a torch tensor (C, H, W)"
-            )
-        pictures.append(sample)
-    return pictures
+    return cast("list[Picture]", pictures)
 
 
 def square(image: Image.Image, size: int, crop: float, resample: Image.Resampling) -> Tensor:
@@ -145,11 +147,10 @@ def _channels_last(picture: np.ndarray | Tensor) -> np.ndarray:
     else:
         array, order = picture, "(H, W) or (H, W, C)"
     array = np.squeeze(array, 2) if array.shape[2:] == (1,) else array
-    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or 0 in array.shape:
-        raise ValueError(
-            f"its shape is {tuple(picture.shape)}, expected {order} with C = 1, 3 or 4, none of"
-            " them 0"
-        )
+    require(
+        array.ndim in (2, 3) and array.shape[2:] in ((), (3,), (4,)) and 0 not in array.shape,
+        f"its shape is {tuple(picture.shape)}, expected {order} with C = 1, 3 or 4, none of them 0",
+    )
     return array
 
 
@@ -165,10 +166,9 @@ def _bytes(array: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"its dtype is {array.dtype}, expected bool, uint8, uint16 or float in 0..1"
         )
-    if not np.isfinite(array).all():
-        raise ValueError("it holds NaN or infinite values")
-    if array.min() < 0 or array.max() > top:
-        raise ValueError(
-            f"its values lie in {array.min()}..{array.max()}, expected 0..{top} for {array.dtype}"
-        )
+    require(np.isfinite(array).all(), "it holds NaN or infinite values")
+    require(
+        array.min() >= 0 and array.max() <= top,
+        f"its values lie in {array.min()}..{array.max()}, expected 0..{top} for {array.dtype}",
+    )
     return np.round(array * (255 / top)).astype(np.uint8)

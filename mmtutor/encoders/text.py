@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmtutor.checks import one_of, whole_number
+from mmtutor.checks import one_of, require, whole_number
 from mmtutor.encoders.cache import content_key
 from mmtutor.encoders.frozen import Batch, FrozenEncoder
 from mmtutor.files.weights import locate
@@ -106,15 +106,19 @@ class TextEncoder(FrozenEncoder):
         return self._tokenizer.convert_ids_to_tokens(ids)
 
     def _checked(self, texts: Sequence[str]) -> Sequence[str]:
-        if isinstance(texts, str):
-            raise TypeError("expected a list of texts, got one str: write [text]")
+        require(
+            not isinstance(texts, str),
+            "expected a list of texts, got one str: write [text]",
+            TypeError,
+        )
         texts = list(texts)
         for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(
-                    f"sample {index} is a {type(text).__name__}: expected a str ('' for an absent"
-                    " text)"
-                )
+            require(
+                isinstance(text, str),
+                f"sample {index} is a {type(text).__name__}: expected a str ('' for an absent"
+                " text)",
+                TypeError,
+            )
             try:
                 text.encode()
             except UnicodeEncodeError as error:

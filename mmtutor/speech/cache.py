@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mmtutor.checks import require
 from mmtutor.files.roots import CacheNotWritable, cache_root
 from mmtutor.files.whole import whole
 from mmtutor.speech.espeak import ADVICE, SpeechUnavailable
@@ -55,8 +56,10 @@ def read(path: Path, count: int) -> list[Parts] | None:
                 file["lengths"],
                 json.loads(file["marks"].tobytes()),
             )
-        if not len(lengths) == len(marks) == count or lengths.sum() != len(samples):
-            raise ValueError("its tables do not fit together")
+        require(
+            len(lengths) == len(marks) == count and lengths.sum() == len(samples),
+            "its tables do not fit together",
+        )
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -23,6 +23,8 @@ from types import ModuleType
 
 import numpy as np
 
+from mmtutor.checks import require
+
 SAMPLE_RATE = 22050
 WORD, PHONEME = 1, 7
 
@@ -126,10 +128,11 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
             library.espeak_SetParameter(parameter, value, 0)
         failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-    if failed:
-        raise SpeechUnavailable(
-            f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}"
-        )
+    require(
+        not failed,
+        f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}",
+        SpeechUnavailable,
+    )
     return Spoken(np.frombuffer(b"".join(chunks), np.int16), events)
 
 
@@ -158,15 +161,19 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
     a voice."""
     options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
-    if rate != SAMPLE_RATE:
-        raise SpeechUnavailable(
-            f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer"
-            f" than {_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE});"
-            f" {ADVICE}"
-        )
+    require(
+        rate == SAMPLE_RATE,
+        f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer"
+        f" than {_LONGEST_PATH} bytes may be why; sample rate {rate}, expected {SAMPLE_RATE});"
+        f" {ADVICE}",
+        SpeechUnavailable,
+    )
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
-    if library.espeak_SetVoiceByName(voice.encode()):
-        raise SpeechUnavailable(f"this espeak-ng has no voice {voice!r}; {ADVICE}")
+    require(
+        not library.espeak_SetVoiceByName(voice.encode()),
+        f"this espeak-ng has no voice {voice!r}; {ADVICE}",
+        SpeechUnavailable,
+    )
 
 
 def _data_folder(stack: ExitStack, links: bool) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.checks import float_samples, whole_number
+from mmtutor.checks import float_samples, require, whole_number
 from mmtutor.speech.synthesis import Utterance
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.010
@@ -53,10 +53,10 @@ class LogMel:
         Raises ValueError naming the recording that is empty, not mono, has NaN or another sample
         rate, TypeError for one that is not of floats.
         """
-        if isinstance(waveforms, (Tensor, np.ndarray)) and waveforms.ndim == 1:
-            raise ValueError(
-                "expected a list of recordings or a tensor (N, T); wrap a single one: [waveform]"
-            )
+        require(
+            not isinstance(waveforms, (Tensor, np.ndarray)) or waveforms.ndim != 1,
+            "expected a list of recordings or a tensor (N, T); wrap a single one: [waveform]",
+        )
         signals = [self._checked(i, waveform) for i, waveform in enumerate(waveforms)]
         if not signals:
             return torch.zeros(0, self.frames, self.n_mels)
@@ -93,11 +93,11 @@ class LogMel:
     def _checked(self, index: int, waveform: Tensor | np.ndarray | Utterance) -> Tensor:
         """Return recording `index` as (T,) float32 on the CPU."""
         rate = getattr(waveform, "sample_rate", self.sample_rate)
-        if rate != self.sample_rate:
-            raise ValueError(
-                f"recording {index} has {rate} samples per second, this encoder expects"
-                f" {self.sample_rate}: make an AudioEncoder(sample_rate={rate}), or resample it"
-            )
+        require(
+            rate == self.sample_rate,
+            f"recording {index} has {rate} samples per second, this encoder expects"
+            f" {self.sample_rate}: make an AudioEncoder(sample_rate={rate}), or resample it",
+        )
         signal = torch.as_tensor(getattr(waveform, "waveform", waveform))
         expected = "(T,) in -1..1, mono (divide 16-bit samples by 32768)"
         float_samples(f"recording {index}", signal, (1,), expected)
@@ -118,10 +118,10 @@ def mel_filters(n_fft: int, sample_rate: int, n_mels: int) -> Tensor:
     filters = np.minimum(
         (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
     ).clip(0)
-    if not filters.any(1).all():
-        raise ValueError(
-            f"{n_mels} mel bands are too many for {n_fft} samples per window at {sample_rate} Hz"
-        )
+    require(
+        filters.any(1).all(),
+        f"{n_mels} mel bands are too many for {n_fft} samples per window at {sample_rate} Hz",
+    )
     return torch.from_numpy(filters).float()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.checks import float_samples, one_of, whole_number
+from mmtutor.checks import float_samples, one_of, require, whole_number
 from mmtutor.speech import cache as speech_cache
 from mmtutor.speech import espeak, timing
 from mmtutor.speech.espeak import SAMPLE_RATE
@@ -43,12 +43,14 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what espeak-ng would ignore, clip or cut short in silence."""
-        if not isinstance(self.text, str) or not self.text.strip():
-            raise ValueError(f"text must be a string with something to say, got {self.text!r}")
-        if "\0" in self.text or any(0xD800 <= ord(c) <= 0xDFFF for c in self.text):
-            raise ValueError(
-                "text holds a NUL or half of a surrogate pair, which cannot be spoken: remove it"
-            )
+        require(
+            isinstance(self.text, str) and self.text.strip(),
+            f"text must be a string with something to say, got {self.text!r}",
+        )
+        require(
+            "\0" not in self.text and not any(0xD800 <= ord(c) <= 0xDFFF for c in self.text),
+            "text holds a NUL or half of a surrogate pair, which cannot be spoken: remove it",
+        )
         one_of("voice", self.voice, VOICES)
         if self.variant is not None:
             one_of("variant", self.variant, VARIANTS)
@@ -145,14 +147,15 @@ def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> 
         pauses = dict.fromkeys(range(1, len(utterance.words)), pauses) if pauses else {}
     words, phonemes, cuts = _samples(utterance.words), _samples(utterance.phonemes), []
     for index, milliseconds in sorted(pauses.items()):
-        if not 0 <= index < len(words):
-            raise IndexError(
-                f"a pause before word {index}, but there are {len(words)} words, counted from 0"
-            )
-        if not 0 <= milliseconds < math.inf:
-            raise ValueError(
-                f"a pause must be a number of milliseconds from 0, got {milliseconds!r}"
-            )
+        require(
+            0 <= index < len(words),
+            f"a pause before word {index}, but there are {len(words)} words, counted from 0",
+            IndexError,
+        )
+        require(
+            0 <= milliseconds < math.inf,
+            f"a pause must be a number of milliseconds from 0, got {milliseconds!r}",
+        )
         cuts.append((words[index][0], round(milliseconds * SAMPLE_RATE / 1000)))
     if not cuts:
         return utterance
@@ -169,14 +172,14 @@ def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Te
     """
     float_samples("noise", waveform, (1, 2), "(T,) or (N, T)")
     power = waveform.square().mean(-1, keepdim=True)
-    if not (power > 0).all():
-        raise ValueError(
-            "a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself"
-        )
-    if math.isnan(snr_db) or snr_db == -math.inf:
-        raise ValueError(
-            f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}"
-        )
+    require(
+        (power > 0).all(),
+        "a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself",
+    )
+    require(
+        snr_db > -math.inf,
+        f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}",
+    )
     noise = torch.randn(
         waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device
     )
