@@ -5,8 +5,6 @@ data sets.
 one in a browser.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata as metadata
 import platform

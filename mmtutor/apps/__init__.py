@@ -7,8 +7,6 @@ it on.
 The functions are imported on first use, so that the command line starts fast.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

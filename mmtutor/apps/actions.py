@@ -1,7 +1,5 @@
 """What `mmtutor sentiment` and `mmtutor demo` do, and what they say on which stream."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

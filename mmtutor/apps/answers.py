@@ -1,7 +1,5 @@
 """Answers on their way to a file: row by row, whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """The trained tool: what it answers about posts with a text, a picture or both, and what each
 contributed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,8 +1,6 @@
 """The words of `mmtutor sentiment` and `mmtutor demo`. Nothing heavy is imported before a command
 runs."""
 
-from __future__ import annotations
-
 import argparse
 
 DESCRIPTION = (

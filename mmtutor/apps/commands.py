@@ -1,8 +1,6 @@
 """train, evaluate, predict: what `mmtutor sentiment` does, each callable from Python with the same
 arguments."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

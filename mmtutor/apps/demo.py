@@ -1,8 +1,6 @@
 """`mmtutor demo`: a page of this machine on which a model is tried. No other machine can reach it,
 nothing is kept."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 import threading

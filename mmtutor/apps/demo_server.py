@@ -1,8 +1,6 @@
 """The web server of the demo: what it answers to whom, and what it refuses. Standard library
 only."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -61,7 +59,7 @@ class Server(ThreadingHTTPServer):
     # earlier demo's end
     allow_reuse_address = os.name != "nt"
 
-    def __init__(self, demo: Demo, port: int) -> None:
+    def __init__(self, demo: "Demo", port: int) -> None:
         """Take the port; `serve_forever` answers."""
         if not 0 <= port <= 65535:
             raise ValueError(f"the port is {port}, expected 1 to 65535, or 0 for a free one")

@@ -1,8 +1,6 @@
 """What is wrong with a post: named by row and column, counted by kind, and never in the way of the
 other posts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field

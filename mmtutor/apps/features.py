@@ -1,8 +1,6 @@
 """From posts to frozen features: chunk by chunk, through the encoders' cache, faulty pictures named
 and left out."""
 
-from __future__ import annotations
-
 import os
 import stat
 import warnings

@@ -1,8 +1,6 @@
 """A model on disk: a folder of safetensors, JSON and HTML, written whole or not at all, checked
 before it is read."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata as metadata
 import json

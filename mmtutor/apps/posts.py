@@ -1,8 +1,6 @@
 """Tables of posts, read row by row: CSV, TSV or JSON Lines, in any encoding, with whatever faults
 they have."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import json

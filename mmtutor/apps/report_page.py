@@ -1,8 +1,6 @@
 """The report for a person: one HTML file that asks no other file and no host, with its figures
 inside."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 

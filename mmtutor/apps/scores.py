@@ -1,8 +1,6 @@
 """How good are a model's answers on labelled posts? Scores with intervals over posts that are not
 reposts."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.metrics import confusion_matrix
 

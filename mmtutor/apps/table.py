@@ -1,7 +1,5 @@
 """From posts to the table that choosing reads: features on disk, labels, and groups of reposts."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from itertools import count
 

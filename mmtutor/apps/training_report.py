@@ -1,8 +1,6 @@
 """What a training run found, as JSON: the data, the comparison with its intervals, the choice, in
 figures and words."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.metrics import confusion_matrix
 

@@ -3,8 +3,6 @@
 Importing this package imports no torch and no numpy. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,7 @@ def names() -> tuple[str, ...]:
     return tuple(_LOADERS)
 
 
-def load(name: str, **options: Any) -> Dataset:
+def load(name: str, **options: Any) -> "Dataset":
     """Return the data set `name`: real ("oasis", "mvsa", "fsdd", "ham10000", "kitti",
     "phone_drive"), composed ("digits") or generated (the worlds).
 

@@ -5,8 +5,6 @@ A bit of ±1 seen at distance d (signal over noise standard deviation) has log-o
 in favour of the truth. Taught in chapter 9.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -2,8 +2,6 @@
 splits, and the data card. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,7 +96,7 @@ class Dataset:
         """Return the number of samples N."""
         return len(self.groups)
 
-    def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Dataset:
+    def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Dataset":
         """Return the samples at `index` (positions, a boolean mask or a slice), every column cut
         alike.
 

@@ -2,8 +2,6 @@
 saying that digit. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Taught in chapter 8.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.io import wavfile

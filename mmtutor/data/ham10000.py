@@ -3,8 +3,6 @@
 A teaching data set: nothing trained on it may be used to judge a real lesion. Waits for chapter 12.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

@@ -2,8 +2,6 @@
 to learn from. Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

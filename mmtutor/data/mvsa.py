@@ -2,8 +2,6 @@
 show a post. Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -2,8 +2,6 @@
 caption. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

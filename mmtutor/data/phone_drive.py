@@ -2,8 +2,6 @@
 rates. Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

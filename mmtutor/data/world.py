@@ -2,8 +2,6 @@
 is to know. Taught in chapter 3.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

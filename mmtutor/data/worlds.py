@@ -21,17 +21,13 @@ products over parts, and every information is a sum. A part's weight is its shar
 weight 1 alone is the pure world. Taught in chapter 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmtutor.checks import one_of
 from mmtutor.data import WORLD_NAMES
+from mmtutor.data.dataset import Dataset
 from mmtutor.data.world import World
-
-if TYPE_CHECKING:
-    from mmtutor.data.dataset import Dataset
 
 __all__ = ["WORLDS", "World", "complement", "load", "mixture", "redundant", "synergy", "unique"]
 

@@ -1,7 +1,5 @@
 """Sounds → log-mel spectrograms, with the face that every encoder has. Taught in chapter 2."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mmtutor.checks import one_of

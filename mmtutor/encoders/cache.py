@@ -5,8 +5,6 @@ write at once, one that is killed while it writes, a disk that is full. Each row
 a row or a file that is not what was written is set aside and computed again. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -3,8 +3,6 @@ progress
 bar. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -2,8 +2,6 @@
 tensors. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

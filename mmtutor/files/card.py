@@ -2,8 +2,6 @@
 the book shows. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import re
 
 from mmtutor.files.manifest import Manifest, Source

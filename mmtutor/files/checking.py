@@ -2,8 +2,6 @@
 outside its folder. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import builtins
 import hashlib
 import os

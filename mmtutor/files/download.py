@@ -2,8 +2,6 @@
 `partial`. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed

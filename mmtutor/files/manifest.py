@@ -4,8 +4,6 @@ Standard library only, so that the site builder can read the manifests where not
 installed. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

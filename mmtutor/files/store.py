@@ -5,8 +5,6 @@ file verified.
 needs the standard library only. Taught in chapter 1.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from itertools import islice

@@ -3,8 +3,6 @@
 Taught in chapter 10.
 """
 
-from __future__ import annotations
-
 
 def decode(raw: bytes) -> tuple[str, str]:
     """Return a text and the encoding that fitted first: utf-8, gb18030, else windows-1252, with

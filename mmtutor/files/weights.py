@@ -2,8 +2,6 @@
 before it is loaded. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Write a file whole or not at all. Taught in chapter 2."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -7,8 +7,6 @@ it a pure function of its arguments. Nothing is alive between two calls; a lock 
 forks out while a word is being spoken. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import _ctypes
 import ctypes
 import os

@@ -2,8 +2,6 @@
 fixed grid. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -2,8 +2,6 @@
 begins. Taught in chapter 2.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

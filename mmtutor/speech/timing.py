@@ -2,8 +2,6 @@
 samples. Taught in chapter 7.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from bisect import bisect_left
 from itertools import pairwise
