@@ -8,7 +8,7 @@ Taught in chapter 6.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,12 +55,11 @@ class Split:
 
     def standardised(self) -> "Split":
         """Return the split with each feature's mean 0 and standard deviation 1, both measured on
-        `train` where present.
+        `train` where present: over the samples, and over the real steps of sequences.
 
         Raises ValueError, naming the modality, where fewer than two training samples have it.
         """
-        present = self.train.present or {}
-        observed = {m: x[present[m]] if m in present else x for m, x in self.train.features.items()}
+        observed = {m: _observed(self.train, m) for m in self.train.features}
         if few := [m for m, x in observed.items() if len(x) < 2]:
             raise ValueError(
                 f"fewer than two training samples have {few}: no mean and deviation to standardise"
@@ -71,7 +70,7 @@ class Split:
 
         def scaled(part: Samples) -> Samples:
             features = {m: (x - mean[m]) / deviation[m] for m, x in part.features.items()}
-            return Samples(features, part.labels, part.present, part.masks)
+            return replace(part, features=features)
 
         return Split(scaled(self.train), scaled(self.validation), scaled(self.test))
 
@@ -165,11 +164,8 @@ def calibrated_single(
     of train and validation that have the modality; its logits divided by the temperature that fits
     the validation part.
     """
-    part = split.only([modality])
-    train, validation = (
-        p if p.present is None else p[p.present[modality]] for p in (part.train, part.validation)
-    )
-    model = tuned(single_models(), Split(train, validation, part.test), classes, **training)
+    train, validation = (_having(part, modality) for part in (split.train, split.validation))
+    model = tuned(single_models(), Split(train, validation, validation), classes, **training)
     temperature = temperature_scale(predict(model, validation), validation.labels)
 
     def probabilities(samples: Samples) -> Tensor:
@@ -254,6 +250,19 @@ def decisions(
         "stacking, linear": decision.Stacking(linear).fit(held_out, y).predict_proba(probs),
         "stacking, trees": decision.Stacking(forest).fit(held_out, y).predict_proba(probs),
     }
+
+
+def _having(samples: Samples, modality: str) -> Samples:
+    """Return the samples that have this modality, and no other modality of theirs."""
+    part = samples.only([modality])
+    return part[part.present[modality]] if part.present else part
+
+
+def _observed(samples: Samples, modality: str) -> Tensor:
+    """Return what there is of a modality, (K, D): of sequences each real step is a row."""
+    part = _having(samples, modality)
+    x = part.features[modality]
+    return x[part.masks[modality]] if part.masks else x.flatten(0, -2)
 
 
 def _encoded(

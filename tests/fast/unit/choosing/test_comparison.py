@@ -185,6 +185,31 @@ def test_standardising_does_not_look_at_what_is_absent():
         Split(nobody, split.validation, split.test).standardised()
 
 
+def test_standardising_looks_at_real_steps_only():
+    split, g = split_of("redundant", n=100), torch.Generator().manual_seed(0)
+    steps, real = torch.randn(100, 5, 3, generator=g), torch.rand(100, 5, generator=g) > 0.4
+    there = torch.arange(100) % 3 > 0
+    features = {"a": steps.masked_fill(~real[..., None], torch.nan)}
+    features["a"][~there] = torch.nan
+    train = Samples(features, split.train.labels, {"a": there}, {"a": real})
+    mended = Split(train, train, Samples({"a": steps}, train.labels)).standardised()
+    known = steps[real & there[:, None]]
+    torch.testing.assert_close(mended.test.features["a"], (steps - known.mean(0)) / known.std(0))
+    whole = Samples({"a": steps}, train.labels)
+    masked = Samples({"a": steps}, train.labels, None, {"a": torch.ones(100, 5, dtype=torch.bool)})
+    a, b = (Split(s, s, s).standardised().test.features["a"] for s in (whole, masked))
+    assert torch.equal(a, b)
+
+
+def test_all_present_is_the_same_as_nothing_said():
+    split = split_of("redundant", n=100)
+    present = dict.fromkeys("ab", torch.ones(100, dtype=torch.bool))
+    train = Samples(split.train.features, split.train.labels, present)
+    mended = Split(train, split.validation, split.test).standardised()
+    for m, x in split.standardised().test.features.items():
+        assert torch.equal(mended.test.features[m], x)
+
+
 def test_reliability_is_accuracy_above_chance_on_held_out_opinions():
     g = torch.Generator().manual_seed(0)
     y = torch.randint(4, (200,), generator=g)
