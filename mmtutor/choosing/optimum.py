@@ -58,13 +58,18 @@ def fit_optimum(
     rows: positions of the N samples to learn from, None for all. l2 > 0: without it separable
     classes have no optimum. class_weights: as `training.fit`. tolerance: largest gradient entry at
     the end.
-    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output;
-    FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical Optimization,
-    2006, ch. 7.
+    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output, a mask as
+    rows; FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical
+    Optimization, 2006, ch. 7.
     """
     positive("l2 (without it separable classes have no optimum)", l2)
     rows = torch.arange(len(train)) if rows is None else rows
     require(len(rows), "training data hold no samples")
+    require(
+        not train.labels.is_floating_point() and rows.dtype == torch.int64,
+        f"labels are {train.labels.dtype} and rows {rows.dtype}, expected whole numbers and int64"
+        " positions: of a mask take nonzero().flatten()",
+    )
     for piece in pieces(rows):
         check_finite("training data", train[piece])
     accelerator = make_accelerator(device, mixed=False)

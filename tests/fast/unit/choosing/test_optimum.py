@@ -115,6 +115,11 @@ def test_faulty_data_are_named(monkeypatch):
     data.features["b"][70, 1] = torch.nan
     with pytest.raises(ValueError, match=r"training data features\['b'\] hold NaN or inf"):
         fit_optimum(head(), data, l2=0.1, device="cpu")
+    floats = Samples(some().features, some().labels.float())
+    with pytest.raises(ValueError, match=r"labels are torch.float32 .*, expected whole numbers"):
+        fit_optimum(head(), floats, l2=0.1)
+    with pytest.raises(ValueError, match=r"rows torch.bool, expected .* int64 positions"):
+        fit_optimum(head(), some(), l2=0.1, rows=some().labels > 0)
     with pytest.raises(ValueError, match="training data hold no samples"):
         fit_optimum(head(), some()[:0], l2=0.1, device="cpu")
     with pytest.raises(ValueError, match="train labels hold 2, but the model has 2 classes"):
