@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtutor.checks import require
+from mmtutor.checks import one_of
 from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.choosing.heads import OpinionCalibration, fit_head, heads_of, late
-from mmtutor.choosing.nested import Choice
+from mmtutor.choosing.nested import DECISIONS, Choice
 from mmtutor.fusion import EncoderFusion
 from mmtutor.training import predict
 from mmtutor.types import Features, Present, Samples
-
-DECISIONS = ("balanced", "likeliest")
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def train_final(
 ) -> SentimentModel:
     """Train each head that the model needs on every post that it can read, with the strength that
     was chosen; put the model together."""
-    require(decision in DECISIONS, f"decision is {decision!r}, expected one of {DECISIONS}")
+    one_of("decision", decision, DECISIONS)
     heads = {}
     for name, modalities in heads_of(choice.singles).items():
         if name in choice.singles or name == choice.winner:

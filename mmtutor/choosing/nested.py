@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmtutor.checks import one_of
 from mmtutor.choosing.grouped import FUSIONS, GroupedSamples, TooFewSamples
 from mmtutor.choosing.heads import (
     STRENGTHS,
@@ -37,6 +38,9 @@ from mmtutor.training import predict
 MOST = 5000
 """Samples that choosing looks at: the interval of a difference is then about 0.01 wide, and memory
 and time stay flat."""
+
+DECISIONS = ("balanced", "likeliest")
+"""How a label is taken from opinions: see `choose`."""
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Positions among the compared samples: (training part, test part)."""
@@ -114,8 +118,10 @@ def choose(
     beyond its frequency, or "likeliest", that of the highest calibrated probability.
     Of more than `most` samples, whole groups drawn at random take part, which is enough to choose;
     more than `most` only where a rare class would else not fill the folds.
-    Raises TooFewSamples where a class has too few groups for the folds, naming it.
+    Raises TooFewSamples where a class has too few groups for the folds, naming it; ValueError for
+    another decision.
     """
+    one_of("decision", decision, DECISIONS)
     known = [m for m in table.modalities if table.having([m]).any()]
     table = table.only(known or table.modalities)
     drawn = _drawn(table, most, splits, seed)

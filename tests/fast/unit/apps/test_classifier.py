@@ -145,7 +145,7 @@ def test_the_two_decisions_differ_where_a_rare_class_is_spoken_for(synthetic):
     # probabilities are as frequent as the classes; the balanced decision's label need not be the
     # most probable
     assert likeliest.probabilities[:, 1].mean() == pytest.approx(1 / 8, abs=0.05)
-    with pytest.raises(ValueError, match="decision is 'median', expected one of"):
+    with pytest.raises(ValueError, match="unknown decision 'median'; known: balanced"):
         train_final(table, choice, "median", "cpu")
 
 

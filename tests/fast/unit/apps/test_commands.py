@@ -318,7 +318,7 @@ def test_overwriting_replaces_the_model(options, rows, write, tmp_path):
     )
     assert load(tmp_path / "model")[0].decision == "likeliest"
     assert before != (tmp_path / "model" / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="decision is 'coin'"):
+    with pytest.raises(ValueError, match="unknown decision 'coin'; known: balanced, likeliest"):
         train(
             table, tmp_path / "model", options, splits=3, repeats=1, decision="coin", overwrite=True
         )

@@ -56,6 +56,11 @@ def test_of_equal_methods_the_simpler_wins(both_needed):
     assert better.winner == "late"
 
 
+def test_a_decision_that_is_none_is_refused(synthetic):
+    with pytest.raises(ValueError, match="unknown decision 'likelyest'; known: balanced"):
+        quick(synthetic(n=30), decision="likelyest")
+
+
 def test_nothing_is_real_in_noise(synthetic):
     """Of eight tables of noise hardly one may show a gain of fusion whose interval lies above 0."""
     real = 0
