@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmtutor.checks import whole_number
+from mmtutor.checks import require, whole_number
 from mmtutor.device import pick_device
 from mmtutor.encoders.cache import FeatureCache
 from mmtutor.files.weights import WEIGHTS
@@ -68,15 +68,18 @@ class FrozenEncoder(ABC):
     ) -> Tensor:
         """Return one vector per sample: (N, D) float32, (0, D) for none.
 
-        Cached features come as a copy-on-write memory map, so they take no memory until they are
-        read. `progress` shows a bar on a terminal; where stderr is no terminal (a notebook, a log)
-        it stays quiet. keys: what `keys` has returned for these samples, so that they are not read
-        and hashed a second time.
-        Raises TypeError or ValueError naming the sample that cannot be encoded, EncoderUnavailable
+        Cached features may come as the map of a file, see `FeatureCache.fill`. `progress` shows a
+        bar on a terminal; where stderr is no terminal (a notebook, a log) it stays quiet. keys:
+        what `keys` has returned for these samples, so that they are not read and hashed a second
+        time.
+        Raises TypeError or ValueError naming the sample that cannot be encoded, ValueError for
+        another number of keys than samples, EncoderUnavailable
         where weights cannot be had, CacheNotWritable where features cannot be stored. Batches
         finished before that stay cached.
         """
         samples = self._checked(samples)
+        given = len(samples) if keys is None else len(keys)
+        require(given == len(samples), f"{given} keys for {len(samples)} samples")
 
         def compute(rows: list[int]) -> Iterator[Batch]:
             with tqdm(

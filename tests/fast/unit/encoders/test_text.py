@@ -126,6 +126,13 @@ def test_empty_list_gives_no_rows():
     assert TextEncoder("bert-base-uncased", cache=False).encode([]).shape == (0, 768)
 
 
+def test_keys_of_other_samples_are_refused(text_encoder):
+    keys = text_encoder.keys(["one", "two"])
+    for few in (keys[:1], [], [*keys, keys[0]]):
+        with pytest.raises(ValueError, match=f"{len(few)} keys for 2 samples"):
+            text_encoder.encode(["one", "two"], keys=few)
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(
         ValueError, match="unknown text encoder 'gpt'; known: minilm, bert-base-uncased"
