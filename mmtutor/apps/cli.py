@@ -3,6 +3,8 @@ runs."""
 
 import argparse
 
+from mmtutor.apps.faults import MAX_MEGABYTES
+
 DESCRIPTION = (
     "a model of the sentiment of posts with a text, a picture or both: train, evaluate, predict"
 )
@@ -67,7 +69,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--encoding", help="of the table (default: UTF-8, GB18030 or Windows-1252, line by line)"
     )
     parser.add_argument(
-        "--max-picture-mb", type=float, default=50.0, help="largest picture file (default 50)"
+        "--max-picture-mb",
+        type=float,
+        default=MAX_MEGABYTES,
+        help=f"largest picture file (default {MAX_MEGABYTES:g})",
     )
     parser.add_argument(
         "--device", choices=("cpu", "cuda", "mps"), default=None, help="default: the best there is"

@@ -10,7 +10,7 @@ import torch
 
 from mmtutor.apps import folder
 from mmtutor.apps.classifier import Answer, SentimentModel, train_final
-from mmtutor.apps.faults import Faults, PostsUnusable, Problem
+from mmtutor.apps.faults import MAX_MEGABYTES, Faults, PostsUnusable, Problem
 from mmtutor.apps.features import MODALITIES, Chunk, PostEncoder
 from mmtutor.apps.posts import Columns, Post, PostTable
 from mmtutor.apps.report_page import page
@@ -38,7 +38,7 @@ class Options:
     strict: bool = False
     device: str | None = None
     cache: bool | Path | str = True
-    max_megabytes: float = 50.0
+    max_megabytes: float = MAX_MEGABYTES
     progress: bool = True
 
     def table(self, posts: Path | str, *needed: str) -> PostTable:

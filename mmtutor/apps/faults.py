@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+MAX_MEGABYTES = 50.0
+"""Of a picture's file: above it the post is faulty, unless another limit is given."""
 KEPT = 1000
 """Problems kept in full; beyond them only the counts grow, so that a table of nothing but faults
 fits in memory."""

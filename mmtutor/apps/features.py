@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from mmtutor.apps.faults import PostsUnusable, Problem
+from mmtutor.apps.faults import MAX_MEGABYTES, PostsUnusable, Problem
 from mmtutor.apps.posts import Post
 from mmtutor.checks import require
 from mmtutor.encoders import ImageEncoder, TextEncoder
@@ -28,7 +28,6 @@ CHUNK = 512
 """Posts in memory at a time, and the most whose features an interruption can cost twice."""
 SPILL_ROWS = 4096
 """Rows of a table that are gathered at a time, since it may be larger than memory."""
-MAX_MEGABYTES = 50.0
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 """Pillow's own limit, above which it suspects a decompression bomb; here it is an error, not a
 warning."""

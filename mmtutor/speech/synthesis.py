@@ -117,8 +117,9 @@ def speak(
 def speak_all(requests: Sequence[Request], cache: bool = True) -> list[Utterance]:
     """Return one utterance per request, each as `speak` alone would give it.
 
-    With `cache`, all of them are kept in one file below `store.cache_root()`: reading 2000 clips
-    from one file takes a fraction of a second, from 2000 files it takes longer than speaking them.
+    With `cache`, all of them are kept in one file of the cache folder, see `files.roots`: reading
+    2000 clips from one file takes a fraction of a second, from 2000 files longer than speaking
+    them.
     """
     if not requests:
         return []
