@@ -36,16 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mmtutor", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="versions, device, packaged weights, data sets")
-    data = commands.add_parser("data", help="data sets: list, get NAME, verify [NAME ...]")
-    actions = data.add_subparsers(dest="action", required=True)
+    actions = commands.add_parser(
+        "data", help="data sets: list, get NAME, verify [NAME ...]"
+    ).add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="all sets, their size and licence, and whether they are here")
     get = actions.add_parser("get", help="download one set")
     get.add_argument("name")
     get.add_argument(
         "--accept-licence", action="store_true", help="you have read the licence and agree to it"
     )
-    verify = actions.add_parser("verify", help="compare every file with the packaged manifest")
-    verify.add_argument("names", nargs="*", help="sets to verify; without names, all that are here")
+    actions.add_parser("verify", help="compare every file with the packaged manifest").add_argument(
+        "names", nargs="*", help="sets to verify; without names, all that are here"
+    )
     sentiment_cli.add_parsers(commands)
     options = parser.parse_args(arguments)
     if options.command in ("sentiment", "demo"):
@@ -116,14 +118,20 @@ def list_sets() -> str:
     """Return a table of all sets: name, samples, size, commercial use, where it is on this machine,
     licence."""
     rows: list[tuple[str, ...]] = [("name", "samples", "MB", "commercial", "present", "licence")]
-    for data in map(manifest, names()):
-        licence = shorten(data.licence, _WIDEST_LICENCE, placeholder="…")
-        size = f"{data.total_bytes / 1e6:.1f}"
-        rows.append((data.name, str(data.n), size, data.commercial, presence(data), licence))
+    rows += [
+        (
+            data.name,
+            str(data.n),
+            f"{data.total_bytes / 1e6:.1f}",
+            data.commercial,
+            presence(data),
+            shorten(data.licence, _WIDEST_LICENCE, placeholder="…"),
+        )
+        for data in map(manifest, names())
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
-    aligned = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def presence(data: Manifest) -> str:
@@ -134,9 +142,8 @@ def presence(data: Manifest) -> str:
     except store.DatasetUnavailable:
         return "unreadable"
     if folder is None:
-        partial = store.cache_root() / data.name / "partial"
-        begun = any(path.is_file() for path in partial.rglob("*"))
-        return "no (download begun)" if begun else "no"
+        begun = (store.cache_root() / data.name / "partial").rglob("*")
+        return "no (download begun)" if any(path.is_file() for path in begun) else "no"
     place = "MMTUTOR_DATA" if store.in_mirror(folder) else "cache"
     paths = ((folder / file.path, file.bytes) for file in data.files)
     complete = all(path.is_file() and path.stat().st_size == size for path, size in paths)
@@ -152,9 +159,8 @@ def get(name: str, accept_licence: bool = False) -> int:
     """
     data = manifest(name)
     folder = store.fetch(data, accept_licence, repair=True)
-    megabytes = data.total_bytes / 1e6
-    print(f"{name}: {len(data.files)} files, {megabytes:.1f} MB, verified, in {folder}")
-    print(f"licence: {data.licence}\ncite: {data.citation}")
+    size = f"{len(data.files)} files, {data.total_bytes / 1e6:.1f} MB"
+    print(f"{name}: {size}, verified, in {folder}\nlicence: {data.licence}\ncite: {data.citation}")
     return 0
 
 
@@ -164,8 +170,9 @@ def verify(chosen: Sequence[str] = ()) -> int:
 
     Raises UnknownDataset before anything is hashed.
     """
-    sets = [manifest(name) for name in chosen]
-    sets = sets or [data for data in map(manifest, names()) if store.locate(data) is not None]
+    sets = [manifest(name) for name in chosen] or [
+        data for data in map(manifest, names()) if store.locate(data) is not None
+    ]
     if not sets:
         print(
             "no data set is on this machine; `mmtutor data list` shows what there is",
@@ -185,12 +192,12 @@ def verify(chosen: Sequence[str] = ()) -> int:
 def _data(options: argparse.Namespace) -> int:
     """Carry out `data list`, `data get` or `data verify`."""
     try:
-        if options.action == "list":
-            print(list_sets())
-            return 0
         if options.action == "get":
             return get(options.name, accept_licence=options.accept_licence)
-        return verify(options.names)
+        if options.action == "verify":
+            return verify(options.names)
+        print(list_sets())
+        return 0
     except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as problem:
         print(f"mmtutor: {problem}", file=sys.stderr)
         return 2 if isinstance(problem, store.UnknownDataset) else 1

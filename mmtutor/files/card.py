@@ -42,7 +42,6 @@ def card_markdown(data: Manifest) -> str:
 def _facts(data: Manifest) -> list[tuple[str, str]]:
     """Return the rows of the first table, each value ready for a Markdown cell."""
     modalities, target = _SAMPLE.get(data.name, ("see the fields", "see the fields"))
-    forbidden = "**no: measure on it, never show a sample**"
     return [
         ("name in `mmtutor`", f"`{data.name}`"),
         ("samples", str(data.n)),
@@ -50,7 +49,12 @@ def _facts(data: Manifest) -> list[tuple[str, str]]:
         ("label", target),
         ("licence", _cell(data.licence)),
         ("commercial use", data.commercial),
-        ("may be shown", forbidden if data.do_not_display else "single samples, source named"),
+        (
+            "may be shown",
+            "**no: measure on it, never show a sample**"
+            if data.do_not_display
+            else "single samples, source named",
+        ),
         ("size", data.size),
         ("version", _cell(data.version)),
         ("source", "<br>".join(map(_source, data.sources))),
@@ -60,8 +64,10 @@ def _facts(data: Manifest) -> list[tuple[str, str]]:
 
 def _source(source: Source) -> str:
     """Return a link to a repository at its pinned commit."""
-    address = f"https://github.com/{source.repo}/tree/{source.commit}"
-    return f"[{source.repo}]({address}) at commit `{source.commit[:12]}`"
+    return (
+        f"[{source.repo}](https://github.com/{source.repo}/tree/{source.commit})"
+        f" at commit `{source.commit[:12]}`"
+    )
 
 
 def _cell(text: str) -> str:
@@ -77,10 +83,7 @@ def _text(text: str) -> str:
         r"\\\1",
         text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
     )
-    return re.sub(r"https?://\S*[^\s.,;)]", _link, text)
-
-
-def _link(match: re.Match[str]) -> str:
-    """Return an address as a link; what was escaped in it is as it was."""
-    address = re.sub(r"\\(.)", r"\1", match.group())
-    return f"<{address}>"
+    # in an address, what was escaped is as it was
+    return re.sub(
+        r"https?://\S*[^\s.,;)]", lambda link: re.sub(r"\\(.)", r"\1", f"<{link.group()}>"), text
+    )

@@ -24,16 +24,15 @@ def progress_bar(total: int, what: str, wanted: bool = True) -> Any:
 
     notebook = hasattr(builtins, "__IPYTHON__")
     stream = sys.stdout if notebook else sys.stderr
-    shown = wanted and (notebook or stream.isatty())
-    return tqdm(total=total, desc=what, unit="B", unit_scale=True, file=stream, disable=not shown)
+    hidden = not (wanted and (notebook or stream.isatty()))
+    return tqdm(total=total, desc=what, unit="B", unit_scale=True, file=stream, disable=hidden)
 
 
 def assert_inside(data: Manifest, folder: Path) -> None:
     """Raise DatasetCorrupt when a subfolder of `folder` that the manifest uses leads elsewhere, say
     through a link."""
-    root = folder.resolve()
     for parent in sorted({(folder / file.path).parent for file in data.files}):
-        if not parent.resolve().is_relative_to(root):
+        if not parent.resolve().is_relative_to(folder.resolve()):
             raise DatasetCorrupt(f"{data.name}: {parent} leads out of {folder}; remove that link")
 
 
@@ -61,5 +60,6 @@ def _problem(file: File, folder: Path) -> str:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    right = sha256 == file.sha256
-    return "" if right else f"has sha256 {sha256[:12]}…, expected {file.sha256[:12]}…"
+    return (
+        f"has sha256 {sha256[:12]}…, expected {file.sha256[:12]}…" if sha256 != file.sha256 else ""
+    )

@@ -100,8 +100,9 @@ class Manifest:
     @property
     def get_command(self) -> str:
         """What to type to download or mend this set."""
-        consent = "" if self.commercial_use is True else " --accept-licence"
-        return f"mmtutor data get {self.name}{consent}"
+        return f"mmtutor data get {self.name}" + (
+            "" if self.commercial_use is True else " --accept-licence"
+        )
 
     @property
     def terms(self) -> str:
@@ -118,8 +119,11 @@ class Manifest:
     def facts(self) -> dict[str, Any]:
         """Return what a `Dataset` carries as its card: all but the list of files, plus `bytes` and
         `n_files`."""
-        left_out = ("files", "fingerprint", "extra")
-        card = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        card = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("files", "fingerprint", "extra")
+        }
         return self.extra | card | {"bytes": self.total_bytes, "n_files": len(self.files)}
 
     def unavailable(self, reason: str) -> DatasetUnavailable:
@@ -158,37 +162,32 @@ def _read(path: Path) -> Manifest:
     try:
         sources = tuple(Source(**source) for source in stated.pop("sources"))
         files = tuple(_file(entry, sources) for entry in stated.pop("files"))
-        fingerprint = hashlib.sha256(content).hexdigest()
-        data = Manifest(
-            **stated, sources=sources, files=files, fingerprint=fingerprint, extra=extra
-        )
         # Two names that differ in case only are one file on Windows and macOS: the second would
         # overwrite the first.
         if len({file.path.casefold() for file in files}) != len(files):
             raise ValueError("it lists a path twice")
+        fingerprint = hashlib.sha256(content).hexdigest()
+        return Manifest(
+            **stated, sources=sources, files=files, fingerprint=fingerprint, extra=extra
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetCorrupt(
             f"manifest {path.name} is damaged: {error}; reinstall mmtutor"
         ) from error
-    return data
 
 
 def _file(entry: dict[str, Any], sources: tuple[Source, ...]) -> File:
-    """Return one entry of a manifest, checked."""
+    """Return one entry of a manifest, checked; DatasetCorrupt for a path that is unsafe."""
     path, sha256, index = entry["path"], entry["sha256"], entry["source_index"]
-    _refuse_unsafe(path)
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not 0 <= index < len(sources):
-        raise ValueError(f"bad sha256 or source of {path!r}")
-    url = sources[index].raw_url_base + quote(entry["source_path"])
-    return File(path, sha256, entry["bytes"], url)
-
-
-def _refuse_unsafe(path: str) -> None:
-    """Raise DatasetCorrupt, naming the path, unless it stays below its folder on every system."""
-    parts = path.split("/")
-    if re.search(r"[\\:\0]", path) or any(part in ("", ".", "..") for part in parts):
+    # It must stay below its folder on every system.
+    if re.search(r"[\\:\0]", path) or any(part in ("", ".", "..") for part in path.split("/")):
         raise DatasetCorrupt(
             f"manifest path {path!r} is refused: expected a plain path such as 'images/a.jpg'"
             " (relative, without '..', drive letter or backslash); reinstall mmtutor if you did"
             " not write this manifest"
         )
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not 0 <= index < len(sources):
+        raise ValueError(f"bad sha256 or source of {path!r}")
+    return File(
+        path, sha256, entry["bytes"], sources[index].raw_url_base + quote(entry["source_path"])
+    )

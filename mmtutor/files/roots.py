@@ -14,8 +14,7 @@ class CacheNotWritable(OSError):
 def cache_root() -> Path:
     """Return the folder for downloads and computed features: $MMTUTOR_CACHE, else the user's cache
     folder."""
-    chosen = os.environ.get("MMTUTOR_CACHE")
-    if chosen:
+    if chosen := os.environ.get("MMTUTOR_CACHE"):
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_dir
 

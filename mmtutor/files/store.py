@@ -30,6 +30,7 @@ __all__ = [
     "cache_root",
     "card_markdown",
     "fetch",
+    "fetched",
     "find",
     "in_mirror",
     "locate",
@@ -50,17 +51,16 @@ def locate(data: Manifest) -> Path | None:
             if root is not None and (root / data.name / "files").is_dir():
                 return root / data.name / "files"
         except OSError as error:
-            advice = f"check its permissions, or set {variable} to another folder"
             raise data.unavailable(
-                f"cannot look into {root} ({error.strerror}): {advice}"
+                f"cannot look into {root} ({error.strerror}): check its permissions, or set"
+                f" {variable} to another folder"
             ) from error
     return None
 
 
 def in_mirror(folder: Path) -> bool:
     """Return whether a set's folder lies in MMTUTOR_DATA, which is not ours to mend."""
-    root = mirror_root()
-    return root is not None and folder.is_relative_to(root)
+    return (root := mirror_root()) is not None and folder.is_relative_to(root)
 
 
 def find(data: Manifest, every: bool = False) -> Path:
@@ -70,12 +70,20 @@ def find(data: Manifest, every: bool = False) -> Path:
     Raises DatasetUnavailable (not here), DatasetCorrupt naming the first file that is missing or
     differs; with `every`, all of them, and a progress bar shows how far the check is.
     """
-    folder = _here(data)
+    if (folder := locate(data)) is None:
+        error = data.unavailable("it is not on this machine")
+        roots = filter(None, (mirror_root(), cache_root()))
+        looked = ", ".join(str(root / data.name / "files") for root in roots)
+        raise DatasetUnavailable(f"{error}\n  looked in: {looked}", error.reason)
     checking.assert_inside(data, folder)
     problems = checking.problems(data, folder, progress=every)
     if wrong := list(problems if every else islice(problems, 1)):
-        refused = f"data set {data.name!r} is refused:"
-        raise DatasetCorrupt("\n  ".join([refused, *wrong, _advice(data, folder)]))
+        advice = (
+            "Renew this copy, or unset MMTUTOR_DATA to use a downloaded one."
+            if in_mirror(folder)
+            else f"Run `{data.get_command}` to fetch that file again, or delete {folder}."
+        )
+        raise DatasetCorrupt("\n  ".join([f"data set {data.name!r} is refused:", *wrong, advice]))
     return folder
 
 
@@ -103,22 +111,11 @@ def fetch(data: Manifest, accept_licence: bool = False, repair: bool = False) ->
     return find(data)
 
 
-def _here(data: Manifest) -> Path:
-    """Return `locate(data)`; raise DatasetUnavailable, saying where was looked, if it is None."""
-    folder = locate(data)
-    if folder is None:
-        error = data.unavailable("it is not on this machine")
-        roots = [root for root in (mirror_root(), cache_root()) if root is not None]
-        looked = ", ".join(str(root / data.name / "files") for root in roots)
-        raise DatasetUnavailable(f"{error}\n  looked in: {looked}", error.reason)
-    return folder
-
-
-def _advice(data: Manifest, folder: Path) -> str:
-    """Say what to do about a copy that differs from the manifest."""
-    if in_mirror(folder):
-        return "Renew this copy, or unset MMTUTOR_DATA to use a downloaded one."
-    return f"Run `{data.get_command}` to fetch that file again, or delete {folder}."
+def fetched(name: str, accept_licence: bool = False) -> tuple[Manifest, Path]:
+    """Return what the manifest of a set says and its folder, as `fetch`; UnknownDataset for
+    another name."""
+    data = manifest(name)
+    return data, fetch(data, accept_licence)
 
 
 def _require_consent(data: Manifest, accept_licence: bool) -> None:

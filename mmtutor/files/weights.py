@@ -152,9 +152,14 @@ def _from_address(weights: Weights, local: bool) -> Path | None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.file
     if local:
         return path if path.is_file() else None
-    sha256 = f"sha256:{weights.sha256}"
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60)
-    return Path(pooch.retrieve(weights.source, sha256, path.name, path.parent, downloader=fetch))
+    downloaded = pooch.retrieve(
+        weights.source,
+        f"sha256:{weights.sha256}",
+        path.name,
+        path.parent,
+        downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60),
+    )
+    return Path(downloaded)
 
 
 def _from_hub(weights: Weights, local: bool) -> Path | None:
@@ -167,7 +172,7 @@ def _from_hub(weights: Weights, local: bool) -> Path | None:
         return Path(path) if isinstance(path, str) else None
     files = [weights.file, "config.json", "tokenizer*", "vocab.txt"]
     folder = snapshot_download(weights.source, revision=weights.revision, allow_patterns=files)
-    return Path(folder) / weights.file
+    return Path(folder, weights.file)
 
 
 def require_reachable(weights: Weights) -> None:
@@ -181,15 +186,18 @@ def require_reachable(weights: Weights) -> None:
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise _unavailable(weights, "HF_HUB_OFFLINE is set")
-    address = weights.source
-    if weights.revision:
-        address = hf_hub_url(weights.source, "config.json", revision=weights.revision)
+    address = (
+        hf_hub_url(weights.source, "config.json", revision=weights.revision)
+        if weights.revision
+        else weights.source
+    )
     try:
         requests.head(address, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
     except requests.RequestException as error:
         status = "" if error.response is None else f" {error.response.status_code}"
-        reason = f"{address} cannot be reached ({type(error).__name__}{status})"
-        raise _unavailable(weights, reason) from error
+        raise _unavailable(
+            weights, f"{address} cannot be reached ({type(error).__name__}{status})"
+        ) from error
 
 
 def _unavailable(weights: Weights, reason: str) -> EncoderUnavailable:
