@@ -3,7 +3,7 @@
 Importing this package imports no torch and no numpy. Taught in chapter 1.
 """
 
-import importlib
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from mmtutor.files.manifest import UnknownDataset
@@ -15,14 +15,14 @@ WORLD_NAMES = ("redundant", "unique", "complement", "synergy", "mixture")
 """The generated worlds. Each is a function of `mmtutor.data.worlds`, which needs torch; their names
 do not."""
 
-_LOADERS = dict.fromkeys(WORLD_NAMES, "worlds.load") | {
-    "oasis": "oasis.load",
-    "mvsa": "mvsa.load",
-    "digits": "digits.load",
-    "fsdd": "fsdd.load",
-    "ham10000": "ham10000.load",
-    "kitti": "kitti.dataset",
-    "phone_drive": "phone_drive.dataset",
+_LOADERS = {name: f"worlds:{name}" for name in WORLD_NAMES} | {
+    "oasis": "oasis:load",
+    "mvsa": "mvsa:load",
+    "digits": "digits:load",
+    "fsdd": "fsdd:load",
+    "ham10000": "ham10000:load",
+    "kitti": "kitti:dataset",
+    "phone_drive": "phone_drive:dataset",
 }
 """name → module and function that load it, imported when it is asked for."""
 
@@ -46,6 +46,5 @@ def load(name: str, **options: Any) -> "Dataset":
     """
     if name not in _LOADERS:
         raise UnknownDataset(f"unknown data set {name!r}; known: {', '.join(_LOADERS)}")
-    module, function = _LOADERS[name].split(".")
-    loader = getattr(importlib.import_module(f"mmtutor.data.{module}"), function)
-    return loader(name, **options) if name in WORLD_NAMES else loader(**options)
+    made = resolve_name(f"mmtutor.data.{_LOADERS[name]}")(**options)
+    return made.dataset() if name in WORLD_NAMES else made

@@ -72,8 +72,10 @@ class Dataset:
                 rows == len(self),
                 f"{self.name}: {column} has {rows} rows, groups have {len(self)}",
             )
-        named = (("labels", self.labels, self.classes), ("groups", self.groups, self.group_names))
-        for column, numbers, names in named:
+        for column, numbers, names in (
+            ("labels", self.labels, self.classes),
+            ("groups", self.groups, self.group_names),
+        ):
             if numbers is not None and names is not None and len(numbers):
                 low, high = int(numbers.min()), int(numbers.max())
                 require(
@@ -83,8 +85,8 @@ class Dataset:
                 )
         if self.do_not_display:
             for kind in ("modalities", "targets"):
-                table = getattr(self, kind)
-                hidden = {k: Undisplayed(x) if isinstance(x, list) else x for k, x in table.items()}
+                table = getattr(self, kind).items()
+                hidden = {k: Undisplayed(x) if isinstance(x, list) else x for k, x in table}
                 object.__setattr__(self, kind, hidden)
 
     @property
@@ -103,16 +105,15 @@ class Dataset:
         Groups keep their numbers. Raises IndexError for a position outside, or a mask of another
         length.
         """
-        if isinstance(index, slice):
-            rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
-        else:
+        if not isinstance(index, slice):
             chosen = np.asarray(index)
             require(
                 chosen.dtype != bool or chosen.shape == (len(self),),
                 f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}",
                 IndexError,
             )
-            rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
+            index = chosen if chosen.size else chosen.astype(np.int64)
+        rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
         return replace(
             self,
             modalities={m: _take(x, rows) for m, x in self.modalities.items()},
@@ -138,8 +139,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Return counts only, so that no cell shows a sample by accident."""
-        text = f"Dataset {self.name}: {len(self)} samples, {len(np.unique(self.groups))} groups; "
-        text += f"modalities {', '.join(self.modalities)}"
+        text = (
+            f"Dataset {self.name}: {len(self)} samples, {len(np.unique(self.groups))} groups;"
+            f" modalities {', '.join(self.modalities)}"
+        )
         if self.labels is None:
             return f"{text}; targets {', '.join(self.targets)}"
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()

@@ -2,7 +2,6 @@
 saying that digit. Taught in chapter 1.
 """
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -52,11 +51,11 @@ def load(
     """
     one_of("speech", speech, ("espeak", "fsdd"))
     require(
-        0 <= image_noise < math.inf,
+        0 <= image_noise < np.inf,
         f"image_noise must be a standard deviation from 0, got {image_noise!r}",
     )
     require(
-        snr_db is None or math.isfinite(snr_db),
+        snr_db is None or np.isfinite(snr_db),
         f"snr_db must be a number of decibels, or None for no noise, got {snr_db!r}",
     )
     whole_number("seed", seed)
@@ -70,21 +69,20 @@ def load(
         generator = _generator(seed, 1)
         waveform = [add_noise(signal, snr_db, generator) for signal in waveform]
     image = torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)
-    modalities = {
-        "image": image + image_noise * torch.randn(image.shape, generator=_generator(seed, 2)),
-        "audio": LogMel(sample_rate=spoken.card["sample_rate"]).spectrogram(waveform),
-    }
-    card = spoken.card
-    citations = [_CITATION, card["citation"]] if "citation" in card else [_CITATION]
+    card = {"citation": "", **spoken.card}
     return replace(
         spoken,
         name="digits",
-        modalities=modalities | ({"waveform": waveform} if waveforms else {}),
+        modalities={
+            "image": image + image_noise * torch.randn(image.shape, generator=_generator(seed, 2)),
+            "audio": LogMel(sample_rate=card["sample_rate"]).spectrogram(waveform),
+            **({"waveform": waveform} if waveforms else {}),
+        },
         card={
             "name": "digits",
             "title": "Digits seen and heard",
             "do_not_display": False,
-            "citation": "; ".join(citations),
+            "citation": "; ".join(filter(None, [_CITATION, card["citation"]])),
             "n": len(digits),
             "speech": speech,
             "sample_rate": card["sample_rate"],
@@ -114,8 +112,9 @@ def _espeak() -> Dataset:
     """Speak every word in every voice. The takes do not depend on the seed of `load`: one cache
     file serves all."""
     rng = np.random.default_rng(0)
-    every = len(WORDS), len(ACCENTS), _TAKES, len(_VARIANTS)
-    digits, accents, _, variants = np.indices(every).reshape(4, -1)
+    digits, accents, _, variants = np.indices(
+        (len(WORDS), len(ACCENTS), _TAKES, len(_VARIANTS))
+    ).reshape(4, -1)
     requests = [
         Request(
             WORDS[digit],

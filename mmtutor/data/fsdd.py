@@ -8,8 +8,7 @@ import torch
 from scipy.io import wavfile
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import fetched
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -22,15 +21,19 @@ def load(accept_licence: bool = False) -> Dataset:
 
     Raises what `store.fetch` raises. Jackson et al. 2018.
     """
-    data = manifest("fsdd")
+    data, folder = fetched("fsdd", accept_licence)
     # Files are named <digit>_<speaker>_<index>.wav.
-    paths = sorted((fetch(data, accept_licence) / "recordings").glob("*.wav"))
+    paths = sorted((folder / "recordings").glob("*.wav"))
     digits, speakers, _ = zip(*(path.stem.split("_") for path in paths), strict=True)
     groups = np.array([SPEAKERS.index(speaker) for speaker in speakers])
-    recorded = (wavfile.read(path)[1].astype(np.float32) for path in paths)
     return Dataset(
         name="fsdd",
-        modalities={"waveform": [torch.from_numpy(samples).div_(32768) for samples in recorded]},
+        modalities={
+            "waveform": [
+                torch.from_numpy(wavfile.read(path)[1].astype(np.float32)).div_(32768)
+                for path in paths
+            ]
+        },
         groups=groups,
         labels=torch.tensor([int(digit) for digit in digits]),
         classes=WORDS,

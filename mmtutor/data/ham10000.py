@@ -8,8 +8,7 @@ import pandas as pd
 import torch
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import fetched
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 MALIGNANT = ("akiec", "bcc", "mel")
@@ -24,13 +23,11 @@ def load(accept_licence: bool = False) -> Dataset:
     was made, which gives it away: never a model's input. Groups: the lesion; each has one picture.
     Raises what `store.fetch` raises. Tschandl, Rosendahl & Kittler, Scientific Data 5, 2018.
     """
-    data = manifest("ham10000")
-    folder = fetch(data, accept_licence)
+    data, folder = fetched("ham10000", accept_licence)
     table = pd.read_csv(folder / "HAM10000_metadata.csv").set_index("image_id")
     # The table has all 10,015 pictures, of which the manifest lists one per lesion.
     listed = {file.path for file in data.files}
-    kept = table.index.map(lambda name: f"images/{name}.jpg" in listed)
-    table = table[kept].sort_index()
+    table = table[table.index.map(lambda name: f"images/{name}.jpg" in listed)].sort_index()
     lesions, groups = np.unique(table["lesion_id"], return_inverse=True)
     record = table[["age", "sex", "localization"]].rename(columns={"localization": "site"})
     return Dataset(

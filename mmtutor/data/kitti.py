@@ -12,8 +12,7 @@ from PIL import Image
 from mmtutor.checks import one_of
 from mmtutor.data.dataset import Dataset
 from mmtutor.data.scene import Box, CameraCalibration
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import fetched
 
 FRAMES = ("000000", "000001", "000002")
 
@@ -63,25 +62,25 @@ def load(frame: str = "000001", accept_licence: bool = False) -> Frame:
     must name KITTI, stay non-commercial and carry its licence. Geiger, Lenz and Urtasun, CVPR 2012.
     """
     one_of("frame", frame, FRAMES)
-    data = manifest("kitti")
-    folder = fetch(data, accept_licence)
+    data, folder = fetched("kitti", accept_licence)
     scan = np.fromfile(folder / "velodyne" / f"{frame}.bin", "<f4").reshape(-1, 4)
     image = folder / "image_2" / f"{frame}.png"
-    with Image.open(image) as picture:
-        size = picture.size
     lines = (folder / "label_2" / f"{frame}.txt").read_text(encoding="ascii").splitlines()
-    return Frame(
-        name=frame,
-        image=image,
-        size=size,
-        points=scan[:, :3].copy(),
-        reflectance=scan[:, 3].copy(),
-        calibration=_calibration(folder / "calib" / f"{frame}.txt"),
-        objects=[
-            _labelled(line) for line in lines if line.strip() and not line.startswith("DontCare")
-        ],
-        card=data.facts(),
-    )
+    with Image.open(image) as picture:
+        return Frame(
+            name=frame,
+            image=image,
+            size=picture.size,
+            points=scan[:, :3].copy(),
+            reflectance=scan[:, 3].copy(),
+            calibration=_calibration(folder / "calib" / f"{frame}.txt"),
+            objects=[
+                _labelled(line)
+                for line in lines
+                if line.strip() and not line.startswith("DontCare")
+            ],
+            card=data.facts(),
+        )
 
 
 def dataset(accept_licence: bool = False) -> Dataset:

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import fetched
 from mmtutor.files.text import decode
 
 CLASSES = ("negative", "neutral", "positive")
@@ -25,11 +24,10 @@ def load(accept_licence: bool = False) -> Dataset:
     are one group, too.) card["encodings"] counts how the texts were decoded. Raises what
     `store.fetch` raises. Niu, Zhu, Pang & El Saddik, MultiMedia Modeling 2016.
     """
-    data = manifest("mvsa")
-    folder = fetch(data, accept_licence)
+    data, folder = fetched("mvsa", accept_licence)
     listed = {file.path for file in data.files}
-    table = pd.read_csv(folder / "label" / "train.txt", encoding="ascii", dtype=str)
-    tags = table.set_index("guid")["tag"]
+    labels = folder / "label" / "train.txt"
+    tags = pd.read_csv(labels, encoding="ascii", dtype=str).set_index("guid")["tag"]
     # The table names 4000 posts; those without files are not in this half of the set.
     posts = sorted((guid for guid in tags.index if f"data/{guid}.txt" in listed), key=int)
     decoded = [decode((folder / "data" / f"{guid}.txt").read_bytes()) for guid in posts]

@@ -2,7 +2,6 @@
 caption. Taught in chapter 1.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 
 from mmtutor.checks import one_of, require
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import Manifest, manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import Manifest, fetched
 
 CAPTIONS = {"human": "captions.csv", "machine": "auto_generated_captions.csv"}
 CLASSES = ("negative", "neutral", "positive")
@@ -50,13 +48,13 @@ def load(
         1 <= low <= high <= 7, f"cuts must satisfy 1 ≤ a ≤ b ≤ 7 (the rating scale), got {cuts}"
     )
     one_of("captions", captions, CAPTIONS)
-    data = manifest("oasis")
-    folder = fetch(data, accept_licence)
+    data, folder = fetched("oasis", accept_licence)
     table = _table(data, folder, captions)
     valence = torch.tensor(table["Valence_mean"].to_numpy())
     kinds, kind = np.unique(table["Category"].str.strip(), return_inverse=True)
-    themes = [theme_of(name, merge_themes) for name in table.index]
-    group_names, groups = np.unique(themes, return_inverse=True)
+    group_names, groups = np.unique(
+        [theme_of(name, merge_themes) for name in table.index], return_inverse=True
+    )
     return Dataset(
         name="oasis",
         modalities={
@@ -81,7 +79,7 @@ def load(
 def theme_of(name: str, merge: bool = False) -> str:
     """Return the theme of a picture, "Dog 12" → "Dog"; with `merge`, kindred ones share a name,
     "Fire/Explosion"."""
-    theme = re.sub(r"\s*\d+\s*$", "", name)
+    theme = name.rstrip(" 0123456789")
     if merge:
         return next(("/".join(family) for family in KINDRED if theme in family), theme)
     return theme
@@ -93,8 +91,7 @@ def _table(data: Manifest, folder: Path, captions: str) -> pd.DataFrame:
 
     The tables hold 310 more rows, some of them explicit: they are dropped here and go nowhere.
     """
-    paths = (Path(file.path) for file in data.files)
-    pictures = {path.stem for path in paths if path.suffix == ".jpg"}
+    pictures = {Path(file.path).stem for file in data.files if file.path.endswith(".jpg")}
     # The lines of this table end in CR alone, which pandas reads.
     ratings = pd.read_csv(folder / "OASIS.csv").set_index("Theme")
     words = pd.read_csv(
@@ -106,5 +103,6 @@ def _table(data: Manifest, folder: Path, captions: str) -> pd.DataFrame:
         keep_default_na=False,
     )
     words.index = pd.Index(words["image_file"].str.removesuffix(".jpg"), name="Theme")
-    kept = ratings[ratings.index.isin(pictures)]
-    return kept.join(words[["caption"]], how="inner", validate="one_to_one")
+    return ratings[ratings.index.isin(pictures)].join(
+        words[["caption"]], how="inner", validate="one_to_one"
+    )

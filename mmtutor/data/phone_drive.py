@@ -10,8 +10,7 @@ import pandas as pd
 
 from mmtutor.checks import known_names
 from mmtutor.data.dataset import Dataset
-from mmtutor.files.manifest import manifest
-from mmtutor.files.store import fetch
+from mmtutor.files.store import fetched
 
 START = "2018-04-08 10:31:37"
 """Local time (UTC-5) that counts as 0 s on both clocks."""
@@ -20,9 +19,11 @@ MILE_PER_HOUR = 0.44704
 """Metres per second, by definition of the mile."""
 
 # stream → column, unit, factor to that unit
-_PHONE = {
+_GPS = {
     "phone_speed": ("locationSpeed(m/s)", "m/s", 1.0),
     "phone_altitude": ("locationAltitude(m)", "m", 1.0),
+}
+_PHONE = {
     **{
         f"phone_acceleration_{x.lower()}": (f"accelerometerAcceleration{x}(G)", "g", 1.0)
         for x in "XYZ"
@@ -37,7 +38,6 @@ _CAR = {
     "car_lateral": ("Lateral Gs", "g", 1.0),
     "car_forward": ("Acceleration Gs", "g", 1.0),
 }
-_GPS = ("phone_speed", "phone_altitude")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +83,15 @@ def load(accept_licence: bool = False) -> Drive:
     the receiver's own stamp when it is logged. Places are left out: nothing here needs to know
     where somebody drove. Raises what `store.fetch` raises.
     """
-    data = manifest("phone_drive")
-    folder = fetch(data, accept_licence)
+    data, folder = fetched("phone_drive", accept_licence)
     phone = pd.read_csv(folder / "dataset1_phone.csv", encoding="utf-8")
     car = pd.read_csv(folder / "dataset1_car.csv", encoding="utf-8")
-    fix = phone["locationTimestamp_since1970(s)"]
-    streams = _streams(
-        phone[fix.diff().fillna(0) != 0], "loggingTime(txt)", {name: _PHONE[name] for name in _GPS}
+    fixes = phone[phone["locationTimestamp_since1970(s)"].diff().fillna(0) != 0]
+    streams = (
+        _streams(fixes, "loggingTime(txt)", _GPS)
+        | _streams(phone, "loggingTime(txt)", _PHONE)
+        | _streams(car, "Time", _CAR)
     )
-    streams |= _streams(
-        phone, "loggingTime(txt)", {name: c for name, c in _PHONE.items() if name not in _GPS}
-    )
-    streams |= _streams(car, "Time", _CAR)
     return Drive(streams, data.facts())
 
 
@@ -105,7 +102,7 @@ def dataset(accept_licence: bool = False) -> Dataset:
     Raises what `store.fetch` raises.
     """
     drive = load(accept_licence)
-    phone = {name: [stream] for name, stream in drive.streams.items() if name in _PHONE}
+    phone = {name: [stream] for name, stream in drive.streams.items() if name not in _CAR}
     car = {name: [stream] for name, stream in drive.streams.items() if name in _CAR}
     return Dataset("phone_drive", phone, np.zeros(1, np.int64), targets=car, card=drive.card)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mmtutor.checks import Array, finite, require
+from mmtutor.checks import Array, as_numpy, finite, require
 
 _SHAPES = {"projection": (3, 4), "rectification": (3, 3), "lidar_to_camera": (3, 4)}
 
@@ -35,13 +35,13 @@ class CameraCalibration:
         for name, shape in _SHAPES.items():
             matrix = finite(name, getattr(self, name), 2)
             require(matrix.shape == shape, f"{name} must be of shape {shape}, got {matrix.shape}")
-            object.__setattr__(self, name, matrix)
-        for name in ("rectification", "lidar_to_camera"):
-            turn = getattr(self, name)[:, :3]
+            turn = matrix[:, :3]
             require(
-                np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0,
+                name == "projection"
+                or (np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0),
                 f"the first three columns of {name} are no rotation: {turn.tolist()}",
             )
+            object.__setattr__(self, name, matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Box:
 
 def points_3d(points: Array) -> np.ndarray:
     """Return points (N, 3) as float64; ValueError for another shape, NaN or infinity."""
-    array = np.asarray(points, dtype=np.float64)
+    array = as_numpy(points).astype(np.float64)
     require(
         array.ndim == 2 and array.shape[1] == 3 and np.isfinite(array).all(),
         f"points must be finite numbers (N, 3), x, y, z in metres, got shape {array.shape}",

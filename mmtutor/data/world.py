@@ -59,8 +59,12 @@ class World:
         for what, table in (("weight", weights), ("noise", noise)):
             for key, value in table.items():
                 positive(f"{what} of {key!r}", value)
-        needed = f": one direction for each of {', '.join(weights)} and one for the nuisance"
-        whole_number("dim", self.dim, len(weights) + 1, hint=needed)
+        whole_number(
+            "dim",
+            self.dim,
+            len(weights) + 1,
+            hint=f": one direction for each of {', '.join(weights)} and one for the nuisance",
+        )
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "noise", noise)
 
@@ -87,10 +91,11 @@ class World:
         rng = np.random.default_rng([self.seed, 1, whole_number("seed", seed)])
         shape = whole_number("n", n, 1), len(self.weights)
         bits = {m: rng.integers(0, 2, shape) for m in MODALITIES}
-        shared = np.array([kind == "redundant" for kind in self.weights])
-        bits["b"] = np.where(shared, bits["a"], bits["b"])
-        features = {m: self._observe(m, bits[m], rng) for m in MODALITIES}
-        return Samples(features, torch.from_numpy(self._label(bits["a"], bits["b"])))
+        bits["b"] = np.where([k == "redundant" for k in self.weights], bits["a"], bits["b"])
+        return Samples(
+            {m: self._observe(m, bits[m], rng) for m in MODALITIES},
+            torch.from_numpy(self._label(bits["a"], bits["b"])),
+        )
 
     def dataset(self) -> Dataset:
         """Return n samples, `sample(n, seed=0)`, as a `Dataset`: each its own group, the closed
@@ -160,8 +165,12 @@ class World:
         width, unequal lengths, and NaN or infinity where a modality is not marked absent.
         """
         looked_at = tuple(modalities)
-        named = [*looked_at, *features, *(present or {})]
-        known_names("the question", named, MODALITIES, "modalities of a world")
+        known_names(
+            "the question",
+            [*looked_at, *features, *(present or {})],
+            MODALITIES,
+            "modalities of a world",
+        )
         known_names("the question", looked_at, features, "features")
         require(looked_at, "no modality to look at: give 'a', 'b' or both")
         odds = {m: self._log_odds(m, features[m], (present or {}).get(m)) for m in looked_at}
@@ -171,8 +180,7 @@ class World:
         joint = unseen.new_zeros(len(unseen), 1)
         for k, kind in enumerate(self.weights):
             a, b = (odds.get(m, unseen)[:, k] for m in MODALITIES)
-            part = part_log_posterior(kind, a, b)
-            joint = (joint[:, :, None] + part[:, None, :]).flatten(1)
+            joint = (joint[:, :, None] + part_log_posterior(kind, a, b)[:, None, :]).flatten(1)
         return torch.softmax(joint, dim=1).to(features[looked_at[0]].dtype)
 
     def _amplitudes(self) -> np.ndarray:
@@ -196,8 +204,8 @@ class World:
     def _observe(self, modality: str, bits: np.ndarray, rng: np.random.Generator) -> Tensor:
         nuisance = self.strength * rng.choice([-1.0, 1.0], (len(bits), 1))
         latent = np.hstack([(2 * bits - 1) * self._amplitudes(), nuisance])  # (n, parts + 1)
-        noise = self._noise[modality] * rng.standard_normal((len(bits), self.dim))
-        return torch.from_numpy(latent @ self.directions[modality].numpy() + noise).float()
+        x = latent @ self.directions[modality].numpy()
+        return torch.from_numpy(x + self._noise[modality] * rng.standard_normal(x.shape)).float()
 
     def _label(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Class of each sample (N,) from its bits (N, parts): its parts' classes as digits."""

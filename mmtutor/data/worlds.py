@@ -22,14 +22,11 @@ weight 1 alone is the pure world. Taught in chapter 3.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-from mmtutor.checks import one_of
 from mmtutor.data import WORLD_NAMES
-from mmtutor.data.dataset import Dataset
 from mmtutor.data.world import World
 
-__all__ = ["WORLDS", "World", "complement", "load", "mixture", "redundant", "synergy", "unique"]
+__all__ = ["WORLDS", "World", "complement", "mixture", "redundant", "synergy", "unique"]
 
 
 def redundant(
@@ -108,12 +105,3 @@ def mixture(
 
 
 WORLDS = {name: globals()[name] for name in WORLD_NAMES}
-
-
-def load(name: str, n: int = 2000, seed: int = 0, **options: Any) -> Dataset:
-    """Return the named world's own n samples as a `Dataset`, its closed forms in the card.
-
-    name: redundant, unique, complement, synergy or mixture; options: those of the function of that
-    name. Each sample is its own group. Raises ValueError for an unknown name.
-    """
-    return WORLDS[one_of("world", name, WORLDS)](n, seed=seed, **options).dataset()

@@ -22,6 +22,7 @@ from mmtutor.alignment.space import (
     to_camera,
     to_image,
 )
+from mmtutor.data.scene import points_3d
 
 # A lidar in the place of the camera: x forward, y left, z up → x right, y down, z forward.
 AXES = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
@@ -274,6 +275,11 @@ def test_matrices_become_float64():
         *(m.astype(np.float32) for m in (simple().projection, np.eye(3), some(0).lidar_to_camera))
     )
     assert calibration.projection.dtype == calibration.lidar_to_camera.dtype == np.float64
+
+
+def test_points_may_be_a_tensor_that_learns():
+    points = torch.tensor([[1.0, 2, 3]], requires_grad=True)
+    assert points_3d(points).dtype == np.float64 and points_3d(points).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("points", [np.zeros(3), np.zeros((2, 4)), np.array([[0, math.nan, 1]])])

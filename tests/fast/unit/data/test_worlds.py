@@ -151,7 +151,7 @@ def test_the_posterior_answers_in_the_features_dtype_and_survives_extremes():
 
 
 def test_load_returns_a_dataset_with_the_closed_forms_in_its_card():
-    data = worlds.load("complement", n=25, seed=2, noise=0.5)
+    data = load("complement", n=25, seed=2, noise=0.5)
     world = worlds.complement(25, seed=2, noise=0.5)
     assert len(data) == 25
     own = world.sample(25, seed=0)
@@ -221,8 +221,8 @@ def test_bad_parameters_are_named(options, message):
             "unknown world 'antagonism'; known: redundant",
         ),
         (
-            lambda: worlds.load("antagonism"),
-            "unknown world 'antagonism'; known: redundant, .*mixture",
+            lambda: load("antagonism"),
+            "unknown data set 'antagonism'; known: redundant, .*mixture",
         ),
         (lambda: worlds.synergy().sample(0), "n must be a whole number of 1 or more"),
         (lambda: worlds.synergy().sample(3, seed=-2), "seed must be a whole number of 0 or more"),
