@@ -49,11 +49,8 @@ def read(path: Path, count: int) -> list[Parts] | None:
             path.open("rb") as opened,
             np.load(opened, allow_pickle=False) as file,
         ):
-            samples, lengths, marks = (
-                file["samples"],
-                file["lengths"],
-                json.loads(file["marks"].tobytes()),
-            )
+            samples, lengths = file["samples"], file["lengths"]
+            marks = json.loads(file["marks"].tobytes())
         require(
             len(lengths) == len(marks) == count and lengths.sum() == len(samples),
             "its tables do not fit together",

@@ -13,11 +13,11 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -29,9 +29,8 @@ WORD, PHONEME = 1, 7
 # From speak_lib.h. Synchronous: audio comes through the callback while espeak_Synth runs, with no
 # thread of espeak's own (the retrieval mode has one, polls, and takes 18 ms for a clip that takes
 # half a millisecond here).
-_SYNCHRONOUS = 2
+_SYNCHRONOUS, _UTF8 = 2, 1
 _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
-_UTF8 = 1
 _RATE, _VOLUME, _PITCH = 1, 2, 3
 _SEED = 1
 _LONGEST_PATH = 120
@@ -48,10 +47,6 @@ class SpeechUnavailable(RuntimeError):
     to install."""
 
 
-class _Id(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("string", ctypes.c_char * 8))
-
-
 class _Event(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
@@ -61,7 +56,7 @@ class _Event(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _Id),
+        ("id", ctypes.c_char * 8),  # the name of a phoneme; for others this holds a number
     )
 
 
@@ -91,12 +86,8 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-@dataclass(frozen=True)
-class Spoken:
-    """samples (T,) int16 at 22050 Hz, and the events in order."""
-
-    samples: np.ndarray
-    events: list[Event]
+Spoken = tuple[np.ndarray, list[Event]]
+"""samples (T,) int16 at 22050 Hz, and the events in order"""
 
 
 def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
@@ -116,13 +107,26 @@ def synthesise(asked: Sequence[tuple[str, str, int, int, int]]) -> list[Spoken]:
 def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: int) -> Spoken:
     chunks: list[bytes] = []
     events: list[Event] = []
-    callback = _Callback(_collector(chunks, events))
+
+    @_Callback
+    def collect(wave: ctypes._Pointer, n_samples: int, found: ctypes._Pointer) -> int:
+        """Copy espeak's buffers, which are overwritten once this returns."""
+        if n_samples > 0:
+            chunks.append(ctypes.string_at(wave, 2 * n_samples))
+        for event in takewhile(lambda event: event.type, (found[i] for i in count())):
+            if event.type in (WORD, PHONEME):
+                name = event.id.decode("utf-8", "ignore") if event.type == PHONEME else ""
+                events.append(
+                    Event(event.type, event.sample, event.text_position - 1, event.length, name)
+                )
+        return 0
+
     encoded = text.encode("utf-8")
     with _lock, ExitStack() as stack:
         library = _fresh_library(stack)
         stack.callback(library.espeak_Terminate)
         _start(library, folder, voice)
-        library.espeak_SetSynthCallback(callback)
+        library.espeak_SetSynthCallback(collect)
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_VOLUME, volume)):
             library.espeak_SetParameter(parameter, value, 0)
         failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
@@ -131,34 +135,15 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
         f"espeak-ng could not speak {text[:40]!r}: error {failed}; {ADVICE}",
         SpeechUnavailable,
     )
-    return Spoken(np.frombuffer(b"".join(chunks), np.int16), events)
-
-
-def _collector(chunks: list[bytes], events: list[Event]) -> Callable[..., int]:
-    """Return a callback that copies espeak's buffers, which are overwritten once it returns."""
-
-    def collect(wave: ctypes._Pointer, n_samples: int, found: ctypes._Pointer) -> int:
-        if n_samples > 0:
-            chunks.append(ctypes.string_at(wave, 2 * n_samples))
-        index = 0
-        while found[index].type:
-            event = found[index]
-            if event.type in (WORD, PHONEME):
-                name = event.id.string.decode("utf-8", "ignore") if event.type == PHONEME else ""
-                events.append(
-                    Event(event.type, event.sample, event.text_position - 1, event.length, name)
-                )
-            index += 1
-        return 0
-
-    return collect
+    return np.frombuffer(b"".join(chunks), np.int16), events
 
 
 def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
     """Initialise a fresh library with its data in `folder`, a fixed seed (its own is the clock) and
     a voice."""
-    options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), options)
+    rate = library.espeak_Initialize(
+        _SYNCHRONOUS, 0, os.fsencode(folder), _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
+    )
     require(
         rate == SAMPLE_RATE,
         f"espeak-ng did not start with the data in {folder / 'espeak-ng-data'} (paths longer"
@@ -182,12 +167,7 @@ def _data_folder(stack: ExitStack, links: bool) -> Path:
     reads all 250 voice files to find one, two thirds of the time of a word. They also shorten a
     path that espeak-ng would cut off.
     """
-    try:
-        data = Path(_loader().get_data_path())
-    except RuntimeError as error:
-        raise SpeechUnavailable(
-            f"espeak-ng's voice data are missing ({error}); {ADVICE}"
-        ) from error
+    _, data = _carried()
     if not links and len(os.fsencode(data)) <= _LONGEST_PATH:
         return data.parent
     linked = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
@@ -203,23 +183,27 @@ def _data_folder(stack: ExitStack, links: bool) -> Path:
     return linked.parent
 
 
-def _loader() -> ModuleType:
-    """Return the package that carries the library and its data."""
+def _carried() -> tuple[Path, Path]:
+    """Return the library and the folder of its data, both in a package."""
     try:
         import espeakng_loader
+
+        return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
     except ImportError as error:
         raise SpeechUnavailable(
             f"the package espeakng-loader cannot be imported ({error}); {ADVICE}"
         ) from error
-    return espeakng_loader
+    except RuntimeError as error:
+        raise SpeechUnavailable(
+            f"espeak-ng's voice data are missing ({error}); {ADVICE}"
+        ) from error
 
 
 def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
     """Load espeak-ng with all its global variables as they were built; leaving the stack unloads
     it."""
-    path = Path(_loader().get_library_path())
-    library = _load(path, stack)
-    if not library.espeak_ng_GetSampleRate():
+    path, _ = _carried()
+    if not (library := _load(path, stack)).espeak_ng_GetSampleRate():
         return library
     # Somebody else in this process holds it, state and all: a copy under another name has variables
     # of its own.
@@ -236,6 +220,6 @@ def _load(path: Path, stack: ExitStack) -> ctypes.CDLL:
         raise SpeechUnavailable(
             f"the library {path} cannot be loaded ({error}); {ADVICE}"
         ) from error
-    unload = getattr(_ctypes, "FreeLibrary" if os.name == "nt" else "dlclose")
-    stack.callback(unload, library._handle)
+    unload = "FreeLibrary" if os.name == "nt" else "dlclose"
+    stack.callback(getattr(_ctypes, unload), library._handle)
     return library

@@ -56,8 +56,6 @@ class LogMel:
             "expected a list of recordings or a tensor (N, T); wrap a single one: [waveform]",
         )
         signals = [self._checked(i, waveform) for i, waveform in enumerate(waveforms)]
-        if not signals:
-            return torch.zeros(0, self.frames, self.n_mels)
         # Recordings of like length share a batch, so that little is computed on padding.
         order = sorted(range(len(signals)), key=lambda i: len(signals[i]))
         out = torch.empty(len(signals), self.frames, self.n_mels)
@@ -96,9 +94,12 @@ class LogMel:
             f"recording {index} has {rate} samples per second, this encoder expects"
             f" {self.sample_rate}: make an AudioEncoder(sample_rate={rate}), or resample it",
         )
-        signal = torch.as_tensor(getattr(waveform, "waveform", waveform))
-        expected = "(T,) in -1..1, mono (divide 16-bit samples by 32768)"
-        float_samples(f"recording {index}", signal, (1,), expected)
+        signal = float_samples(
+            f"recording {index}",
+            torch.as_tensor(getattr(waveform, "waveform", waveform)),
+            (1,),
+            "(T,) in -1..1, mono (divide 16-bit samples by 32768)",
+        )
         return signal.detach().to("cpu", torch.float32)
 
 

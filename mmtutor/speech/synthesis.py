@@ -2,7 +2,6 @@
 begins. Taught in chapter 2.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -110,7 +109,7 @@ def speak(
     Raises ValueError (unknown voice, value out of range, empty text), SpeechUnavailable,
     CacheNotWritable.
     """
-    spoken = speak_all([Request(text, voice, variant, rate, pitch, volume)], cache)[0]
+    (spoken,) = speak_all([Request(text, voice, variant, rate, pitch, volume)], cache)
     return insert_pauses(spoken, pauses)
 
 
@@ -130,7 +129,14 @@ def speak_all(requests: Sequence[Request], cache: bool = True) -> list[Utterance
         if path:
             speech_cache.write(path, batch)
     return [
-        _utterance(request.text, *parts) for request, parts in zip(requests, batch, strict=True)
+        Utterance(
+            request.text,
+            torch.from_numpy(samples.astype(np.float32)).div_(32768),  # of 16 bits
+            SAMPLE_RATE,
+            _seconds(words),
+            _seconds(phonemes),
+        )
+        for request, (samples, words, phonemes) in zip(requests, batch, strict=True)
     ]
 
 
@@ -152,7 +158,7 @@ def insert_pauses(utterance: Utterance, pauses: float | Mapping[int, float]) -> 
             IndexError,
         )
         require(
-            0 <= milliseconds < math.inf,
+            0 <= milliseconds < np.inf,
             f"a pause must be a number of milliseconds from 0, got {milliseconds!r}",
         )
         cuts.append((words[index][0], round(milliseconds * SAMPLE_RATE / 1000)))
@@ -176,13 +182,12 @@ def add_noise(waveform: Tensor, snr_db: float, generator: torch.Generator) -> Te
         "a silent recording has no signal-to-noise ratio: leave it out, or add noise yourself",
     )
     require(
-        snr_db > -math.inf,
+        snr_db > -np.inf,
         f"snr_db must be a number of decibels (0: noise as strong as the signal), got {snr_db}",
     )
-    noise = torch.randn(
+    return waveform + (power * 10 ** (-snr_db / 10)).sqrt() * torch.randn(
         waveform.shape, generator=generator, dtype=waveform.dtype, device=waveform.device
     )
-    return waveform + noise * (power * 10 ** (-snr_db / 10)).sqrt()
 
 
 def _synthesise(requests: Sequence[Request]) -> list[speech_cache.Parts]:
@@ -192,19 +197,11 @@ def _synthesise(requests: Sequence[Request]) -> list[speech_cache.Parts]:
         for r in requests
     ]
     batch = []
-    for request, spoken in zip(requests, espeak.synthesise(asked), strict=True):
-        phonemes = timing.phonemes(spoken.events, len(spoken.samples))
-        words = timing.words(request.text, spoken.events, phonemes, len(spoken.samples))
-        batch.append((spoken.samples, words, phonemes))
+    for request, (samples, events) in zip(requests, espeak.synthesise(asked), strict=True):
+        phonemes = timing.phonemes(events, len(samples))
+        words = timing.words(request.text, events, phonemes, len(samples))
+        batch.append((samples, words, phonemes))
     return batch
-
-
-def _utterance(
-    text: str, samples: np.ndarray, words: timing.Marks, phonemes: timing.Marks
-) -> Utterance:
-    """Turn 16-bit samples into floats, and times in samples into seconds."""
-    waveform = torch.from_numpy(samples.astype(np.float32)).div_(32768)
-    return Utterance(text, waveform, SAMPLE_RATE, _seconds(words), _seconds(phonemes))
 
 
 def _seconds(marks: timing.Marks) -> tuple[Mark, ...]:

@@ -21,10 +21,9 @@ def phonemes(events: list[Event], n_samples: int) -> Marks:
     """Return the phonemes, each until the next event. Pauses, links and changes of language are
     left out."""
     timed = [event for event in events if event.kind == PHONEME]
-    ends = [event.sample for event in timed[1:]] + [n_samples]
     return [
-        (event.sample, end, event.name)
-        for event, end in zip(timed, ends, strict=True)
+        (event.sample, following.sample, event.name)
+        for event, following in pairwise([*timed, Event(PHONEME, n_samples, 0, 0, "")])
         if event.name and not event.name.startswith("(")
     ]
 
@@ -41,9 +40,8 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
         if event.kind == WORD and (not kept or _new(event, kept[-1], text)):
             kept.append(event)
     starts = [start for start, _, _ in spoken]
-    after_text = Event(WORD, n_samples, len(text), 0, "")
     marks = []
-    for event, following in pairwise([*kept, after_text]):
+    for event, following in pairwise([*kept, Event(WORD, n_samples, len(text), 0, "")]):
         end, last = following.sample, bisect_left(starts, following.sample) - 1
         if last >= 0 and starts[last] >= event.sample:
             end = min(spoken[last][1], end)
@@ -88,8 +86,7 @@ def cut_open(
     def moved(at: int, side: Literal["left", "right"]) -> int:
         return at + int(added[positions.searchsorted(at, side)])
 
-    shifted = [
+    return np.insert(sound, np.repeat(positions, zeros), 0), [
         [(moved(start, "right"), moved(end, "left"), text) for start, end, text in table]
         for table in marks
     ]
-    return np.insert(sound, np.repeat(positions, zeros), 0), shifted
