@@ -147,7 +147,7 @@ def image_rows(folder: str) -> list[Row]:
         repeats=11,
     )
     uncached = ImageEncoder(cache=False)
-    uncached._model, head = encoder.model, torch.nn.Linear(DIM, 3)
+    uncached.model, head = encoder.model, torch.nn.Linear(DIM, 3)
     encoder.encode(paths, progress=False)
     epochs = turns(
         {

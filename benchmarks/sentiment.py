@@ -71,7 +71,7 @@ def throughput(loaded: data.Dataset) -> Row:
         with tempfile.TemporaryDirectory() as cache:
             encoder = PostEncoder(paths[0].parent, cache=cache)
             for m, known in (("text", text), ("image", image)):
-                encoder.encoders[m]._model = known.model
+                encoder.encoders[m].model = known.model
             encoder.encoders["text"]._tokenizer = tokenizer
             encoder.encode(posts)
 

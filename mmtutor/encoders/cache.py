@@ -81,8 +81,6 @@ class FeatureCache:
         Raises CacheNotWritable before anything is computed, if the folder cannot be written.
         """
         keys = _as_keys(keys)
-        if not keys:
-            return torch.empty(0, self.dim)
         for attempt in range(4):  # find damage, look through the file, begin a new one, read it
             with self._damage_set_aside():
                 features = self.room(len(keys))
@@ -117,8 +115,9 @@ class FeatureCache:
     def _connect(self, mode: str) -> sqlite3.Connection:
         """Open the file: "ro" to read, also where nothing may be written, "rwc" to make or change
         it."""
-        address = f"{self.path.as_uri()}?mode={mode}"
-        database = sqlite3.connect(address, LOCK_SECONDS, isolation_level=None, uri=True)
+        database = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={mode}", LOCK_SECONDS, isolation_level=None, uri=True
+        )
         database.text_factory = bytes  # in a damaged file, what is no text may pass for some
         return database
 

@@ -5,6 +5,7 @@ bar. Taught in chapter 2.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,16 @@ class FrozenEncoder(ABC):
         """Settle device, batch size and cache folder; see the subclasses for their meaning."""
         self.device = pick_device(device)
         self.batch_size = whole_number("batch_size", batch_size, 1)
-        self._model: nn.Module | None = None
-        self.cache: FeatureCache | None = None
-        if cache is not False:
-            fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
-            self.cache = FeatureCache(
-                self.name, fingerprint, self.dim, None if cache is True else cache
-            )
+        fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
+        root = None if isinstance(cache, bool) else cache
+        self.cache = (
+            None if cache is False else FeatureCache(self.name, fingerprint, self.dim, root)
+        )
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
         """The network, in evaluation mode, its parameters frozen."""
-        if self._model is None:
-            self._model = self._build().eval().requires_grad_(False).to(self.device)
-        return self._model
+        return self._build().eval().requires_grad_(False).to(self.device)
 
     def keys(self, samples: Sequence[Any]) -> list[bytes]:
         """Return the content hash of each sample, under which its features are cached. Raises as
@@ -78,8 +75,10 @@ class FrozenEncoder(ABC):
         finished before that stay cached.
         """
         samples = self._checked(samples)
-        given = len(samples) if keys is None else len(keys)
-        require(given == len(samples), f"{given} keys for {len(samples)} samples")
+        require(
+            keys is None or len(keys) == len(samples),
+            f"{len(keys or [])} keys for {len(samples)} samples",
+        )
 
         def compute(rows: list[int]) -> Iterator[Batch]:
             with tqdm(
@@ -101,7 +100,7 @@ class FrozenEncoder(ABC):
         """Return the samples as a list; raise TypeError or ValueError naming what is no sample."""
 
     @abstractmethod
-    def _key(self, sample: Any, index: int) -> bytes:
+    def _key(self, sample: Any, index: int, /) -> bytes:
         """Return the hash of a sample's content; `index` is its number, for error messages."""
 
     @abstractmethod

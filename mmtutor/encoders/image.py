@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mmtutor.checks import one_of, whole_number
 from mmtutor.encoders import pictures
 from mmtutor.encoders.frozen import Batch, FrozenEncoder
-from mmtutor.encoders.pictures import Picture
 from mmtutor.files.weights import locate
 
 
@@ -104,8 +103,7 @@ class ImageEncoder(FrozenEncoder):
             device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": self.image_size}
         )
 
-    @torch.no_grad()
-    def grid(self, samples: Sequence[Picture]) -> Tensor:
+    def grid(self, samples: Sequence[pictures.Picture]) -> Tensor:
         """Return the last feature map before pooling: (N, P, D) float32, P = H·W places row by row
         (49 at 224 px).
 
@@ -118,30 +116,25 @@ class ImageEncoder(FrozenEncoder):
             out[rows] = self._map(batch).flatten(2).transpose(1, 2).to(out)
         return out
 
-    def preprocess(self, picture: Picture) -> Tensor:
+    def preprocess(self, picture: pictures.Picture) -> Tensor:
         """Return what the network sees of a picture: (3, S, S) float32, standardised as its
         training data were."""
         (picture,) = pictures.checked([picture])
         return self._standardise(self._square(picture, 0)[None])[0]
 
-    def _checked(self, samples: Sequence[Picture]) -> Sequence[Picture]:
-        return pictures.checked(samples)
-
-    def _key(self, sample: Picture, index: int) -> bytes:
-        return pictures.key(sample, index)
+    _checked = staticmethod(pictures.checked)
+    _key = staticmethod(pictures.key)
 
     def _build(self) -> nn.Module:
         # Convolutions run almost twice as fast on the processor when the channels lie next to each
         # other.
         return self.recipe.build(locate(self.name)).to(memory_format=torch.channels_last)
 
-    def _batches(self, samples: Sequence[Picture], rows: list[int]) -> Iterator[Batch]:
+    def _batches(self, samples: Sequence[pictures.Picture], rows: list[int]) -> Iterator[Batch]:
         for done, batch in self._squares(samples, rows):
-            with torch.no_grad():
-                features = self._map(batch).mean((2, 3))
-            yield done, features
+            yield done, self._map(batch).mean((2, 3))
 
-    def _squares(self, samples: Sequence[Picture], rows: list[int]) -> Iterator[Batch]:
+    def _squares(self, samples: Sequence[pictures.Picture], rows: list[int]) -> Iterator[Batch]:
         """Read pictures one batch ahead of the network, in threads (decoding releases Python's
         lock)."""
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
@@ -155,9 +148,10 @@ class ImageEncoder(FrozenEncoder):
                 ready, coming = coming, start(following)
                 yield part, self._standardise(torch.stack([future.result() for future in ready]))
 
-    def _square(self, picture: Picture, index: int) -> Tensor:
-        rgb = pictures.to_rgb(picture, index)
-        return pictures.square(rgb, self.image_size, self.recipe.crop, self.recipe.resample)
+    def _square(self, picture: pictures.Picture, index: int) -> Tensor:
+        return pictures.square(
+            pictures.to_rgb(picture, index), self.image_size, self.recipe.crop, self.recipe.resample
+        )
 
     def _standardise(self, squares: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 → (B, 3, S, S) float32 on the device; the transposition costs nothing,
@@ -167,6 +161,7 @@ class ImageEncoder(FrozenEncoder):
         )
         return ((squares.to(self.device).float() - mean) / std).permute(0, 3, 1, 2)
 
+    @torch.no_grad()
     def _map(self, batch: Tensor) -> Tensor:
         """(B, 3, S, S) → last feature map (B, D, H, W): timm's networks have a method for it, in
         torchvision's the last two layers go."""

@@ -80,9 +80,10 @@ def checked(samples: Iterable[object]) -> list[Picture]:
     naming the sample, where something cannot be a picture."""
     one = isinstance(samples, Path | str | bytes | Image.Image)
     if isinstance(samples, np.ndarray | Tensor):
-        channels = 0 if isinstance(samples, Tensor) else -1
         # (H, W, 3) would otherwise pass for H grey pictures.
-        one = samples.ndim < 3 or (samples.ndim == 3 and samples.shape[channels] in (3, 4))
+        one = samples.ndim < 3 or (
+            samples.ndim == 3 and samples.shape[0 if isinstance(samples, Tensor) else -1] in (3, 4)
+        )
     require(
         not one,
         f"expected a list of pictures, got one {type(samples).__name__}: write [picture]",
@@ -108,8 +109,8 @@ def square(image: Image.Image, size: int, crop: float, resample: Image.Resamplin
     """
     side = min(image.size) * crop
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    small = image.resize((size, size), resample, box=(left, top, left + side, top + side))
-    return torch.from_numpy(np.array(small))
+    box = (left, top, left + side, top + side)
+    return torch.from_numpy(np.array(image.resize((size, size), resample, box)))
 
 
 @contextmanager
@@ -156,14 +157,12 @@ def _bytes(array: np.ndarray) -> np.ndarray:
     """Scale an array of any of the accepted types to uint8."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
-    if array.dtype.kind in "bf":
-        top = 1
-    elif array.dtype.newbyteorder("=") in (np.uint16, np.int32):  # Pillow's 16 bits are either
-        top = 65535
-    else:
-        raise ValueError(
-            f"its dtype is {array.dtype}, expected bool, uint8, uint16 or float in 0..1"
-        )
+    wide = array.dtype.newbyteorder("=") in (np.uint16, np.int32)  # Pillow's 16 bits are either
+    require(
+        wide or array.dtype.kind in "bf",
+        f"its dtype is {array.dtype}, expected bool, uint8, uint16 or float in 0..1",
+    )
+    top = 65535 if wide else 1
     require(np.isfinite(array).all(), "it holds NaN or infinite values")
     require(
         array.min() >= 0 and array.max() <= top,

@@ -69,8 +69,13 @@ class TextEncoder(FrozenEncoder):
         self.recipe = RECIPES[name]
         self.dim = self.recipe.dim
         limit = self.recipe.max_tokens
-        chosen = limit if max_tokens is None else max_tokens
-        self.max_tokens = whole_number("max_tokens", chosen, 3, limit, f": {name} has that limit")
+        self.max_tokens = whole_number(
+            "max_tokens",
+            limit if max_tokens is None else max_tokens,
+            3,
+            limit,
+            f": {name} has that limit",
+        )
         self._tokenizer: Any = None
         super().__init__(
             device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens}
@@ -84,18 +89,14 @@ class TextEncoder(FrozenEncoder):
         are zero. For "minilm" the mean over the real steps is what `encode` returns. Not cached: T
         times as large.
         """
-        texts = self._checked(texts)
-        ids = self._ids(texts)
+        ids = self._ids(self._checked(texts))
         steps = max(map(len, ids), default=0)
-        out, mask = (
-            torch.zeros(len(ids), steps, self.dim),
-            torch.zeros(len(ids), steps, dtype=torch.bool),
-        )
+        out = torch.zeros(len(ids), steps, self.dim)
+        mask = torch.zeros(len(ids), steps, dtype=torch.bool)
         for rows in self._by_length(ids, list(range(len(ids)))):
-            batch_mask, hidden, _ = self._run([ids[i] for i in rows])
-            longest = batch_mask.shape[1]
-            mask[rows, :longest] = batch_mask.cpu()
-            out[rows, :longest] = (hidden * batch_mask[..., None]).cpu()
+            real, hidden, _ = self._run([ids[i] for i in rows])
+            mask[rows, : real.shape[1]] = real.cpu()
+            out[rows, : real.shape[1]] = (hidden * real[..., None]).cpu()
         return out, mask
 
     def pieces(self, text: str) -> list[str]:
@@ -140,10 +141,9 @@ class TextEncoder(FrozenEncoder):
         _ = self.model  # loads the tokenizer too
         # Both settings are given because minilm's tokenizer file asks for cutting and padding to
         # 128 pieces.
-        cut = self._tokenizer(
+        return self._tokenizer(
             list(texts), truncation=True, max_length=self.max_tokens, padding=False
-        )
-        return cut["input_ids"]
+        )["input_ids"]
 
     def _by_length(
         self, ids: list[list[int]] | dict[int, list[int]], rows: list[int]
@@ -167,8 +167,8 @@ class TextEncoder(FrozenEncoder):
             batch_first=True,
             padding_value=self._tokenizer.pad_token_id,
         ).to(self.device)
-        lengths = torch.tensor([len(i) for i in ids], device=self.device)
-        mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
+        lengths = torch.tensor([[len(i)] for i in ids], device=self.device)
+        mask = torch.arange(padded.shape[1], device=self.device) < lengths
         output = self.model(input_ids=padded, attention_mask=mask.long())
         return mask, output.last_hidden_state, output.pooler_output
 
@@ -186,9 +186,8 @@ def load(folder: Path) -> tuple[Any, nn.Module]:
     from transformers import AutoModel, AutoTokenizer
 
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    return tokenizer, network.float()
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True), network.float()
 
 
 @contextmanager

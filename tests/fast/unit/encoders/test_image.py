@@ -68,7 +68,7 @@ def test_result_does_not_depend_on_batch_size_or_neighbours(image_encoder):
     whole = image_encoder.encode(pictures)
     for batch_size in (1, 2, 5):
         other = ImageEncoder(device="cpu", cache=False, image_size=64, batch_size=batch_size)
-        other._model = image_encoder.model
+        other.model = image_encoder.model
         torch.testing.assert_close(other.encode(pictures), whole, rtol=1e-4, atol=1e-4)
     assert torch.equal(image_encoder.encode(pictures), whole)
     assert (whole[0] - whole[1]).norm() > 1
@@ -102,7 +102,7 @@ def test_empty_list_gives_no_rows():
 
 def test_one_picture_more_runs_one_picture(tmp_path, image_encoder, monkeypatch):
     encoder = ImageEncoder(device="cpu", image_size=64, batch_size=4)
-    encoder._model = image_encoder.model
+    encoder.model = image_encoder.model
     seen = spy(encoder, monkeypatch)
     paths = files_of(*crops(6), folder=tmp_path)
     first = encoder.encode(paths)
@@ -131,7 +131,7 @@ def test_a_corrupt_picture_is_named_and_the_finished_ones_are_kept(
     tmp_path, image_encoder, monkeypatch
 ):
     encoder = ImageEncoder(device="cpu", image_size=64, batch_size=2)
-    encoder._model = image_encoder.model
+    encoder.model = image_encoder.model
     seen = spy(encoder, monkeypatch)
     paths = files_of(*crops(6), folder=tmp_path)
     good = paths[4].read_bytes()
@@ -356,7 +356,7 @@ def test_unwritable_cache_is_named_before_the_weights_are_loaded(tmp_path, monke
     with pytest.raises(OSError, match="MMTUTOR_CACHE") as caught:
         encoder.encode([CAT])
     assert str(tmp_path / "file") in str(caught.value)
-    assert encoder._model is None
+    assert "model" not in vars(encoder)
 
 
 def test_no_gradient_and_evaluation_mode(image_encoder):

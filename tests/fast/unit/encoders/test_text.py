@@ -38,7 +38,7 @@ def test_each_text_gets_its_own_vector_in_order(text_encoder):
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_result_does_not_depend_on_batch_size(text_encoder, batch_size):
     other = TextEncoder(device="cpu", cache=False, batch_size=batch_size)
-    other._model, other._tokenizer = text_encoder.model, text_encoder._tokenizer
+    other.model, other._tokenizer = text_encoder.model, text_encoder._tokenizer
     torch.testing.assert_close(
         other.encode(TEXTS), text_encoder.encode(TEXTS), rtol=1e-4, atol=1e-5
     )
@@ -84,7 +84,7 @@ def test_long_text_is_cut_at_the_limit(text_encoder):
 
 def test_a_lower_limit_is_kept_and_cached_apart(text_encoder):
     short = TextEncoder(device="cpu", max_tokens=8)
-    short._model, short._tokenizer = text_encoder.model, text_encoder._tokenizer
+    short.model, short._tokenizer = text_encoder.model, text_encoder._tokenizer
     assert len(short.pieces(TEXTS[2])) == 8
     assert short.cache.folder != TextEncoder().cache.folder
     for limit in (2, 257, 0, -1, 9.5):
@@ -142,7 +142,7 @@ def test_unknown_name_lists_the_known_ones():
 
 def test_only_new_texts_run(text_encoder, monkeypatch):
     encoder = TextEncoder(device="cpu", batch_size=2)
-    encoder._model, encoder._tokenizer = text_encoder.model, text_encoder._tokenizer
+    encoder.model, encoder._tokenizer = text_encoder.model, text_encoder._tokenizer
     seen = []
     original = encoder._run
     monkeypatch.setattr(encoder, "_run", lambda ids: (seen.append(len(ids)), original(ids))[1])
