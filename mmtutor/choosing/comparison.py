@@ -83,7 +83,13 @@ def joint_models() -> dict[str, Builder]:
             ConcatFusion(dims), classes, hidden=64
         ),
         "gated": lambda dims, classes: FusionClassifier(GatedFusion(dims, 32), classes),
-        "tensor": lambda dims, classes: FusionClassifier(_encoded(dims, 8, TensorFusion), classes),
+        # a tensor of raw features would have thousands of entries too many
+        "tensor": lambda dims, classes: FusionClassifier(
+            EncoderFusion(
+                {m: nn.Linear(d, 8) for m, d in dims.items()}, TensorFusion(dict.fromkeys(dims, 8))
+            ),
+            classes,
+        ),
         "low-rank": lambda dims, classes: FusionClassifier(LowRankFusion(dims, 32, 4), classes),
         "FiLM": lambda dims, classes: FusionClassifier(
             FilmFusion(dims, 32, list(dims)[-1]), classes
@@ -169,8 +175,9 @@ def calibrated_single(
     temperature = temperature_scale(predict(model, validation), validation.labels)
 
     def probabilities(samples: Samples) -> Tensor:
-        logits = predict(model, samples.only([modality]))
-        return torch.as_tensor(apply_temperature(logits, temperature))
+        return torch.as_tensor(
+            apply_temperature(predict(model, samples.only([modality])), temperature)
+        )
 
     return probabilities
 
@@ -191,24 +198,16 @@ def opinions_of(
     opinions, calibrated by a temperature on the validation part, where weights, reliabilities and
     stacking are learnt too. class_weights, training: as `tuned`, for every contestant alike.
     """
+    training |= {"seed": seed, "class_weights": class_weights}
     held_out, tested = {}, {}
     for modality in split.train.features:
-        single = calibrated_single(
-            split, modality, classes, seed=seed, class_weights=class_weights, **training
-        )
+        single = calibrated_single(split, modality, classes, **training)
         held_out[modality], tested[modality] = single(split.validation), single(split.test)
     y = split.validation.labels
     best = min(held_out, key=lambda m: log_loss(held_out[m], y))
     answers = {BEST_SINGLE: tested[best]} | {f"{m} alone": p for m, p in tested.items()}
     for name in joint_models() if methods is None else methods:
-        model = tuned(
-            {name: joint_models()[name]},
-            split,
-            classes,
-            seed=seed,
-            class_weights=class_weights,
-            **training,
-        )
+        model = tuned({name: joint_models()[name]}, split, classes, **training)
         answers[name] = predict(model, split.test).softmax(1)
     return answers | decisions(tested, held_out, y, class_weights)
 
@@ -228,11 +227,11 @@ def decisions(
     balanced class weights do. class_weights: for stacking.
     """
     classes = next(iter(probs.values())).shape[1]
-    trust = {
-        m: (accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes) for m, p in held_out.items()
-    }
     # where all are at chance they are trusted alike, which leaves no rule undefined
-    trust = {m: min(max(t, 0.01), 0.99) for m, t in trust.items()}
+    trust = {
+        m: min(max((accuracy(p.argmax(1), y) - 1 / classes) / (1 - 1 / classes), 0.01), 0.99)
+        for m, p in held_out.items()
+    }
     measure = decision.lambda_measure(trust)
     linear = LogisticRegression(max_iter=1000, class_weight=class_weights)
     forest = RandomForestClassifier(
@@ -265,23 +264,15 @@ def _observed(samples: Samples, modality: str) -> Tensor:
     return x[part.masks[modality]] if part.masks else x.flatten(0, -2)
 
 
-def _encoded(
-    dims: dict[str, int], width: int, fusion: Callable[[dict[str, int]], Fusion]
-) -> EncoderFusion:
-    """Project each modality to `width` first: a tensor of raw features would have thousands of
-    entries too many."""
-    return EncoderFusion(
-        {m: nn.Linear(d, width) for m, d in dims.items()}, fusion(dict.fromkeys(dims, width))
-    )
-
-
 def _tokens(
     dims: dict[str, int], fusion: Callable[[dict[str, int]], Fusion], count: int = 4
 ) -> EncoderFusion:
     """Cut each modality's projection into `count` steps of width 16, so that attention has
     something to choose from."""
-    encoders: dict[str, nn.Module] = {
-        m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16)))
-        for m, d in dims.items()
-    }
-    return EncoderFusion(encoders, fusion(dict.fromkeys(dims, 16)))
+    return EncoderFusion(
+        {
+            m: nn.Sequential(nn.Linear(d, count * 16), nn.Unflatten(1, (count, 16)))
+            for m, d in dims.items()
+        },
+        fusion(dict.fromkeys(dims, 16)),
+    )

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from mmtutor.choosing.optimum import fit_optimum, pieces
@@ -149,9 +150,7 @@ def calibrate(opinions: Tensor, y: Tensor) -> OpinionCalibration:
 
     def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
         log_t, offsets = v[0], v[1:]
-        logits = z * np.exp(-log_t) + offsets
-        top = logits.max(1, keepdims=True)
-        log_p = logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
+        log_p = log_softmax(z * np.exp(-log_t) + offsets, axis=1)
         error, shift = np.exp(log_p) - target, offsets - np.log(frequency)
         value = -(log_p * target).sum() + 0.5 * log_t**2 + 0.5 * (shift**2).sum()
         return value, np.r_[-(error * z).sum() * np.exp(-log_t) + log_t, error.sum(0) + shift]

@@ -122,8 +122,7 @@ def choose(
     another decision.
     """
     one_of("decision", decision, DECISIONS)
-    known = [m for m in table.modalities if table.having([m]).any()]
-    table = table.only(known or table.modalities)
+    table = table.only([m for m in table.modalities if table.having([m]).any()] or table.modalities)
     drawn = _drawn(table, most, splits, seed)
     methods, rows = _comparable(table, drawn)
     plan = _plan(table, rows, splits, repeats, seed)
@@ -151,7 +150,11 @@ def choose(
         },
         float(np.mean([len(train) for train, _ in plan])),
         float(np.mean([len(test) for test in tests])),
-        _typical(strengths),
+        # the median over the folds, on the scale of the logarithm
+        {
+            head: float(np.exp(np.median(np.log([chosen[head] for chosen in strengths]))))
+            for head in strengths[0]
+        },
         {m: calibrate(a.flatten(0, 1), y.repeat(repeats)) for m, a in answers.items()},
         {
             m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)}
@@ -187,8 +190,9 @@ def answers_about(
         if lost := [name for name, n in zip(table.classes, counts, strict=True) if not n]:
             raise TooFewSamples(f"a fold holds all samples of {lost}")
         strengths[head], start = _strength(table, rows, modalities, seed, device)
-        samples = table.samples(rows, modalities)
-        model = fit_head(samples, len(table.classes), strengths[head], device, start)
+        model = fit_head(
+            table.samples(rows, modalities), len(table.classes), strengths[head], device, start
+        )
         opinions[head] = predict(model, table.samples(test, modalities)).softmax(1)
     if "late" in methods:
         opinions["late"] = late({m: opinions[m] for m in table.modalities})
@@ -220,8 +224,7 @@ def _comparable(table: GroupedSamples, drawn: Tensor) -> tuple[tuple[str, ...], 
     """Return which methods can be compared, and the positions of those `drawn` to do it on."""
     complete = (drawn & table.having(table.modalities)).nonzero().flatten()
     if len(complete):
-        fusions = FUSIONS if len(table.modalities) > 1 else ()
-        return (*table.modalities, *fusions), complete
+        return table.modalities + (FUSIONS if len(table.modalities) > 1 else ()), complete
     commonest = max(table.modalities, key=lambda m: int(table.having([m]).sum()))
     return (commonest,), (drawn & table.having([commonest])).nonzero().flatten()
 
@@ -282,9 +285,3 @@ def _calibrated(opinions: Tensor, y: Tensor, tests: list[np.ndarray]) -> Tensor:
         fitted = calibrate(opinions[repeat, others], y[others])
         probs[repeat, test] = fitted(opinions[repeat, test])
     return probs
-
-
-def _typical(strengths: list[dict[str, float]]) -> dict[str, float]:
-    """Return the median over the folds of each head's strength, on the scale of its logarithm."""
-    table = {head: [chosen[head] for chosen in strengths] for head in strengths[0]}
-    return {head: float(np.exp(np.median(np.log(tried)))) for head, tried in table.items()}

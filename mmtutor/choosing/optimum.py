@@ -129,6 +129,5 @@ def _weights(
     learnt = Samples({}, train.labels[rows])
     with torch.no_grad():
         outputs = model(*train[rows[:1]].to(device).inputs)
-    classes = check_labels(outputs, learnt, None)
-    weight = weights_of_classes(class_weights, learnt.labels, classes)
+    weight = weights_of_classes(class_weights, learnt.labels, check_labels(outputs, learnt, None))
     return None if weight is None else weight.to(device)
