@@ -86,11 +86,10 @@ def dot_interval(
 def direct_label(ax: Axes, x: float, y: float, text: str, colour: str, **offset: int) -> None:
     """Write `text` beside a line's end at (x, y), in the line's colour, so that no legend is
     needed."""
-    shift = (offset.get("dx", 8), offset.get("dy", 0))
     ax.annotate(
         text,
         (x, y),
-        xytext=shift,
+        xytext=(offset.get("dx", 8), offset.get("dy", 0)),
         textcoords="offset points",
         color=colour,
         va="center",
@@ -132,7 +131,9 @@ def picture_grid(
     for ax in axes.flat:
         ax.axis("off")
     for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
-        pixels = np.asarray(Image.open(picture)) if isinstance(picture, str | Path) else picture
-        ax.imshow(pixels, cmap="gray")
+        ax.imshow(
+            np.asarray(Image.open(picture)) if isinstance(picture, str | Path) else picture,
+            cmap="gray",
+        )
         ax.set_title(title, fontsize=10)
     return figure

@@ -66,17 +66,12 @@ def comparison_table(
     rows = {}
     for method, values in scores.items():
         mean = corrected_interval(values, **sizes)
-        row = {score: f"{mean.estimate:.3f}", "95 % interval": f"{mean.low:.3f} to {mean.high:.3f}"}
-        if method == against:
-            row |= {f"minus {against}": "", "its 95 % interval": ""}
-        else:
+        rows[method] = [f"{mean.estimate:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", "", ""]
+        if method != against:
             pair = paired_comparison(values, scores[against], **sizes)
-            row |= {
-                f"minus {against}": f"{pair.difference:+.3f}",
-                "its 95 % interval": f"{pair.low:+.3f} to {pair.high:+.3f}",
-            }
-        rows[method] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+            rows[method][2:] = f"{pair.difference:+.3f}", f"{pair.low:+.3f} to {pair.high:+.3f}"
+    columns = [score, "95 % interval", f"minus {against}", "its 95 % interval"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def save_results(path: Path, *, command: str, machine: str, rows: dict) -> None:
