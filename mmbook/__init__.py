@@ -1,8 +1,6 @@
 """The tools behind the book: run the notebooks, check its laws, build its site, derive the student
 edition of the exercises."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PARTS_OF_A_CHECKOUT = ("_config.yml", "_toc.yml", "book")

@@ -6,8 +6,6 @@ release/CHAPTER.zip     the student's folder and how to start; the same bytes on
 course/                 a course folder in which `nbgrader autograde CHAPTER` grades as it is
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import copy

@@ -1,7 +1,5 @@
 """Compare a stored output with a new one: words exactly, numbers within a stated tolerance."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ python -m mmbook.environment conda          write environment.yml from pyproject
 python -m mmbook.environment freeze         write constraints.txt from what is installed here
 """
 
-from __future__ import annotations
-
 import importlib.metadata as metadata
 import re
 import sys

@@ -1,8 +1,6 @@
 """Run one notebook from a fresh kernel, tidy what it stores, write its measured cost, save it in
 one step."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

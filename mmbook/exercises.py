@@ -10,8 +10,6 @@ students get.
 A graded check is a cell with nbgrader metadata grade: true, solution: false.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import re

@@ -1,8 +1,6 @@
 """One way to start a notebook's kernel, shared by the runner, the exercise checks and the pytest
 plugin."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -8,8 +8,6 @@ PATH is a notebook or a folder; without one, every notebook of book/ in the orde
 `check` looks at the sizes of the house too (`mmbook.sizes`).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterable, Sequence

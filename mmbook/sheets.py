@@ -5,8 +5,6 @@ How a sheet is read stands in `mmbook.reading.exercises`. nbgrader is not import
 site's build can check forms as well. Kinds, from guided to open: see `Words.kinds`.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import re

@@ -6,8 +6,6 @@ still above its target is allowed its size of today, and no more: ALLOWED may on
 keeps it at what is measured, and an entry goes when its target is reached.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections import Counter

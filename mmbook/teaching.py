@@ -8,8 +8,6 @@ does what when. Its shape is checked by a JSON Schema, what its names mean here;
 Jinja template (both in `mmbook/templates`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A book in another language adds a table to WORDS and names it in `_config.yml` u
 `sphinx.config.language`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -14,8 +14,6 @@ This stops known tricks, by accident or by design. It is no prison: Python canno
 inside.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 from typing import Any

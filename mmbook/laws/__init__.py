@@ -4,8 +4,6 @@ A cell is named by its place among all cells of the notebook, counting from 0, a
 tests do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Laws about downloaded data: what is needed is declared, what may not be shown is not shown."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import binascii

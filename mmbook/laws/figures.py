@@ -1,7 +1,5 @@
 """Laws about figures: each says in words what it shows, and the data behind it is asserted."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Laws about stored outputs: in order, quiet, compared in full, readable without a kernel."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -17,8 +17,6 @@ Any other number that is no result (a learning rate, a definition) goes into a c
 formula.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter

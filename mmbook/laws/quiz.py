@@ -4,8 +4,6 @@ Nothing in their form keeps an author from a choice without feedback or a questi
 answers. These laws do.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

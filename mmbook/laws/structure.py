@@ -4,8 +4,6 @@ The law about cost reads the stored measurement, never a clock: a slow machine f
 width of code is ruff's (book/ruff.toml).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

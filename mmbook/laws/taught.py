@@ -8,8 +8,6 @@ that it imports. Imports are read from the syntax trees, those inside functions 
 `data.load("name")` imports the loader of that name.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterable, Iterator

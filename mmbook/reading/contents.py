@@ -1,7 +1,5 @@
 """The table of contents: which pages the book has, in which order."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sphinx_external_toc.parsing import parse_toc_yaml

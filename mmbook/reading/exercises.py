@@ -5,8 +5,6 @@ One line under each heading `## N. title` is the only place where an exercise st
     *Guided, easy, 10 minutes, 2 points.* Complete ...
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ A fold stands between blank lines, so that it works on a page, in Jupyter and in
     </details>
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

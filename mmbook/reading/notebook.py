@@ -1,7 +1,5 @@
 """A notebook as tools read it: its cells, what they print, show and glue, and where in its file."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -43,7 +41,7 @@ class Notebook:
         self.text = self.text or nbformat.writes(self.nb)
 
     @classmethod
-    def read(cls, path: Path, name: str = "") -> Notebook:
+    def read(cls, path: Path, name: str = "") -> "Notebook":
         """Read the notebook at path. Raises nbformat's error where it is none."""
         text = Path(path).read_text(encoding="utf-8")
         return cls(nbformat.reads(text, as_version=4), name or label(path), text)

@@ -12,8 +12,6 @@ The feedback on the right choice begins with the language's word for "Right" and
 under "Predict first" are folds of the same form, which have no right answer yet.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Where a line of a cell stands in the notebook's file, so that a problem opens with a click."""
 
-from __future__ import annotations
-
 import json
 from functools import lru_cache
 from json.decoder import scanstring
