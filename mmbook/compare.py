@@ -30,19 +30,17 @@ class Tolerance:
     @property
     def strict(self) -> bool:
         """Whether nothing may differ."""
-        return self.absolute == 0 and self.relative == 0
+        return self == STRICT
 
     def allows(self, stored: float, new: float) -> bool:
         """Whether new may stand for stored. nan agrees with nan only, an infinity with the same
         infinity only."""
-        if math.isnan(stored) or math.isnan(new):
-            return math.isnan(stored) and math.isnan(new)
-        if math.isinf(stored) or math.isinf(new):
-            return stored == new
-        # The last term forgives the binary rounding of printed decimals: |0.63 - 0.61| must be
-        # within 0.02.
+        # Forgives the binary rounding of printed decimals: |0.63 - 0.61| must be within 0.02
         slack = 1e-9 * max(abs(stored), abs(new))
-        return abs(new - stored) <= self.absolute + self.relative * abs(stored) + slack
+        margin = self.absolute + self.relative * abs(stored) + slack
+        return math.isclose(stored, new, rel_tol=0, abs_tol=margin) or (
+            math.isnan(stored) and math.isnan(new)
+        )
 
 
 STRICT = Tolerance()
@@ -54,20 +52,17 @@ def parse_tolerance(tags: list[str]) -> Tolerance:
 
     Raises ValueError naming a tag that is not a positive finite number, or a kind stated twice.
     """
-    stated: dict[str, float] = {}
-    for tag in tags:
-        kind, _, text = tag.partition(":")
-        if kind not in ("tol", "rtol") or tag == kind:
-            continue
+    stated = {"tol": 0.0, "rtol": 0.0}
+    for kind, text in (tag.split(":", 1) for tag in tags if re.match("r?tol:", tag)):
         value = float(text) if POSITIVE.fullmatch(text) else 0.0
         if not 0 < value < math.inf:
             raise ValueError(
-                f"tag {tag!r} does not state a positive number, as in tol:0.02 or rtol:0.05"
+                f"tag '{kind}:{text}' does not state a positive number, as in tol:0.02 or rtol:0.05"
             )
-        if kind in stated:
+        if stated[kind]:
             raise ValueError(f"{kind} is stated twice")
         stated[kind] = value
-    return Tolerance(stated.get("tol", 0.0), stated.get("rtol", 0.0))
+    return Tolerance(stated["tol"], stated["rtol"])
 
 
 def to_float(text: str) -> float:
@@ -90,17 +85,22 @@ def words(line: str) -> list[str]:
     return [SPACES.sub(" ", RULES.sub(r"\1\1", part)).strip() for part in NUMBER.split(line)]
 
 
-def line_difference(stored: str, new: str, tolerance: Tolerance) -> str | None:
-    """Say how two lines differ beyond the tolerance, or return None."""
+def line_difference(stored: str | None, new: str | None, tolerance: Tolerance) -> str | None:
+    """Say how two lines differ beyond the tolerance, or return None. A line may be None where the
+    other text has no more."""
+    if stored is None or new is None:
+        return f"{new!r} is new" if stored is None else f"{stored!r} is missing"
+    if tolerance.strict:
+        return f"stored {stored!r}, now {new!r}" if stored != new else None
     if words(stored) != words(new):
         return f"stored {stored!r}, now {new!r}: the words differ"
-    for old, fresh in zip(NUMBER.findall(stored), NUMBER.findall(new), strict=True):
-        if not tolerance.allows(to_float(old), to_float(fresh)):
-            return (
-                f"stored {stored!r}, now {new!r}: {old} became {fresh}, allowed is"
-                f" {tolerance.absolute:g} absolute, {tolerance.relative:g} relative"
-            )
-    return None
+    changes = (
+        f"stored {stored!r}, now {new!r}: {old} became {fresh}, allowed is"
+        f" {tolerance.absolute:g} absolute, {tolerance.relative:g} relative"
+        for old, fresh in zip(NUMBER.findall(stored), NUMBER.findall(new), strict=True)
+        if not tolerance.allows(to_float(old), to_float(fresh))
+    )
+    return next(changes, None)
 
 
 def text_difference(stored: str, new: str, tolerance: Tolerance = STRICT) -> str | None:
@@ -111,15 +111,8 @@ def text_difference(stored: str, new: str, tolerance: Tolerance = STRICT) -> str
     """
     if stored == new:
         return None
-    for number, (old, fresh) in enumerate(
-        zip_longest(stored.splitlines(), new.splitlines()), start=1
-    ):
-        if old is None or fresh is None:
-            return f"line {number}: " + (
-                f"{fresh!r} is new" if old is None else f"{old!r} is missing"
-            )
-        if tolerance.strict and old != fresh:
-            return f"line {number}: stored {old!r}, now {fresh!r}"
-        if not tolerance.strict and (difference := line_difference(old, fresh, tolerance)):
+    pairs = zip_longest(stored.splitlines(), new.splitlines())
+    for number, (old, fresh) in enumerate(pairs, start=1):
+        if difference := line_difference(old, fresh, tolerance):
             return f"line {number}: {difference}"
     return "the ends of lines differ" if tolerance.strict else None

@@ -9,6 +9,7 @@ import importlib.metadata as metadata
 import re
 import sys
 import tomllib
+from contextlib import suppress
 
 from mmbook import root
 
@@ -47,6 +48,7 @@ def distribution(requirement: str) -> str:
 def conda() -> str:
     """Return environment.yml: Python and the torch family from conda-forge, the rest by pip, ranges
     as in pyproject."""
+    by_name = {distribution(r): r for r in requirements()}
     lines = [
         (
             "# Written by `python -m mmbook.environment conda` from pyproject.toml; a test keeps"
@@ -56,45 +58,39 @@ def conda() -> str:
         "channels: [conda-forge, nodefaults]",
         "dependencies:",
         f'  - "python{project()["requires-python"]}"',
+        *(f'  - "{CONDA[n]}{by_name[n][len(n) :]}"' for n in CONDA),
+        "  - pip",
+        "  - pip:",
+        *(f'    - "{r}"' for n, r in by_name.items() if n not in CONDA),
+        "    - --editable .",
     ]
-    by_name = {distribution(r): r for r in requirements()}
-    lines += [f'  - "{CONDA[n]}{by_name[n][len(n) :]}"' for n in CONDA]
-    lines += ["  - pip", "  - pip:"]
-    lines += [f'    - "{r}"' for n, r in by_name.items() if n not in CONDA]
-    lines += ["    - --editable ."]
     return "\n".join(lines) + "\n"
 
 
 def freeze() -> str:
     """Return constraints.txt: the exact versions of everything the project needs, as installed in
     this environment."""
-    wanted, seen = [distribution(r) for r in requirements()], {}
+    wanted, seen = [distribution(r) for r in requirements()], {TOP: ""}
     while wanted:
-        name = wanted.pop()
-        if name in seen or name == TOP:
-            continue
-        try:
-            found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue  # needed on another platform or Python only
-        # a local version such as +cpu names a build, not a release: any build of the release will
-        # do
-        seen[name] = found.version.split("+")[0]
-        for requirement in found.requires or []:
-            if "extra ==" not in requirement:
-                wanted.append(distribution(requirement))
-    head = (
+        if (name := wanted.pop()) not in seen:
+            with suppress(metadata.PackageNotFoundError):  # needed on another platform only
+                found = metadata.distribution(name)
+                # a local version such as +cpu names a build: any build of the release will do
+                seen[name] = found.version.split("+")[0]
+                needed = (r for r in found.requires or [] if "extra ==" not in r)
+                wanted += map(distribution, needed)
+    del seen[TOP]
+    return (
         "# Written by `python -m mmbook.environment freeze`: the exact versions that make installs"
         " and CI tests.\n"
-    )
-    return head + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
+    ) + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
 
 
 def main(arguments: list[str]) -> None:
     """Carry out one command of the module's docstring."""
     match arguments:
         case ["extra", name]:
-            print(" ".join(f"{r}" for r in extra(name)))
+            print(" ".join(extra(name)))
         case ["conda"]:
             (root() / "environment.yml").write_text(conda(), encoding="utf-8")
         case ["freeze"]:

@@ -28,6 +28,8 @@ from mmtutor.files import store
 from mmtutor.files.whole import whole
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+FIXED_METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+KEPT_METADATA = ("celltoolbar", "title", "authors", "mmtutor")
 KEPT_CELL_METADATA = ("tags", "mystnb", "mmtutor", "nbgrader", "editable", "deletable")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -119,8 +121,7 @@ def execute(
         watch_memory(lambda: getattr(manager.provisioner, "pid", None)) as memory,
     ):
         try:
-            env = environment(cache, Path(profile))
-            client.execute(env=env, stderr=log, cleanup_kc=True)
+            client.execute(env=environment(cache, Path(profile)), stderr=log, cleanup_kc=True)
         except (CellControlSignal, DeadKernelError) as error:
             text = ANSI.sub("", str(error)).strip()
             if isinstance(error, DeadKernelError):  # its last words went past Jupyter
@@ -138,13 +139,8 @@ def execute(
 
 def tidy(nb: NotebookNode) -> None:
     """Remove from nb what differs from run to run or machine to machine; cell ids stay."""
-    own = nb.metadata.get("mmtutor", {})
-    kept = {
-        key: nb.metadata[key] for key in ("celltoolbar", "title", "authors") if key in nb.metadata
-    }
-    nb.metadata = nbformat.from_dict(
-        kept | {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}, "mmtutor": own}
-    )
+    kept = {key: value for key, value in nb.metadata.items() if key in KEPT_METADATA}
+    nb.metadata = nbformat.from_dict({"mmtutor": {}} | kept | FIXED_METADATA)
     for number, cell in enumerate(nb.cells):
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
@@ -157,11 +153,10 @@ def cost_text(own: dict[str, Any]) -> str:
     """Return the sentence at a notebook's top from its metadata; cost_note is the author's own
     addition."""
     shown = f"{own['seconds']:.0f} s" if own["seconds"] >= 1 else "under 1 s"
-    text = (
+    return (
         f"**Cost** (measured on {own.get('cores', 2)} CPU cores, empty feature cache): {shown},"
         f" {own['memory_mb']} MB. {own.get('cost_note', '')}"
-    )
-    return text.rstrip()
+    ).rstrip()
 
 
 def write_cost(nb: NotebookNode, cost: Cost) -> None:
@@ -169,9 +164,8 @@ def write_cost(nb: NotebookNode, cost: Cost) -> None:
     if there is none."""
     own = nb.metadata.setdefault("mmtutor", nbformat.from_dict({}))
     own.update(seconds=round(cost.seconds, 1), memory_mb=cost.memory_mb, cores=cost.cores)
-    cells = (c for c in nb.cells if c.cell_type == "markdown" and "cost" in tags(c))
-    cell = next(cells, None)
-    if cell is None:
+    marked = (c for c in nb.cells if c.cell_type == "markdown" and "cost" in tags(c))
+    if (cell := next(marked, None)) is None:
         cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["cost"]}, id="cost")
         nb.cells.insert(1, cell)
     cell.source = cost_text(own)

@@ -58,16 +58,18 @@ def environment(cache: Path | None = None, ipython: Path | None = None) -> dict[
     stands in for the user's IPython profile, so that nobody's start-up files take part.
     MMTUTOR_DATA is made absolute, because the kernel's working folder is the notebook's.
     """
-    env = {key: value for key, value in os.environ.items() if key not in UNWANTED}
-    own = {"MMTUTOR_CACHE": cache, "IPYTHONDIR": ipython}
-    env |= {key: str(folder) for key, folder in own.items() if folder is not None}
-    for key in ("MMTUTOR_DATA", "MMTUTOR_CACHE"):
-        if env.get(key):
-            env[key] = str(Path(env[key]).expanduser().resolve())
-    # What the book is measured with, on a machine of any size
-    env.setdefault("OMP_NUM_THREADS", str(CORES))
-    # Else debugpy may write to stderr when a kernel starts
-    return env | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    inherited = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    folders = {
+        "MMTUTOR_DATA": inherited.get("MMTUTOR_DATA"),
+        "MMTUTOR_CACHE": cache or inherited.get("MMTUTOR_CACHE"),
+        "IPYTHONDIR": ipython,
+    }
+    return {
+        "OMP_NUM_THREADS": str(CORES),  # what the book is measured with, on a machine of any size
+        **inherited,
+        **{key: str(Path(f).expanduser().resolve()) for key, f in folders.items() if f},
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy may write to stderr at the start
+    }
 
 
 def build_font_cache() -> None:

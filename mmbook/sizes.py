@@ -22,8 +22,9 @@ SLACK = 25  # by how much an allowance may exceed what is measured
 
 def statements(source: str) -> int:
     """Return the number of statements of a module, docstrings not counted."""
-    nodes = ast.walk(ast.parse(source))
-    return sum(isinstance(node, ast.stmt) and not is_text(node) for node in nodes)
+    return sum(
+        isinstance(node, ast.stmt) and not is_text(node) for node in ast.walk(ast.parse(source))
+    )
 
 
 def is_text(node: ast.stmt) -> bool:
@@ -88,12 +89,5 @@ def check() -> list[str]:
     return size_problems()
 
 
-def main() -> int:
-    """Run the command line; returns the exit status."""
-    problems = check()
-    print("\n".join(problems))
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit("\n".join(check()) or 0)

@@ -103,8 +103,8 @@ def words_of(root: Path = ROOT) -> Words:
     settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
     language = settings.get("sphinx", {}).get("config", {}).get("language", "en")
     if language not in WORDS:
-        known = ", ".join(WORDS)
         raise ValueError(
-            f"_config.yml: no table of words for {language!r} in mmbook/words.py; there is {known}"
+            f"_config.yml: no table of words for {language!r} in mmbook/words.py; there is"
+            f" {', '.join(WORDS)}"
         )
     return WORDS[language]

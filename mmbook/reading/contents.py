@@ -34,8 +34,7 @@ def book_notebooks(root: Path = ROOT) -> list[Path]:
 
 def chapter_folders(root: Path = ROOT) -> list[Path]:
     """Return the folders of the chapters (two digits and a name, holding a notebook), in order."""
-    folders = sorted((root / "book").glob("[0-9][0-9]_*"))
-    return [folder for folder in folders if any(folder.glob("*.ipynb"))]
+    return sorted({path.parent for path in (root / "book").glob("[0-9][0-9]_*/*.ipynb")})
 
 
 def book_sheets(root: Path = ROOT) -> list[Path]:
