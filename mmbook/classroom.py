@@ -6,7 +6,6 @@ release/CHAPTER.zip     the student's folder and how to start; the same bytes on
 course/                 a course folder in which `nbgrader autograde CHAPTER` grades as it is
 """
 
-import argparse
 import ast
 import copy
 import os
@@ -56,27 +55,19 @@ def files_of(nb: NotebookNode, folder: Path) -> list[Path]:
 
     Raises ClassroomError for a large one.
     """
-    nodes = (
-        node
+    texts = {
+        node.value
         for cell in nb.cells
         if cell.cell_type == "code"
         for node in ast.walk(tree(cell.source))
-    )
-    named = {
-        Path(node.value)
-        for node in nodes
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and may_name_a_file(node.value)
-        and (folder / node.value).is_file()
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    for name in named:
-        if (folder / name).stat().st_size > LARGEST:
-            raise ClassroomError(
-                f"{folder / name} is larger than {LARGEST} bytes: too much to hand out with a"
-                " notebook"
-            )
-    return sorted(named)
+    named = sorted(Path(t) for t in texts if may_name_a_file(t) and (folder / t).is_file())
+    if large := [folder / name for name in named if (folder / name).stat().st_size > LARGEST]:
+        raise ClassroomError(
+            f"{large[0]} is larger than {LARGEST} bytes: too much to hand out with a notebook"
+        )
+    return named
 
 
 def may_name_a_file(text: str) -> bool:
@@ -90,9 +81,10 @@ def course_source(nb: NotebookNode) -> NotebookNode:
     locked = copy.deepcopy(nb)
     for place, cell in enumerate(locked.cells):
         if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
-            own = {"grade": False, "solution": False, "locked": True, "task": False}
-            own |= {"grade_id": f"given-{place}", "schema_version": sheets.SCHEMA}
-            cell.metadata["nbgrader"] = nbformat.from_dict(own)
+            cell.metadata["nbgrader"] = NotebookNode(
+                {"grade": False, "solution": False, "locked": True, "task": False}
+                | {"grade_id": f"given-{place}", "schema_version": sheets.SCHEMA}
+            )
     return locked
 
 
@@ -108,12 +100,8 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
     with zipfile.ZipFile(target, "w") as archive:
         for inner, content in sorted(packed.items()):
             entry = zipfile.ZipInfo(f"{name}/{inner}", MOMENT)
-            entry.compress_type, entry.external_attr, entry.create_system = (
-                zipfile.ZIP_DEFLATED,
-                0o644 << 16,
-                3,
-            )
-            archive.writestr(entry, content, compresslevel=9)
+            entry.external_attr, entry.create_system = 0o644 << 16, 3  # a plain file of Unix
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def nbgrader(
@@ -122,16 +110,20 @@ def nbgrader(
     """Run nbgrader in the course folder, with this Python and this repository's mmtutor."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     env = os.environ | {"PYTHONPATH": path} | ({"COURSE_SECONDS": seconds} if seconds else {})
-    command = [sys.executable, "-m", "nbgrader", *arguments]
-    return subprocess.run(command, cwd=course, env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
 
 
 def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
     """Build the classroom of the chapters (none: all of them) into `out`, which is emptied first;
     returns `out`."""
     paths = {path.parent.name: path for path in book_sheets()}
-    unknown = sorted(set(chapters) - set(paths))
-    if unknown:
+    if unknown := sorted(set(chapters) - set(paths)):
         raise ClassroomError(f"no chapter {', '.join(unknown)}; there are {', '.join(paths)}")
     if any((out / "course" / "submitted").glob("*/*")):
         raise ClassroomError(
@@ -172,17 +164,11 @@ def write_editions(name: str, path: Path, out: Path) -> None:
             shutil.copyfile(path.parent / file, target / file)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmbook.classroom", description="Build the classroom."
-    )
-    parser.add_argument(
-        "chapters", nargs="*", help="names of folders in book/, as 05_decision_fusion; default: all"
-    )
-    options = parser.parse_args(arguments)
+def main(chapters: Sequence[str]) -> int:
+    """Build the classroom of these chapters, folders in book/ (none: all of them), and say where;
+    returns the exit status."""
     try:
-        out = build(options.chapters)
+        out = build(chapters)
     except RuntimeError as error:  # ours, or a sheet of bad form
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -191,4 +177,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

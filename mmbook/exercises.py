@@ -10,7 +10,6 @@ students get.
 A graded check is a cell with nbgrader metadata grade: true, solution: false.
 """
 
-import argparse
 import copy
 import re
 import sys
@@ -64,17 +63,19 @@ def form_problems(sheet: Notebook) -> list[str]:
     would give away."""
     if problems := sheets.form_problems(sheet):  # nbgrader's own steps stop at a malformed notebook
         return problems
-    text = "a solution or hidden test is left in the student edition"
-    cells = enumerate(student_edition(sheet.nb).cells)
-    return sheet.located(Finding(text, n) for n, cell in cells if LEFT.search(cell.source))
+    return sheet.located(
+        Finding("a solution or hidden test is left in the student edition", place)
+        for place, cell in enumerate(student_edition(sheet.nb).cells)
+        if LEFT.search(cell.source)
+    )
 
 
 def all_form_problems(path: Path) -> list[str]:
     """Return what can be said of the sheet at path without running it; of a chapter's sheet also
     what a chapter's sheet lacks."""
     sheet = Notebook.read(path)
-    in_book = path.resolve() in book_sheets()
-    return form_problems(sheet) + (sheets.chapter_problems(sheet) if in_book else [])
+    as_chapter = sheets.chapter_problems(sheet) if path.resolve() in book_sheets() else []
+    return form_problems(sheet) + as_chapter
 
 
 def reseeded(nb: NotebookNode) -> NotebookNode:
@@ -104,8 +105,10 @@ def failures(nb: NotebookNode, folder: Path, name: str) -> dict[int, str]:
 
 def solution_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
     """Every graded check passes as the sheet stands."""
-    failed = failures(nb, folder, name).items()
-    return [f"{name}: cell {n}: the solution fails this check ({error})" for n, error in failed]
+    return [
+        f"{name}: cell {place}: the solution fails this check ({error})"
+        for place, error in failures(nb, folder, name).items()
+    ]
 
 
 def seed_problems(nb: NotebookNode, folder: Path, name: str) -> list[str]:
@@ -141,10 +144,11 @@ def problems(path: Path) -> list[str]:
     return (failing or seed_problems(nb, home, name)) + stub_problems(nb, home, name)
 
 
-def check_all(paths: Sequence[Path], find: Callable[[Path], list[str]], praise: str) -> int:
-    """Print what `find` finds wrong with each notebook, or the praise; returns the exit status."""
-    wrong = []
-    for path in paths:
+def check_all(names: Sequence[str], find: Callable[[Path], list[str]], praise: str) -> int:
+    """Print what `find` finds wrong with each sheet that is named, or stands in a folder that is;
+    without a name, of the book. Prints the praise where nothing is; returns the exit status."""
+    wrong: list[str] = []
+    for path in select(names, "exercises.ipynb"):
         try:
             wrong += find(path)
         except SetMissing as reason:
@@ -154,38 +158,30 @@ def check_all(paths: Sequence[Path], find: Callable[[Path], list[str]], praise: 
     return verdict(wrong, praise)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmbook.exercises", description="Check or derive the exercises."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="run solution and stub")
-    checking.add_argument(
-        "--form", action="store_true", help="only what can be seen without running anything"
-    )
-    checking.add_argument(
-        "paths", nargs="*", help="exercise notebooks or folders; default: the whole book"
-    )
-    deriving = commands.add_parser("student", help="write the student edition")
-    deriving.add_argument("path", type=Path)
-    deriving.add_argument("out", type=Path)
-    options = parser.parse_args(arguments)
-    if options.command == "check":
-        paths = [path for path in select(options.paths) if path.name == "exercises.ipynb"]
-        if not paths:
-            parser.error("no exercises.ipynb there")
-        if options.form:
-            return check_all(paths, all_form_problems, "every sheet keeps its form")
-        good = "every solution passes, with other seeds too; every stub fails"
-        return check_all(paths, problems, good)
-    sheet = Notebook.read(options.path)
+def write_student_edition(path: Path, out: Path) -> int:
+    """Write the student edition of the sheet at path to `out`, or print what is wrong with it;
+    returns the exit status."""
+    sheet = Notebook.read(path)
     if wrong := form_problems(sheet):
         return verdict(wrong, "")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save(student_edition(sheet.nb), options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(student_edition(sheet.nb), out)
     return 0
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one command of the module's docstring; returns the exit status."""
+    match arguments:
+        case ["check", "--form", *names]:
+            return check_all(names, all_form_problems, "every sheet keeps its form")
+        case ["check", *names]:
+            return check_all(
+                names, problems, "every solution passes, with other seeds too; every stub fails"
+            )
+        case ["student", path, out]:
+            return write_student_edition(Path(path), Path(out))
+    sys.exit(__doc__)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

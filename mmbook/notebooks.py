@@ -8,7 +8,6 @@ PATH is a notebook or a folder; without one, every notebook of book/ in the orde
 `check` looks at the sizes of the house too (`mmbook.sizes`).
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,23 +18,19 @@ from mmbook.kernel import build_font_cache
 from mmbook.reading import book_notebooks, label
 
 
-def select(names: Sequence[str]) -> list[Path]:
-    """Turn command-line names into notebooks. A name that is neither notebook nor folder raises
-    FileNotFoundError."""
-    chosen = [] if names else book_notebooks()
+def select(names: Sequence[str], pattern: str = "*.ipynb") -> list[Path]:
+    """Turn command-line names, of notebooks or folders, into notebooks whose file's name has this
+    pattern; no name stands for the whole book. A name that leads to none ends the command."""
+    book = book_notebooks()
+    found = [] if names else [path for path in book if path.match(pattern)]
     for name in names:
         path = Path(name).resolve()
-        if path.is_dir():
-            listed = [p for p in book_notebooks() if p.is_relative_to(path)]
-            inside = listed or sorted(path.rglob("*.ipynb"))
-        elif path.is_file() and path.suffix == ".ipynb":
-            inside = [path]
-        else:
-            raise FileNotFoundError(f"{name} is neither a notebook (.ipynb) nor a folder")
-        if not inside:
-            raise FileNotFoundError(f"{name} holds no notebook")
-        chosen += inside
-    return list(dict.fromkeys(chosen))
+        inside = [p for p in book if p.is_relative_to(path)] or sorted(path.rglob("*.ipynb"))
+        chosen = [p for p in [path, *inside] if p.is_file() and p.match(pattern)]
+        if not chosen:
+            sys.exit(f"error: {name} is no {pattern}, and no folder that holds one")
+        found += chosen
+    return list(dict.fromkeys(found))
 
 
 def run_all(paths: Iterable[Path]) -> int:
@@ -53,6 +48,9 @@ def run_all(paths: Iterable[Path]) -> int:
         except NotebookFailed as error:
             failed.append(label(path))
             print(f"FAILED, file left as it was\n{error}")
+        except KeyboardInterrupt:
+            print("stopped, this notebook was left as it was", file=sys.stderr)
+            return 130
     if skipped:
         print("skipped:", ", ".join(skipped))
     if failed:
@@ -73,27 +71,16 @@ def check_all(paths: Iterable[Path]) -> list[str]:
     return [problem for path in paths for problem in laws.check_file(path)]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmbook.notebooks",
-        description="Execute notebooks and store their outputs, or check their laws.",
-    )
-    parser.add_argument("command", choices=("run", "check"))
-    parser.add_argument("paths", nargs="*", help="notebooks or folders; default: all")
-    options = parser.parse_args(arguments)
-    try:
-        paths = select(options.paths)
-        if options.command == "run":
-            return run_all(paths)
-        too_large = [] if options.paths else sizes.check()
-        return verdict(check_all(paths) + too_large, "all laws kept")
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("stopped, this notebook was left as it was", file=sys.stderr)
-        return 130
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one command of the module's docstring; returns the exit status."""
+    match arguments:
+        case ["run", *names]:
+            return run_all(select(names))
+        case ["check", *names]:
+            too_large = [] if names else sizes.check()
+            return verdict(check_all(select(names)) + too_large, "all laws kept")
+    sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
