@@ -33,7 +33,7 @@ from mmbook.reading import (
     tags,
     tree,
 )
-from mmbook.reading.markdown import CODE_DIRECTIVES, DIRECTIVE, FENCE, holds_code
+from mmbook.reading.markdown import DIRECTIVE, fenced_lines
 from mmbook.words import Words, words_of
 
 # What follows these is a file or a name
@@ -112,20 +112,10 @@ def without_blocks(source: str) -> str:
     """Return a markdown text without its code blocks; of MyST directives the prose inside stays,
     options go."""
     kept: list[str] = []
-    fences: list[tuple[str, bool]] = []  # those open around this line: (marks, holds code)
-    for line in source.splitlines():
-        fence = FENCE.match(line)
-        marks, info = fence.groups() if fence else ("", "")
-        if fence and not info and fences and marks.startswith(fences[-1][0]):
-            fences.pop()
-        elif fences and fences[-1][1]:
-            continue
-        elif fence:
-            directive = DIRECTIVE.match(info)
-            name, argument = directive.groups() if directive else ("", "")
-            fences.append((marks, holds_code(marks, info)))
-            kept.append("" if name in NAMING_DIRECTIVES | CODE_DIRECTIVES else argument)
-        elif not (fences and OPTION.match(line)):
+    for line, code, is_fence, inside in fenced_lines(source):
+        if is_fence and not code and (directive := DIRECTIVE.search(line)):
+            kept.append("" if directive[1] in NAMING_DIRECTIVES else directive[2])
+        elif not (is_fence or code or (inside and OPTION.match(line))):
             kept.append(line)
     return "\n".join(kept)
 

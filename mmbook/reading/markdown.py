@@ -55,18 +55,25 @@ def holds_code(marks: str, info: str) -> bool:
     return directive[1] in CODE_DIRECTIVES if directive else marks[0] != ":"
 
 
-def code_blanked(source: str) -> str:
-    """Return a markdown text whose code holds only the letter x; each line stays where it was."""
-    lines: list[str] = []
-    marks = ""  # what closes the block open around this line
+def fenced_lines(source: str) -> Iterator[tuple[str, bool, bool, bool]]:
+    """Yield (line, is it of a code block, is it a fence, is a block open) of a markdown text. The
+    fences of a code block count as code; blocks lie in each other, and only code holds none."""
+    blocks: list[tuple[str, bool]] = []  # those open around a line: (marks, holds code)
     for line in source.split("\n"):
-        fence = FENCE.match(line)
-        inside = bool(marks)
-        if fence and inside and not fence[2] and fence[1].startswith(marks):
-            marks = ""
-        elif fence and not inside and holds_code(fence[1], fence[2]):
-            marks = fence[1]
-        lines.append("x" if (inside or marks) and line.strip() else line)
+        marks, info = fence.groups() if (fence := FENCE.match(line)) else ("", "")
+        around, in_code = blocks[-1] if blocks else (" ", False)
+        if not info and marks.startswith(around):
+            blocks.pop()
+        elif marks and not in_code:
+            blocks.append((marks, holds_code(marks, info)))
+        yield line, in_code or any(code for _, code in blocks), bool(marks), bool(blocks)
+
+
+def code_blanked(source: str) -> str:
+    """Return a markdown text whose code and fences hold only the letter x; each line stays where it
+    was."""
+    fenced = fenced_lines(source)
+    lines = ("x" if line.strip() and (code or fence) else line for line, code, fence, _ in fenced)
     return CODE_SPAN.sub(lambda span: re.sub(r"[^\n]", "x", span.group()), "\n".join(lines))
 
 
@@ -119,11 +126,12 @@ def section_points(nb: NotebookNode, heading: str) -> list[str]:
     points: list[str] = []
     inside = False
     for line in markdown_lines(nb):
-        inside &= line.row > 0 and bool(line.text.strip()) and not line.level
-        if line.section == heading and line.text.startswith("- "):
+        starts = line.section == heading and line.text.startswith("- ")
+        # a point runs on to an empty line, and never into the next cell
+        inside = starts or (inside and line.row > 0 and bool(line.text.strip()) and not line.level)
+        if starts:
             points.append(line.text[2:].strip())
-            inside = True
-        elif inside:  # a point runs on to an empty line, and never into the next cell
+        elif inside:
             points[-1] += " " + line.text.strip()
     return points
 
@@ -155,17 +163,18 @@ def read_folds(lines: Iterable[Line]) -> tuple[list[Fold], list[Finding]]:
         if opens or 0 < line.level <= 2:
             fold = None
         if opens:
-            fold = Fold(line.cell, line.row, opens[1].strip())
-            folds.append(fold)
+            folds.append(fold := Fold(line.cell, line.row, opens[1].strip()))
         elif fold and line.text.strip() == CLOSE:
             fold.closed, fold = True, None
         elif marks:
             findings.append(Finding(_tag_problem(line, fold is not None), line.cell, line.row))
         elif fold:
             fold.inside.append(line)
-    unclosed = (f for f in folds if not f.closed)
-    findings += [Finding(f"this choice is not closed by {CLOSE}", f.cell, f.row) for f in unclosed]
-    return folds, findings
+    return folds, findings + [
+        Finding(f"this choice is not closed by {CLOSE}", fold.cell, fold.row)
+        for fold in folds
+        if not fold.closed
+    ]
 
 
 def _tag_problem(line: Line, inside: bool) -> str:
@@ -187,8 +196,8 @@ def pieces(source: str) -> Iterator[str | Fold]:
     """
     lines = list(cell_lines(source))
     folds, findings = read_folds(lines)
-    for finding in findings:
-        raise ValueError(f"line {finding.line + 1}: {finding.text}")
+    if findings:
+        raise ValueError(f"line {findings[0].line + 1}: {findings[0].text}")
     start = 0
     for fold in folds:
         yield "\n".join(line.text for line in lines[start : fold.row])

@@ -98,6 +98,12 @@ def test_lesson_in_another_language_has_its_sections():
     assert [found.text for found in law(chinese(*parts[1:]))] == ["no section '学完本章你将能够'"]
 
 
+def test_what_follows_a_directive_between_backticks_is_no_code():
+    source = "```{note}\nSee `x`, 0.81.\n```\n\n## Title\n\n```python\ny = 0.5\n```\nEnd 0.62."
+    assert reading.code_blanked(source) == "x\nSee xxx, 0.81.\nx\n\n## Title\n\nx\nx\nx\nEnd 0.62."
+    assert typed_numbers(source) == ["0.81", "0.62"]
+
+
 def test_numbers_in_another_language():
     source = "第3章、图2.1和第12章，2017年，512维，224像素；95%置信区间\n\n"
     source += "## 延伸阅读\n\n学报112(3), 456"
