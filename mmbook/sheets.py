@@ -22,6 +22,7 @@ from mmbook.reading import (
     Part,
     book_sheets,
     graded,
+    holding,
     read_exercise,
     read_exercises,
     read_parts,
@@ -43,6 +44,7 @@ HIDDEN = re.compile(r"^\s*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS", re.MUL
 # A sentence inside an assertion: after its comma, in msg= or err_msg=, or in an error that the
 # check raises itself
 MESSAGE = re.compile(r"""(?:,|msg=|Error\()\s*f?["'][^"'\n]*(?:\s|[^\x00-\x7f])[^"'\n]*["']""")
+FLOAT = re.compile(r"(?!0[xX]).*[.eE]")
 LABEL = re.compile(r"^\(([\w:.-]+)\)=\s*$", re.MULTILINE)
 
 
@@ -56,17 +58,16 @@ def broken_region(source: str, marker: str) -> bool:
     return marks != ["BEGIN", "END"] * (len(marks) // 2)
 
 
-def metadata_faults(own: NotebookNode) -> dict[str, bool]:
+def metadata_faults(own: NotebookNode) -> dict[str, object]:
     """Return what may be wrong with nbgrader's metadata of a cell, and whether it is."""
     points, grade = own.get("points", 0), own.get("grade")
     worth = isinstance(points, int | float) and points > 0
-    grade_id = str(own.get("grade_id", ""))
     return {
         f"schema_version is {own.get('schema_version')!r}, expected {SCHEMA}": (
             own.get("schema_version") != SCHEMA
         ),
         f"grade_id {own.get('grade_id')!r} is not made of letters, digits, - and _": (
-            not GRADE_ID.fullmatch(grade_id)
+            not GRADE_ID.fullmatch(str(own.get("grade_id", "")))
         ),
         f"a graded cell is worth {points!r} points, expected more than 0": grade and not worth,
         "a graded check that is not locked": (
@@ -75,7 +76,7 @@ def metadata_faults(own: NotebookNode) -> dict[str, bool]:
     }
 
 
-def solution_faults(cell: NotebookNode, words: Words) -> dict[str, bool]:
+def solution_faults(cell: NotebookNode, words: Words) -> dict[str, object]:
     """Return what may be wrong with a solution cell, and whether it is: it has a solution region,
     and is folded on the book's page under its name."""
     fold = cell.metadata.get("mystnb", {})
@@ -90,22 +91,27 @@ def solution_faults(cell: NotebookNode, words: Words) -> dict[str, bool]:
     }
 
 
-def cell_faults(cell: NotebookNode, words: Words) -> Iterator[tuple[str, str]]:
-    """Yield (what is wrong, text of the line where): markers, metadata and folds agree."""
-    own = cell.metadata.get("nbgrader", {})
+def cell_faults(cell: NotebookNode, words: Words) -> list[tuple[str, str]]:
+    """Return (what is wrong, text of the line where): markers, metadata and folds agree."""
+    own, source = cell.metadata.get("nbgrader", {}), cell.source
+    faults = {
+        ("holds a solution, but its metadata do not say solution: true", "BEGIN SOLUTION"): (
+            own and not own.get("solution") and "BEGIN SOLUTION" in source
+        ),
+        ("holds a hidden test, but is not graded", "BEGIN HIDDEN"): (
+            own and not own.get("grade") and "BEGIN HIDDEN" in source
+        ),
+    }
     for what, marker in REGIONS.items():
-        if broken_region(cell.source, marker):
-            yield f"BEGIN and END of a {what} do not match", marker
-        if not own and f"BEGIN {marker}" in cell.source:
-            yield f"holds a {what}, but no nbgrader metadata", marker
-    faults = metadata_faults(own) if own else {}
-    if own.get("solution"):
-        faults |= solution_faults(cell, words)
-    elif own and "BEGIN SOLUTION" in cell.source:
-        yield "holds a solution, but its metadata do not say solution: true", "BEGIN SOLUTION"
-    if own and not own.get("grade") and "BEGIN HIDDEN" in cell.source:
-        yield "holds a hidden test, but is not graded", "BEGIN HIDDEN"
-    yield from ((text, "") for text, wrong in faults.items() if wrong)
+        faults |= {
+            (f"BEGIN and END of a {what} do not match", marker): broken_region(source, marker),
+            (f"holds a {what}, but no nbgrader metadata", marker): (
+                not own and f"BEGIN {marker}" in source
+            ),
+        }
+    unmarked = metadata_faults(own) if own else {}
+    unmarked |= solution_faults(cell, words) if own.get("solution") else {}
+    return holding(faults) + [(text, "") for text in holding(unmarked)]
 
 
 def author_digits(source: str) -> list[tuple[str, str]]:
@@ -115,15 +121,10 @@ def author_digits(source: str) -> list[tuple[str, str]]:
     Allowed: a bound just below one (0.9999), and a number whose line says in a comment how it
     follows: `# exact: ...`.
     """
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    floats = (
-        token
-        for token in tokens
-        if token.type == tokenize.NUMBER and re.search(r"^(?!0[xX]).*[.eE]", token.string)
-    )
     return [
         (token.string, token.line.strip())
-        for token in floats
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.NUMBER and FLOAT.match(token.string)
         if "# exact: " not in token.line and many_digits(token.string)
     ]
 
@@ -140,11 +141,15 @@ def many_digits(number: str) -> bool:
 
 def digits_of_a_run(sheet: Notebook) -> Iterator[Finding]:
     """No check knows the digits of its author's run."""
-    remedy = "test an idea, or say `# exact: ...` why it must be so"
     return (
-        Finding(f"the check holds {n}, digits of one run: {remedy}", place, row_with(cell, line))
+        Finding(
+            f"the check holds {number}, digits of one run: test an idea, or say `# exact: ...` why"
+            " it must be so",
+            place,
+            row_with(cell, line),
+        )
         for place, cell in graded(sheet.nb)
-        for n, line in author_digits(cell.source)
+        for number, line in author_digits(cell.source)
     )
 
 
@@ -173,10 +178,9 @@ def solutions_are_checked(sheet: Notebook) -> Iterator[Finding]:
         )
     for place, following in zip(filled, [*filled[1:], len(sheet.nb.cells)], strict=True):
         own = [HIDDEN.sub("", cell.source) for n, cell in checks.items() if place < n < following]
-        if not own:
-            yield Finding("no graded check follows this solution", place)
-        elif not any(map(MESSAGE.search, own)):
-            yield Finding("no visible check with a message follows this solution", place)
+        which = "visible check with a message" if own else "graded check"
+        if not any(map(MESSAGE.search, own)):
+            yield Finding(f"no {which} follows this solution", place)
 
 
 def stated(sheet: Notebook) -> Iterator[Finding]:
@@ -185,15 +189,12 @@ def stated(sheet: Notebook) -> Iterator[Finding]:
     for number, part in enumerate(read_parts(sheet.nb), start=1):
         where = f"exercise {part.number}"
         if part.number != number:
-            text = f"{where} ({part.title}) is number {number} of its sheet"
-            yield Finding(text, *heading(sheet, part))
-        if exercise := read_exercise(sheet.nb, part, sheet.words):
-            for text in exercise_faults(exercise, sheet):
-                yield Finding(f"{where}{text}", *heading(sheet, part, exercise.line))
-        else:
-            what, line = line_fault(sheet.nb.cells[part.cells.start], sheet.words)
-            text = f"{where} {what}: write a line like {sheet.words.exercise_line} under the"
-            yield Finding(f"{text} heading", *heading(sheet, part, line))
+            yield Finding(
+                f"{where} ({part.title}) is number {number} of its sheet", *heading(sheet, part)
+            )
+        exercise = read_exercise(sheet.nb, part, sheet.words)
+        faults, line = exercise_faults(exercise, sheet) if exercise else line_faults(sheet, part)
+        yield from (Finding(f"{where}{text}", *heading(sheet, part, line)) for text in faults)
 
 
 def heading(sheet: Notebook, part: Part, line: str = "") -> tuple[int, int]:
@@ -203,20 +204,20 @@ def heading(sheet: Notebook, part: Part, line: str = "") -> tuple[int, int]:
     return place, row_with(sheet.nb.cells[place], line or f"## {part.number}.")
 
 
-def line_fault(cell: NotebookNode, words: Words) -> tuple[str, str]:
+def line_faults(sheet: Notebook, part: Part) -> tuple[list[str], str]:
     """Say what is wrong with the line of an exercise that cannot be read; returns the line too, ''
     where there is none."""
+    words, source = sheet.words, sheet.nb.cells[part.cells.start].source
     known = "|".join(map(re.escape, (*words.minutes, *words.points, *words.kinds.values())))
-    line = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", cell.source, re.MULTILINE)
-    if not line:
-        return "does not say what it is", ""
-    timed = any(word in line.group() for word in words.minutes)
-    missing = "its line" if timed else words.minutes[0]
-    return f"says {line.group()!r}, without a usable {missing}", line.group()
+    found = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", source, re.MULTILINE)
+    line = found.group() if found else ""
+    missing = "its line" if any(word in line for word in words.minutes) else words.minutes[0]
+    what = f"says {line!r}, without a usable {missing}" if line else "does not say what it is"
+    return [f" {what}: write a line like {words.exercise_line} under the heading"], line
 
 
-def exercise_faults(exercise: Exercise, sheet: Notebook) -> list[str]:
-    """What an exercise says of itself is known, possible and true."""
+def exercise_faults(exercise: Exercise, sheet: Notebook) -> tuple[list[str], str]:
+    """What an exercise says of itself is known, possible and true; returns its line too."""
     kinds, levels = sheet.words.kinds, sheet.words.levels
     (least, most), minutes = MINUTES, exercise.minutes
     checks = (cell for n, cell in graded(sheet.nb) if n in exercise.cells)
@@ -233,25 +234,31 @@ def exercise_faults(exercise: Exercise, sheet: Notebook) -> list[str]:
             earned != exercise.points
         ),
     }
-    return [text for text, wrong in faults.items() if wrong]
+    return holding(faults), exercise.line
 
 
 def nothing_outside(sheet: Notebook) -> Iterator[Finding]:
     """Every solution and check belongs to an exercise, and every exercise has a solution."""
     parts = read_parts(sheet.nb)
     inside = {n for part in parts for n in part.cells}
-    for n in sorted({*solutions(sheet.nb), *dict(graded(sheet.nb))} - inside):
-        yield Finding("stands under no heading `## N. title`, so it belongs to no exercise", n)
-    for part in parts:
-        if not any("BEGIN SOLUTION" in sheet.nb.cells[n].source for n in part.cells):
-            yield Finding(f"exercise {part.number} has no solution region", *heading(sheet, part))
+    yield from (
+        Finding("stands under no heading `## N. title`, so it belongs to no exercise", place)
+        for place in sorted({*solutions(sheet.nb), *dict(graded(sheet.nb))} - inside)
+    )
+    yield from (
+        Finding(f"exercise {part.number} has no solution region", *heading(sheet, part))
+        for part in parts
+        if not any("BEGIN SOLUTION" in sheet.nb.cells[n].source for n in part.cells)
+    )
 
 
 def form_findings(sheet: Notebook) -> Iterator[Finding]:
     """Yield what is wrong with the form of a sheet."""
-    for place, cell in enumerate(sheet.nb.cells):
-        for text, mark in cell_faults(cell, sheet.words):
-            yield Finding(text, place, row_with(cell, mark))
+    yield from (
+        Finding(text, place, row_with(cell, mark))
+        for place, cell in enumerate(sheet.nb.cells)
+        for text, mark in cell_faults(cell, sheet.words)
+    )
     for law in (digits_of_a_run, repeats, solutions_are_checked, stated, nothing_outside):
         yield from law(sheet)
 
@@ -276,7 +283,7 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
         "no exercise of the kind Extend, Design or Open": not OPEN_KINDS & set(kinds),
         "the first exercise must be among the easiest, the last among the hardest": not sorted_ends,
     }
-    yield from (Finding(text) for text, wrong in faults.items() if wrong)
+    yield from map(Finding, holding(faults))
     yield from (
         Finding(f"exercise {e.number} ({e.kind}) {text}", *heading(sheet, e, e.line))
         for e, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet))

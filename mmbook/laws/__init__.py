@@ -66,8 +66,8 @@ def check(page: Notebook) -> list[str]:
     laws = LAWS | (LESSON_LAWS if lesson else {})
     if outputs.never_run(page):
         laws = {title: law for title, law in laws.items() if title in BEFORE_A_RUN}
-    findings = (finding for law in laws.values() for finding in law(page))
-    return list(dict.fromkeys(page.located(findings)))
+    found = page.located(finding for law in laws.values() for finding in law(page))
+    return list(dict.fromkeys(found))
 
 
 def check_file(path: Path) -> list[str]:
@@ -82,9 +82,8 @@ def book_problems(root: Path = ROOT) -> list[str]:
     """Return what is wrong for every reader (PAGE_LAWS) in the notebooks of the book, from top to
     bottom."""
     problems = []
-    for path in sorted((root / "book").glob("*/*.ipynb")):
-        if not path.parent.name.startswith("."):
-            page = Notebook.read(path, path.relative_to(root).as_posix())
-            findings = [finding for law in PAGE_LAWS for finding in law(page)]
-            problems += page.located(sorted(findings, key=lambda f: (f.cell or 0, f.line)))
+    for path in sorted((root / "book").glob("[!.]*/*.ipynb")):
+        page = Notebook.read(path, path.relative_to(root).as_posix())
+        findings = (finding for law in PAGE_LAWS for finding in law(page))
+        problems += page.located(sorted(findings, key=lambda f: (f.cell or 0, f.line)))
     return problems

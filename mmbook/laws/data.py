@@ -2,12 +2,11 @@
 
 import ast
 import base64
-import binascii
 import functools
 import io
 from collections.abc import Iterator
 
-from mmbook.reading import Finding, Notebook, called_name, images, texts, tree
+from mmbook.reading import Finding, Notebook, called_name, holding, images, texts, tree
 from mmtutor.files import store
 
 # Calls that put a raw picture, or something that looks like one, on the page.
@@ -21,13 +20,11 @@ PHOTO_SHARE = 0.5
 
 def names_in(node: ast.AST) -> list[str]:
     """Return the names by which a node may mean a data set: a string, an attribute, an import."""
-    if isinstance(node, ast.Constant):
-        return [node.value] if isinstance(node.value, str) else []
-    if isinstance(node, ast.Attribute):
-        return [node.attr]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-        return [part for module in modules for part in module.split(".")]
+    match node:
+        case ast.Constant(value=str(text)) | ast.Attribute(attr=text):
+            return [text]
+        case ast.alias(name=path) | ast.ImportFrom(module=str(path)):
+            return path.split(".")
     return []
 
 
@@ -35,9 +32,8 @@ def named_sets(page: Notebook) -> dict[str, int]:
     """Return set name → first cell whose code names it."""
     first: dict[str, int] = {}
     for place, cell in page.cells("code"):
-        for name in (name for node in ast.walk(tree(cell.source)) for name in names_in(node)):
-            if name in store.names():
-                first.setdefault(name, place)
+        named = {name for node in ast.walk(tree(cell.source)) for name in names_in(node)}
+        first = dict.fromkeys(sorted(named & set(store.names())), place) | first
     return first
 
 
@@ -49,10 +45,11 @@ def needs_declared(page: Notebook) -> Iterator[Finding]:
         return
     used, known = named_sets(page), store.names()
     for name in stated:
-        if name not in known:
-            yield Finding(f"needs the unknown set {name!r}; known: {', '.join(known)}")
-        elif name not in used:
-            yield Finding(f"lists {name!r} as needed, but no code names it")
+        faults = {
+            f"needs the unknown set {name!r}; known: {', '.join(known)}": name not in known,
+            f"lists {name!r} as needed, but no code names it": name in known and name not in used,
+        }
+        yield from map(Finding, holding(faults))
     yield from (
         Finding(f"uses {name!r}, which metadata mmtutor.needs does not list", place)
         for name, place in used.items()
@@ -86,14 +83,11 @@ def looks_like_a_photograph(content: str) -> bool:
     from PIL import Image
 
     try:
-        pixels = np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
-        ).astype(int)
-    except (OSError, binascii.Error, ValueError):
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+    except (OSError, ValueError):
         return True
-    if pixels.shape[1] < 2:
-        return True
-    return bool((pixels[:, 1:] == pixels[:, :-1]).all(axis=2).mean() < PHOTO_SHARE)
+    flat = (pixels[:, 1:] == pixels[:, :-1]).all(axis=2)
+    return not flat.size or bool(flat.mean() < PHOTO_SHARE)
 
 
 def nothing_forbidden_shown(page: Notebook) -> Iterator[Finding]:
@@ -107,13 +101,19 @@ def nothing_forbidden_shown(page: Notebook) -> Iterator[Finding]:
     forbidden = sorted(name for name in used if store.manifest(name).do_not_display)
     but = f"{', '.join(forbidden)} may not be displayed, but"
     for place, cell in page.cells("code") if forbidden else ():
-        for call in sorted({called_name(node) for node in ast.walk(tree(cell.source))} & SHOWING):
-            yield Finding(f"{but} the code calls {call}", place)
-        for mime, content in images(cell):
-            if "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content)):
-                yield Finding(f"{but} the output holds a photograph", place)
-        outputs = " ".join(text for output in cell.outputs for text in texts(output))
-        shown = " ".join(outputs.split())
-        for name in forbidden:
-            if any(line in shown for line in raw_texts(name)):
-                yield Finding(f"{but} the output holds one of the texts of {name}", place)
+        calls = {called_name(node) for node in ast.walk(tree(cell.source))}
+        shown = " ".join(w for output in cell.outputs for t in texts(output) for w in t.split())
+        faults = {
+            **{f"the code calls {call}": call in calls for call in sorted(SHOWING)},
+            "the output holds a photograph": any(
+                "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content))
+                for mime, content in images(cell)
+            ),
+            **{
+                f"the output holds one of the texts of {name}": any(
+                    line in shown for line in raw_texts(name)
+                )
+                for name in forbidden
+            },
+        }
+        yield from (Finding(f"{but} {what}", place) for what in holding(faults))

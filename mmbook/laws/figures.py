@@ -1,47 +1,44 @@
 """Laws about figures: each says in words what it shows, and the data behind it is asserted."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from mmbook.reading import Finding, Notebook, called_name, count_words, images, texts, tree
+from mmbook.reading import Finding, Notebook, called_name, count_words, holding, images, texts, tree
 
 MIN_WORDS = 5
 FILE_NAME = re.compile(r"\.(?:png|jpe?g|svg|gif|webp)\s*$|^[\w./-]+_files/", re.IGNORECASE)
-MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
-HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
-HTML_ALT = re.compile(r"\balt\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
+MARKDOWN_IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\([^)]*\)")
+HTML_IMAGE = re.compile(
+    r"<img\b(?:[^>]*?\balt\s*=\s*(?P<quote>[\"'])(?P<alt>.*?)(?P=quote))?[^>]*>",
+    re.IGNORECASE | re.DOTALL,
+)
 DIRECTIVE = re.compile(r"^(`{3,}|:{3,})\{(?:figure|image)\}(.*?)^\1", re.MULTILINE | re.DOTALL)
 DIRECTIVE_ALT = re.compile(r"^:alt:\s*(.*)$", re.MULTILINE)
 
 
 def alt_problem(text: str | None) -> str | None:
     """Say what is wrong with an alternative text, or return None."""
-    if not text or not text.strip():
-        return "has no alternative text"
-    if FILE_NAME.search(text.strip()):
-        return f"has a file name as alternative text ({text.strip()!r})"
-    if count_words(text) < MIN_WORDS:
-        return f"has too short an alternative text ({text.strip()!r}): say what the figure shows"
-    return None
-
-
-def _html_alt(tag: str) -> str | None:
-    match = HTML_ALT.search(tag)
-    return (match.group(1) or match.group(2)) if match else None
+    text = (text or "").strip()
+    faults = {
+        "has no alternative text": not text,
+        f"has a file name as alternative text ({text!r})": FILE_NAME.search(text),
+        f"has too short an alternative text ({text!r}): say what the figure shows": (
+            count_words(text) < MIN_WORDS
+        ),
+    }
+    return next(iter(holding(faults)), None)
 
 
 def markdown_alts(source: str) -> list[tuple[int, str | None]]:
     """Return (row, alternative text or None) of each picture that a markdown text shows."""
-    alts: list[tuple[int, str | None]] = [
-        (m.start(), m[1]) for m in MARKDOWN_IMAGE.finditer(source)
-    ]
-    alts += [(m.start(), _html_alt(m.group())) for m in HTML_IMAGE.finditer(source)]
-    for match in DIRECTIVE.finditer(source):
-        stated = DIRECTIVE_ALT.search(match[2])
-        alts.append((match.start(), stated[1] if stated else None))
+    images = itertools.chain(MARKDOWN_IMAGE.finditer(source), HTML_IMAGE.finditer(source))
+    alts = [(image.start(), image["alt"]) for image in images]
+    for directive in DIRECTIVE.finditer(source):
+        alts.append((directive.start(), next(iter(DIRECTIVE_ALT.findall(directive[2])), None)))
     return [(source.count("\n", 0, start), alt) for start, alt in alts]
 
 
@@ -50,10 +47,10 @@ def output_alts(cell: NotebookNode) -> list[tuple[int, str | None]]:
 
     For drawn ones it stands in the cell's metadata, mystnb.image.alt: one text for all of them.
     """
-    shown = (text for output in cell.outputs for text in texts(output))
-    alts = [(0, _html_alt(tag)) for text in shown for tag in HTML_IMAGE.findall(text)]
     stated = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-    return alts + ([(0, stated)] if images(cell) else [])
+    shown = (text for output in cell.outputs for text in texts(output))
+    tagged = (image["alt"] for text in shown for image in HTML_IMAGE.finditer(text))
+    return [(0, alt) for alt in (*tagged, *([stated] if images(cell) else []))]
 
 
 def alternative_text(page: Notebook) -> Iterator[Finding]:
@@ -61,11 +58,16 @@ def alternative_text(page: Notebook) -> Iterator[Finding]:
     cell outputs one picture, since it has one text."""
     alts = [(n, *alt) for n, cell in page.cells("code") for alt in output_alts(cell)]
     alts += [(n, *alt) for n, cell in page.cells("markdown") for alt in markdown_alts(cell.source)]
-    wrong = ((alt_problem(text), place, row) for place, row, text in alts)
-    yield from (Finding(f"a picture {what}", place, row) for what, place, row in wrong if what)
-    counts = ((len(images(cell)), place) for place, cell in page.cells("code"))
-    share = "pictures share one alternative text: split it"
-    yield from (Finding(f"{count} {share}", place) for count, place in counts if count > 1)
+    yield from (
+        Finding(f"a picture {what}", place, row)
+        for place, row, text in alts
+        if (what := alt_problem(text))
+    )
+    yield from (
+        Finding(f"{count} pictures share one alternative text: split it", place)
+        for place, cell in page.cells("code")
+        if (count := len(images(cell))) > 1
+    )
 
 
 def asserts(cell: NotebookNode) -> bool:

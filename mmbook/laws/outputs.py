@@ -1,6 +1,5 @@
 """Laws about stored outputs: in order, quiet, compared in full, readable without a kernel."""
 
-import ast
 import re
 from collections.abc import Iterator
 from statistics import median
@@ -13,11 +12,11 @@ from mmbook.reading import (
     GLUED_TEXT,
     Finding,
     Notebook,
-    called_name,
     glued_values,
+    holding,
     tags,
     texts,
-    tree,
+    top_level_calls,
 )
 
 WARNING = re.compile(r"\b\w*Warning\b:?|\bwarning:", re.MULTILINE)
@@ -30,6 +29,7 @@ FORBIDDEN = {
     "nbval-check-output",
     "skip-execution",
 }
+COMMENT = re.compile(r"^[ \t]*#+[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 EXCUSES = {
     "prints-time": re.compile(r"time|perf_counter|seconds|elapsed|duration|clock", re.IGNORECASE),
     "prints-path": re.compile(r"path|folder|file|dir|cwd|root", re.IGNORECASE),
@@ -69,33 +69,35 @@ def executed_in_order(page: Notebook) -> Iterator[Finding]:
         return
     for expected, (place, cell) in enumerate(page.cells("code"), start=1):
         count = cell.execution_count
-        if count != expected:
-            is_now = "not executed" if count is None else f"executed as number {count}"
-            due = f"expected number {expected} of a run from a fresh kernel"
-            yield Finding(f"{is_now}, {due}", place)
-        if not cell.source.strip():
-            yield Finding("an empty code cell", place)
+        is_now = "not executed" if count is None else f"executed as number {count}"
+        faults = {
+            f"{is_now}, expected number {expected} of a run from a fresh kernel": count != expected,
+            "an empty code cell": not cell.source.strip(),
+        }
+        yield from (Finding(text, place) for text in holding(faults))
 
 
 def prints_are_stored(page: Notebook) -> Iterator[Finding]:
     """A cell that prints without condition has stored what it printed: outputs were not cleared or
     cut out."""
     for place, cell in page.cells("code"):
-        top = [s.value for s in tree(cell.source).body if isinstance(s, ast.Expr)]
-        calls = [call for call in top if called_name(call) == "print"]
-        to_stdout = [c for c in calls if not any(k.arg == "file" for k in c.keywords)]
-        stored = any(o.output_type == "stream" and o.name == "stdout" for o in cell.outputs)
-        if to_stdout and not stored:
-            yield Finding("prints, but no printed output is stored", place, to_stdout[0].lineno - 1)
-        for number, output in enumerate(cell.outputs):
-            if output.output_type in ("display_data", "execute_result") and not output.data:
-                yield Finding(f"output {number} is empty", place)
+        prints = [
+            call
+            for call in top_level_calls(cell.source, "print")
+            if not any(keyword.arg == "file" for keyword in call.keywords)
+        ]
+        if prints and not any(output.get("name") == "stdout" for output in cell.outputs):
+            yield Finding("prints, but no printed output is stored", place, prints[0].lineno - 1)
+        yield from (
+            Finding(f"output {number} is empty", place)
+            for number, output in enumerate(cell.outputs)
+            if not output.get("data", True)
+        )
 
 
 def quiet(page: Notebook) -> list[Finding]:
     """No output on stderr, no error, and no text that warns."""
-    noises = ((place, noise(output)) for place, output in stored_outputs(page))
-    return [Finding(text, place) for place, text in noises if text]
+    return [Finding(text, n) for n, output in page.outputs() if (text := noise(output))]
 
 
 def noise(output: NotebookNode) -> str:
@@ -104,29 +106,27 @@ def noise(output: NotebookNode) -> str:
         return f"ended in {output.ename}"
     if output.output_type == "stream" and output.name == "stderr":
         return f"wrote to stderr: {output.text.strip()[:80]!r}"
-    warns = any(WARNING.search(text) for text in texts(output))
-    return "its output holds a warning" if warns else ""
-
-
-def stored_outputs(page: Notebook) -> Iterator[tuple[int, NotebookNode]]:
-    """Yield (place of its cell, output) of each stored output."""
-    return ((place, output) for place, cell in page.cells("code") for output in cell.outputs)
+    return "its output holds a warning" if any(map(WARNING.search, texts(output))) else ""
 
 
 def nothing_ignored(page: Notebook) -> Iterator[Finding]:
     """No output escapes comparison, except where a tag says that it prints a time or a path, and
     the code does."""
     for place, cell in page.cells("code"):
-        lines = [line.strip() for line in cell.source.splitlines()]
-        comments = {line.lstrip("#").strip() for line in lines if line.startswith("#")}
+        comments = set(COMMENT.findall(cell.source))
         marks = {mark.lower().replace("_", "-") for mark in comments | set(tags(cell))}
-        excuses = sorted(set(EXCUSES) & set(tags(cell)))
-        untrue = [excuse for excuse in excuses if not EXCUSES[excuse].search(cell.source)]
-        faults = [f"{mark} is not allowed" for mark in sorted(marks & FORBIDDEN)]
-        if marks & IGNORE and not excuses:
-            faults.append("ignores its output without the tag prints-time or prints-path")
-        faults += [f"tagged {excuse}, but its code names no such thing" for excuse in untrue]
-        yield from (Finding(text, place) for text in faults)
+        excuses = {tag: names for tag, names in EXCUSES.items() if tag in tags(cell)}
+        faults = {
+            **{f"{mark} is not allowed": True for mark in sorted(marks & FORBIDDEN)},
+            "ignores its output without the tag prints-time or prints-path": (
+                marks & IGNORE and not excuses
+            ),
+            **{
+                f"tagged {tag}, but its code names no such thing": not names.search(cell.source)
+                for tag, names in excuses.items()
+            },
+        }
+        yield from (Finding(text, place) for text in holding(faults))
 
 
 def tolerances(page: Notebook) -> Iterator[Finding]:
@@ -136,18 +136,15 @@ def tolerances(page: Notebook) -> Iterator[Finding]:
     typical number shown.
     """
     for place, cell in page.cells("code"):
-        try:
-            stated = parse_tolerance(tags(cell))
-        except ValueError as error:
-            yield Finding(str(error), place)
-            continue
         shown = [number for output in cell.outputs for number in printed_numbers(output)]
-        if not stated.strict:
-            yield from (Finding(text, place) for text in excess(stated, shown))
+        try:
+            faults = excess(parse_tolerance(tags(cell)), shown)
+        except ValueError as error:
+            faults = [str(error)]
+        yield from (Finding(text, place) for text in faults)
     yield from (
         Finding(f"glued: {text}", value.cell)
         for value in glued_values(page.nb)
-        if value.tolerance
         for text in excess(Tolerance(value.tolerance), numbers(value.shown))
     )
 
@@ -160,24 +157,25 @@ def printed_numbers(output: NotebookNode) -> list[float]:
     return [abs(n) for n in numbers(text) if 0 < abs(n) < float("inf")]
 
 
-def excess(stated: Tolerance, shown: list[float]) -> Iterator[str]:
+def excess(stated: Tolerance, shown: list[float]) -> list[str]:
     """Say what is wrong with a tolerance beside the numbers it applies to."""
     if not shown:
-        yield "states a tolerance, but shows no number"
-        return
-    limit = max(ABSOLUTE_FREE, ABSOLUTE_SHARE * median(abs(n) for n in shown))
-    if stated.absolute > limit:
-        yield (
+        return [] if stated.strict else ["states a tolerance, but shows no number"]
+    limit = max(ABSOLUTE_FREE, ABSOLUTE_SHARE * median(map(abs, shown)))
+    return holding(
+        {
             f"tolerance {stated.absolute:g} is too wide: at most {limit:.2g} beside the numbers"
-            " shown"
-        )
-    if stated.relative > RELATIVE_LIMIT:
-        yield f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}"
+            " shown": stated.absolute > limit,
+            f"relative tolerance {stated.relative:g} is too wide: at most {RELATIVE_LIMIT:g}": (
+                stated.relative > RELATIVE_LIMIT
+            ),
+        }
+    )
 
 
 def static(page: Notebook) -> Iterator[Finding]:
     """Outputs need no kernel, no script and no other host to be read."""
-    for place, output in stored_outputs(page):
+    for place, output in page.outputs():
         for mime, content in output.get("data", {}).items():
             if mime.removeprefix(GLUE_MIME) not in STATIC_MIMES:
                 yield Finding(f"an output of type {mime} needs a kernel or a script", place)
@@ -187,13 +185,9 @@ def static(page: Notebook) -> Iterator[Finding]:
 
 def no_machine_paths(page: Notebook) -> list[Finding]:
     """No output shows where the author's files lie, unless the cell is tagged prints-path."""
-    paths = (
-        (place, MACHINE_PATH.search("\n".join(texts(output))))
-        for place, output in stored_outputs(page)
-        if "prints-path" not in tags(page.nb.cells[place])
-    )
     return [
         Finding(f"shows a path of the author's machine ({path.group()}…)", place)
-        for place, path in paths
-        if path
+        for place, output in page.outputs()
+        if "prints-path" not in tags(page.nb.cells[place])
+        if (path := MACHINE_PATH.search("\n".join(texts(output))))
     ]

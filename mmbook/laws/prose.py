@@ -26,12 +26,11 @@ from functools import cache
 from mmbook.reading import (
     Finding,
     Notebook,
-    called_name,
     glued_values,
     row_with,
     spaced,
     tags,
-    tree,
+    top_level_calls,
 )
 from mmbook.reading.markdown import DIRECTIVE, fenced_lines
 from mmbook.words import Words, words_of
@@ -151,13 +150,15 @@ def numbers_from_glue(page: Notebook) -> Iterator[Finding]:
         if cell.cell_type != "markdown" or "cost" in tags(cell):
             image = cell.metadata.get("mystnb", {}).get("image", {})
             source, what = str(image.get("alt") or ""), "alternative text"
-        for number in typed_numbers(source, page.words):
-            yield Finding(
+        yield from (
+            Finding(
                 f"the {what} holds the typed number {number!r}: glue it, or set it as code or"
                 " maths",
                 place,
                 row_with(cell, number),
             )
+            for number in typed_numbers(source, page.words)
+        )
 
 
 # Roles and their values
@@ -171,16 +172,19 @@ def cited_names(source: str) -> list[str]:
     (`name:.2f`) cut off."""
     spans = SPAN.finditer(without_blocks(source))
     roles = [span["content"] for span in spans if (span["role"] or "").split(":")[0] == "glue"]
-    cited = roles + GLUE_DIRECTIVE.findall(source)
-    return [name.split("<")[-1].rstrip(">").split(":")[0].strip() for name in cited]
+    return [
+        name.split("<")[-1].rstrip(">").split(":")[0].strip()
+        for name in (*roles, *GLUE_DIRECTIVE.findall(source))
+    ]
 
 
 def glue_names(page: Notebook) -> Iterator[Finding]:
     """Every glue role names a value stored here, no value is glued twice, and each glue() call left
     its value."""
     stored = Counter(value.name for value in glued_values(page.nb))
-    twice = ((name, times) for name, times in stored.items() if times > 1)
-    yield from (Finding(f"{name!r} is glued {times} times") for name, times in twice)
+    yield from (
+        Finding(f"{name!r} is glued {times} times") for name, times in stored.items() if times > 1
+    )
     yield from (
         Finding(f"cites {name!r}, which this notebook does not glue", n, row_with(cell, name))
         for n, cell in page.cells("markdown")
@@ -197,9 +201,8 @@ def glue_names(page: Notebook) -> Iterator[Finding]:
 
 def glue_calls(source: str) -> list[tuple[str, int]]:
     """Return (name, row) of each statement glue("name", ...) at the top level of a cell."""
-    calls = (statement.value for statement in tree(source).body if isinstance(statement, ast.Expr))
     return [
         (call.args[0].value, call.lineno - 1)
-        for call in calls
-        if called_name(call) == "glue" and call.args and isinstance(call.args[0], ast.Constant)
+        for call in top_level_calls(source, "glue")
+        if call.args and isinstance(call.args[0], ast.Constant)
     ]

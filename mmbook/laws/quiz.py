@@ -13,6 +13,7 @@ from mmbook.reading import (
     Notebook,
     Question,
     Quiz,
+    holding,
     is_right,
     read_quizzes,
     sounding_right,
@@ -30,8 +31,7 @@ def plain(text: str) -> str:
 
 def question_findings(question: Question, what: str, words: Words) -> Iterator[Finding]:
     """Enough choices, no two alike, each with its own feedback."""
-    count = len(question.choices)
-    if count < MIN_CHOICES:
+    if (count := len(question.choices)) < MIN_CHOICES:
         yield Finding(
             f"{what} has {count} choices, expected at least {MIN_CHOICES}",
             question.cell,
@@ -44,22 +44,27 @@ def question_findings(question: Question, what: str, words: Words) -> Iterator[F
     )
 
 
-def choice_faults(choice: Fold, earlier: list[Fold], what: str, words: Words) -> Iterator[str]:
+def choice_faults(choice: Fold, earlier: list[Fold], what: str, words: Words) -> list[str]:
     """Say what is wrong with a choice beside those before it."""
     shown, feedback = plain(choice.summary), plain(choice.text)
-    if not shown:
-        yield f"{what} has a choice without a text"
-    elif shown in [plain(other.summary) for other in earlier]:
-        yield f"{what} has the choice {shown!r} twice"
-    if not feedback:
-        yield f"the choice {choice.summary!r} of {what} has no feedback"
-    elif feedback in [plain(other.text) for other in earlier]:
-        yield f"{what} says the same about two choices: say what is wrong with each"
-    elif feedback.rstrip(".:,。：，") == words.right.casefold():
-        yield f"{what} says of the right choice that it is right, and not why"
-    if mark := MARKS.search(choice.summary):
-        raw = f"the choice {choice.summary!r} of {what} holds {mark.group()!r}"
-        yield f"{raw}: a page shows it as it stands, use words or HTML such as <code> and <i>"
+    named, mark = f"the choice {choice.summary!r} of {what}", MARKS.search(choice.summary)
+    return holding(
+        {
+            f"{what} has a choice without a text": not shown,
+            f"{what} has the choice {shown!r} twice": (
+                shown and shown in [plain(other.summary) for other in earlier]
+            ),
+            f"{named} has no feedback": not feedback,
+            f"{what} says the same about two choices: say what is wrong with each": (
+                feedback and feedback in [plain(other.text) for other in earlier]
+            ),
+            f"{what} says of the right choice that it is right, and not why": (
+                feedback.rstrip(".:,。：，") == words.right.casefold()
+            ),
+            f"{named} holds {mark and mark.group()!r}: a page shows it as it stands, use words or"
+            " HTML such as <code> and <i>": mark,
+        }
+    )
 
 
 def right_findings(question: Question, what: str, words: Words) -> Iterator[Finding]:
@@ -67,15 +72,19 @@ def right_findings(question: Question, what: str, words: Words) -> Iterator[Find
     as if it were."""
     right = [choice for choice in question.choices if is_right(choice.text, words)]
     if len(right) != 1 and question.choices:
-        begins = f'begins with "{words.right}." (or "{words.right}:")'
         yield Finding(
-            f"{what} has {len(right)} choices whose feedback {begins}, expected one",
+            f'{what} has {len(right)} choices whose feedback begins with "{words.right}."'
+            f' (or "{words.right}:"), expected one',
             question.cell,
             question.row,
         )
-    only = f'only the right choice may sound right, and it begins with "{words.right}."'
     yield from (
-        Finding(f"the feedback on {c.summary!r} begins with {first!r}: {only}", c.cell, c.row)
+        Finding(
+            f"the feedback on {c.summary!r} begins with {first!r}: only the right choice may sound"
+            f' right, and it begins with "{words.right}."',
+            c.cell,
+            c.row,
+        )
         for c in question.choices
         if c not in right and (first := sounding_right(c.text, words))
     )
@@ -85,32 +94,30 @@ def prediction_findings(quiz: Quiz, words: Words) -> Iterator[Finding]:
     """The choices of each prediction are sound, and lettered in order."""
     for question in quiz.questions:
         yield from question_findings(question, "the prediction", words)
-        wrong = (
-            (f"the choice {c.summary!r} of the prediction does not begin with '{letter}.'", c)
-            for letter, c in zip("ABCDEFGH", question.choices, strict=False)
-            if not re.match(rf"{letter}(?:\. |[．、。])", c.summary)
-        )
-        yield from (Finding(text, choice.cell, choice.row) for text, choice in wrong)
+        for letter, choice in zip("ABCDEFGH", question.choices, strict=False):
+            if not re.match(rf"{letter}(?:\. |[．、。])", choice.summary):
+                yield Finding(
+                    f"the choice {choice.summary!r} of the prediction does not begin with"
+                    f" '{letter}.'",
+                    choice.cell,
+                    choice.row,
+                )
 
 
 def quiz_findings(quiz: Quiz, words: Words) -> Iterator[Finding]:
     """Three to five questions in order, each sound."""
-    count = len(quiz.questions)
-    if not MIN_QUESTIONS <= count <= MAX_QUESTIONS:
+    if not MIN_QUESTIONS <= (count := len(quiz.questions)) <= MAX_QUESTIONS:
         yield Finding(
             f"the quiz has {count} questions, expected {MIN_QUESTIONS} to {MAX_QUESTIONS}",
             quiz.cell,
             quiz.row,
         )
     for place, question in enumerate(quiz.questions, start=1):
+        what = f"question {question.number}"
         if question.number != place:
-            yield Finding(
-                f"question {question.number} stands where {place} is expected",
-                question.cell,
-                question.row,
-            )
-        yield from question_findings(question, f"question {question.number}", words)
-        yield from right_findings(question, f"question {question.number}", words)
+            yield Finding(f"{what} stands where {place} is expected", question.cell, question.row)
+        yield from question_findings(question, what, words)
+        yield from right_findings(question, what, words)
 
 
 def sound(page: Notebook) -> list[Finding]:

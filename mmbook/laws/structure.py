@@ -11,7 +11,7 @@ from numbers import Real
 
 from mmbook.execution import cost_text
 from mmbook.laws.outputs import MACHINE_PATH
-from mmbook.reading import Finding, Notebook, code_blanked, headings, tags
+from mmbook.reading import Finding, Notebook, code_blanked, headings, holding, tags
 
 TITLE = re.compile(r"\s*(?:\(\S+\)=\s*)?# \S")
 TOUCHING = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
@@ -24,8 +24,7 @@ VOLATILE = ("execution", "ExecuteTime", "widgets", "colab", "vscode", "pycharm",
 
 def title_first(page: Notebook) -> Iterator[Finding]:
     """The first cell opens with the title, and there is one title only."""
-    first = page.nb.cells[0] if page.nb.cells else None
-    if first is None or first.cell_type != "markdown" or not TITLE.match(first.source):
+    if not any(n == 0 and TITLE.match(cell.source) for n, cell in page.cells("markdown")):
         yield Finding("the first cell does not begin with a title (# …)", 0)
         return
     titles = [line for line, _ in headings(page.nb) if line.level == 1]
@@ -37,12 +36,14 @@ def folded_answers(page: Notebook) -> Iterator[Finding]:
     unread, its edge bare."""
     for place, cell in page.cells("markdown"):
         bare = code_blanked(cell.source)
-        for match in TOUCHING.finditer(bare):
-            yield Finding(
+        yield from (
+            Finding(
                 "a blank line is missing after </summary> or before </details>",
                 place,
                 bare.count("\n", 0, match.start()),
             )
+            for match in TOUCHING.finditer(bare)
+        )
 
 
 def lesson_sections(page: Notebook) -> list[Finding]:
@@ -67,19 +68,19 @@ def clean_metadata(page: Notebook) -> Iterator[Finding]:
         for part in (cell, *cell.get("outputs", []))
     ]
     for place, metadata in [(None, page.nb.metadata), *inner]:
-        volatile = (key for key in VOLATILE if key in metadata)
-        yield from (Finding(f"metadata {k!r} changes from run to run", place) for k in volatile)
-        if MACHINE_PATH.search(json.dumps(metadata).replace("\\\\", "\\")):
-            yield Finding("metadata holds a path of the author's machine", place)
+        faults = {f"metadata {key!r} changes from run to run": key in metadata for key in VOLATILE}
+        faults["metadata holds a path of the author's machine"] = MACHINE_PATH.search(
+            json.dumps(metadata).replace("\\\\", "\\")
+        )
+        yield from (Finding(text, place) for text in holding(faults))
 
 
 def short_cells(page: Notebook) -> list[Finding]:
     """A code cell has at most 25 lines."""
-    counts = ((place, len(cell.source.splitlines())) for place, cell in page.cells("code"))
     return [
         Finding(f"{count} lines of code, at most {MAX_LINES}", place, MAX_LINES)
-        for place, count in counts
-        if count > MAX_LINES
+        for place, cell in page.cells("code")
+        if (count := len(cell.source.splitlines())) > MAX_LINES
     ]
 
 
@@ -92,13 +93,15 @@ def cost_stated(page: Notebook) -> Iterator[Finding]:
             yield Finding(f"metadata mmtutor.{key} holds no measurement ({value!r}): {REMEDY}")
         elif value > limit:
             yield Finding(f"takes {value:g} {unit}, the limit is {limit} {unit}")
-    places = [place for place, cell in enumerate(page.nb.cells) if "cost" in tags(cell)]
-    if len(places) != 1:
-        yield Finding(f"{len(places)} cells are tagged cost, expected one")
+    tagged = [(place, cell) for place, cell in enumerate(page.nb.cells) if "cost" in tags(cell)]
+    if len(tagged) != 1:
+        yield Finding(f"{len(tagged)} cells are tagged cost, expected one")
         return
-    place, cell = places[0], page.nb.cells[places[0]]
-    if place >= NEAR_TOP:
-        yield Finding(f"the cost stands too far down: among the first {NEAR_TOP} cells", place)
+    ((place, cell),) = tagged
     measured = set(LIMITS) <= set(page.own)
-    if cell.cell_type != "markdown" or (measured and cell.source.strip() != cost_text(page.own)):
-        yield Finding(f"the cost stated is not the cost measured: {REMEDY}", place)
+    faults = {
+        f"the cost stands too far down: among the first {NEAR_TOP} cells": place >= NEAR_TOP,
+        f"the cost stated is not the cost measured: {REMEDY}": cell.cell_type != "markdown"
+        or (measured and cell.source.strip() != cost_text(page.own)),
+    }
+    yield from (Finding(text, place) for text in holding(faults))

@@ -17,25 +17,26 @@ from pathlib import Path
 
 from mmbook.reading import ROOT, Notebook, called_name, chapter_folders, tree
 
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PACKAGE, LOADERS = "mmtutor", "mmtutor.data."
 EXEMPT = ("mmtutor/apps/", "mmtutor/cli.py")  # products built on the core: no chapter teaches them
 SENTENCE = re.compile(r"\b(Taught in|Waits for) (?:chapter \d+|chapters \d[\d, ]* and \d+)\.$")
 
 
+Imported = tuple[str, str]
+"""(module, name) of one import; name is '' for `import module`."""
+
+
 @dataclass
 class Module:
-    """A module of the package: its file from the root, its syntax tree, and whether it is the
-    `__init__` of a folder."""
+    """A module of the package: its file from the root, whether it is the `__init__` of a folder,
+    its docstring in one line, the functions and classes that it defines itself, what it imports."""
 
     file: str
-    body: ast.Module
     is_folder: bool
-
-    @property
-    def defined(self) -> set[str]:
-        """The names of the functions and classes that it defines itself."""
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        return {node.name for node in self.body.body if isinstance(node, kinds)}
+    docstring: str
+    defined: set[str]
+    imported: list[Imported]
 
 
 def read_package(root: Path) -> dict[str, Module]:
@@ -43,17 +44,20 @@ def read_package(root: Path) -> dict[str, Module]:
     package = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         inner, is_folder = path.relative_to(root), path.name == "__init__.py"
-        name = ".".join(inner.parent.parts if is_folder else inner.with_suffix("").parts)
+        folder = ".".join(inner.parent.parts)
         body = ast.parse(path.read_text(encoding="utf-8"))
-        package[name] = Module(inner.as_posix(), body, is_folder)
+        package[folder if is_folder else f"{folder}.{path.stem}"] = Module(
+            inner.as_posix(),
+            is_folder,
+            docstring=" ".join((ast.get_docstring(body) or "").split()),
+            defined={node.name for node in body.body if isinstance(node, DEFINITIONS)},
+            imported=list(imports(body, folder)),
+        )
     return package
 
 
-def imports(code: ast.AST, above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of each import in a syntax tree; name is '' for `import module`.
-
-    above: the folder that the code's relative imports start from.
-    """
+def imports(code: ast.AST, above: str = "") -> Iterator[Imported]:
+    """Yield each import in a syntax tree, whose relative ones start from the folder `above`."""
     for node in ast.walk(code):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
@@ -63,7 +67,7 @@ def imports(code: ast.AST, above: str = "") -> Iterator[tuple[str, str]]:
             yield from ((module, alias.name) for alias in node.names)
 
 
-def loaders(code: ast.AST, package: dict[str, Module]) -> list[tuple[str, str]]:
+def loaders(code: ast.AST, package: dict[str, Module]) -> list[Imported]:
     """Return as imports the loaders of the sets that code names in strings, where it calls `load`:
     modules of that name in mmtutor/data, or that define a function of that name there."""
     nodes = list(ast.walk(code))
@@ -82,22 +86,18 @@ def resolve(module: str, name: str, package: dict[str, Module]) -> str:
     if f"{module}.{name}" in package:
         return f"{module}.{name}"
     folder = package.get(module)
-    for source, passed_on in imports(folder.body, module) if folder and folder.is_folder else ():
+    for source, passed_on in folder.imported if folder and folder.is_folder else ():
         if passed_on == name and source != module:
             return resolve(source, name, package)
     return module
 
 
-def closure(named: Iterable[tuple[str, str]], package: dict[str, Module]) -> set[str]:
-    """Return all modules of the package that a list of imports (module, name) leads to."""
-    waiting, reached = [resolve(*pair, package) for pair in named], set()
-    while waiting:
-        name = waiting.pop()
-        if name in package and name not in reached:
-            reached.add(name)
-            above = name if package[name].is_folder else name.rpartition(".")[0]
-            inside = imports(package[name].body, above)
-            waiting += [resolve(*pair, package) for pair in inside]
+def closure(named: Iterable[Imported], package: dict[str, Module]) -> set[str]:
+    """Return all modules of the package that a list of imports leads to."""
+    reached: set[str] = set()
+    while new := {resolve(*one, package) for one in named} & package.keys() - reached:
+        reached |= new
+        named = [one for name in new for one in package[name].imported]
     # importing a module runs the `__init__` of every folder above it
     return reached | {
         folder for name in reached for folder in accumulate(name.split("."), "{}.{}".format)
@@ -106,10 +106,11 @@ def closure(named: Iterable[tuple[str, str]], package: dict[str, Module]) -> set
 
 def chapter_imports(folder: Path, package: dict[str, Module]) -> set[str]:
     """Return all modules of the package that the notebooks of a chapter import."""
-    named: list[tuple[str, str]] = []
-    for path in sorted(folder.glob("*.ipynb")):
-        cells = Notebook.read(path).cells("code")
-        code = ast.Module([part for _, cell in cells for part in tree(cell.source).body], [])
+    named: list[Imported] = []
+    for page in map(Notebook.read, sorted(folder.glob("*.ipynb"))):
+        trees = (tree(cell.source) for _, cell in page.cells("code"))
+        # one tree for the page: the cell that calls `load` need not be the one that names the set
+        code = ast.Module([statement for part in trees for statement in part.body], [])
         named += [*imports(code), *loaders(code, package)]
     return closure(named, package)
 
@@ -132,8 +133,7 @@ def untaught(
     name: str, module: Module, folders: dict[int, Path], taught: dict[int, set[str]]
 ) -> Iterator[str]:
     """Say what is wrong with the sentence of one module."""
-    docstring = " ".join((ast.get_docstring(module.body) or "").split())
-    sentence = SENTENCE.search(docstring)
+    sentence = SENTENCE.search(module.docstring)
     if not sentence and (module.defined or not module.is_folder):
         yield "the docstring does not end with 'Taught in chapter N.'"
     for number in map(int, re.findall(r"\d+", sentence.group() if sentence else "")):
@@ -154,14 +154,6 @@ NAMED = re.compile(r"`([^`\s]+/[^`\s]*|[\w.-]+\.(?:py|ipynb|md))`|\]\(([^)#\s]+)
 ROOMS = ("book", "mmtutor", "tests")
 
 
-def _covered(path: Path, root: Path, named: list[str]) -> bool:
-    """Return whether a path is named itself, or through a folder of its own below the rooms
-    (mmtutor/data/)."""
-    relative = path.relative_to(root).as_posix()
-    folders = [name.rstrip("/") for name in named if name.rstrip("/") not in ROOMS]
-    return any(relative == name or relative.startswith(name + "/") for name in folders)
-
-
 def chapter_table_problems(root: Path) -> list[str]:
     """The table in root/README.md is true and whole.
 
@@ -173,23 +165,25 @@ def chapter_table_problems(root: Path) -> list[str]:
     table = re.search(f"{START}(.*?){END}", text, re.DOTALL)
     if text.count(START) != 1 or not table:
         return [f"README.md has no table between {START} and {END}"]
-    paths = ((a or b).removeprefix("./") for a, b in NAMED.findall(table[1]))
-    named = list(dict.fromkeys(paths))
+    named = list(dict.fromkeys((a or b).removeprefix("./") for a, b in NAMED.findall(table[1])))
     chapters = [folder.relative_to(root).as_posix() for folder in chapter_folders(root)]
-    modules = [p for p in sorted((root / "mmtutor").rglob("*.py")) if p.name != "__init__.py"]
-    uncovered = [p.relative_to(root).as_posix() for p in modules if not _covered(p, root, named)]
+    covering = [root / name for name in named if name.rstrip("/") not in ROOMS]
     faults = [
-        *(f"names {n}, which does not exist" for n in named if not (root / n).exists()),
+        *(f"names {name}, which does not exist" for name in named if not (root / name).exists()),
         *(
             f"the table names nothing in {room}/"
             for room in ROOMS
-            if not any(n.startswith(room) for n in named)
+            if not any(name.startswith(room) for name in named)
         ),
         *(
             f"the table lacks the chapter {chapter}"
             for chapter in chapters
-            if not any(f"{n.rstrip('/')}/".startswith(f"{chapter}/") for n in named)
+            if not any(Path(name).is_relative_to(chapter) for name in named)
         ),
-        *(f"the table lacks the module {name}" for name in uncovered),
+        *(
+            f"the table lacks the module {module.relative_to(root).as_posix()}"
+            for module in sorted((root / PACKAGE).rglob("*.py"))
+            if module.name != "__init__.py" and not any(map(module.is_relative_to, covering))
+        ),
     ]
     return [f"README.md: {fault}" for fault in faults]

@@ -44,10 +44,12 @@ from mmbook.reading.notebook import (
     Notebook,
     called_name,
     glued_values,
+    holding,
     images,
     row_with,
     tags,
     texts,
+    top_level_calls,
     tree,
 )
 from mmbook.reading.quizzes import Question, Quiz, is_right, read_quizzes, sounding_right
@@ -76,6 +78,7 @@ __all__ = [
     "glued_values",
     "graded",
     "headings",
+    "holding",
     "images",
     "is_right",
     "label",
@@ -97,5 +100,6 @@ __all__ = [
     "texts",
     "title",
     "toc_pages",
+    "top_level_calls",
     "tree",
 ]

@@ -85,19 +85,19 @@ def read_exercise(nb: NotebookNode, part: Part, words: Words) -> Exercise | None
 
 def read_exercises(nb: NotebookNode, words: Words) -> list[Exercise]:
     """Return the exercises that a sheet states; one without a whole line is left out."""
-    stated = (read_exercise(nb, part, words) for part in read_parts(nb))
-    return [exercise for exercise in stated if exercise]
+    return [read for part in read_parts(nb) if (read := read_exercise(nb, part, words))]
 
 
 def graded(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
     """Yield (place among all cells, cell) of each automatically graded check."""
-    for place, cell in enumerate(nb.cells):
-        own = cell.metadata.get("nbgrader", {})
-        if own.get("grade") and not own.get("solution"):
-            yield place, cell
+    cells = ((n, cell, cell.metadata.get("nbgrader", {})) for n, cell in enumerate(nb.cells))
+    return ((n, cell) for n, cell, own in cells if own.get("grade") and not own.get("solution"))
 
 
 def solutions(nb: NotebookNode) -> list[int]:
     """Return the places of the cells that students fill in."""
-    filled = enumerate(cell.metadata.get("nbgrader", {}).get("solution") for cell in nb.cells)
-    return [place for place, solution in filled if solution]
+    return [
+        place
+        for place, cell in enumerate(nb.cells)
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    ]

@@ -1,7 +1,7 @@
 """A notebook as tools read it: its cells, what they print, show and glue, and where in its file."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,10 @@ class Notebook:
         """Yield (place in the notebook, cell) of each cell of a kind: "code" or "markdown"."""
         return ((n, cell) for n, cell in enumerate(self.nb.cells) if cell.cell_type == kind)
 
+    def outputs(self) -> Iterator[tuple[int, NotebookNode]]:
+        """Yield (place of its cell, output) of each stored output."""
+        return ((n, output) for n, cell in self.cells("code") for output in cell.outputs)
+
     def located(self, findings: Iterable[Finding]) -> list[str]:
         """Return each finding as "file:row: cell n: what", the row being that of the file."""
         return [f"{self.name}{self.place(finding)}: {finding.text}" for finding in findings]
@@ -66,6 +70,11 @@ class Notebook:
         return f":{line_of(self.text, finding.cell, finding.line)}: cell {finding.cell}"
 
 
+def holding(faults: Mapping) -> list:
+    """Return what is wrong, of a table of what may be → whether it is."""
+    return [fault for fault, wrong in faults.items() if wrong]
+
+
 def tags(cell: NotebookNode) -> list[str]:
     """Return the tags of a cell."""
     return list(cell.metadata.get("tags", []))
@@ -73,8 +82,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 def row_with(cell: NotebookNode, mark: str) -> int:
     """Return the row of the first line of a cell that holds `mark`; 0 where none does."""
-    rows = cell.source.splitlines()
-    return next((row for row, line in enumerate(rows) if mark in line), 0)
+    return next((row for row, line in enumerate(cell.source.splitlines()) if mark in line), 0)
 
 
 def tree(source: str) -> ast.Module:
@@ -93,19 +101,27 @@ def called_name(node: ast.AST) -> str:
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
+def top_level_calls(source: str, name: str) -> list[ast.Call]:
+    """Return the statements of a cell, inside no other one, that call what has this name."""
+    values = (node.value for node in tree(source).body if isinstance(node, ast.Expr))
+    return [value for value in values if called_name(value) == name]
+
+
 def texts(output: NotebookNode) -> list[str]:
     """Return every text an output carries: of a stream, or of each textual form of a display."""
-    if output.output_type == "stream":
-        return [output.text]
-    if output.output_type == "error":
-        return ["\n".join(output.get("traceback", []))]
+    if output.output_type in ("stream", "error"):
+        return [output.get("text") or "\n".join(output.get("traceback", []))]
     return [str(text) for mime, text in output.data.items() if mime in TEXT_MIMES]
 
 
 def images(cell: NotebookNode) -> list[tuple[str, str]]:
     """Return (mime, content) for each picture among a code cell's outputs."""
-    forms = (form for output in cell.outputs for form in output.get("data", {}).items())
-    return [(mime, content) for mime, content in forms if "image/" in mime]
+    return [
+        (mime, content)
+        for output in cell.outputs
+        for mime, content in output.get("data", {}).items()
+        if "image/" in mime
+    ]
 
 
 @dataclass(frozen=True)

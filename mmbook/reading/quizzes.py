@@ -65,11 +65,9 @@ def read_quizzes(nb: NotebookNode, words: Words) -> tuple[list[Quiz], list[Findi
     sections: list[tuple[Quiz, list[Line]]] = []
     for line in markdown_lines(nb):
         predicts = names.get(line.section.casefold())
-        if predicts is None:
-            continue
-        if 0 < line.level <= 2:
+        if predicts is not None and 0 < line.level <= 2:
             sections.append((Quiz(line.cell, line.row, predicts), []))
-        else:
+        elif predicts is not None:
             sections[-1][1].append(line)
     findings = [finding for quiz, lines in sections for finding in _fill(quiz, lines)]
     return [quiz for quiz, _ in sections], findings
@@ -78,17 +76,14 @@ def read_quizzes(nb: NotebookNode, words: Words) -> tuple[list[Quiz], list[Findi
 def _fill(quiz: Quiz, lines: list[Line]) -> list[Finding]:
     """Put the questions and choices among the lines of a section into its quiz."""
     folds, findings = read_folds(lines)
-    feedback = {(line.cell, line.row) for fold in folds for line in fold.inside}
+    feedback = [line for fold in folds for line in fold.inside]
     if quiz.predicts and folds:
         quiz.questions.append(Question(quiz.cell, quiz.row, 0, "", folds))
         return findings
     opening = {(fold.cell, fold.row): fold for fold in folds}
-    for line in lines:
+    for line in (line for line in lines if line not in feedback):
         place = (line.cell, line.row)
-        question = QUESTION.match(line.text)
-        if place in feedback:
-            continue
-        if question:
+        if question := QUESTION.match(line.text):
             quiz.questions.append(Question(*place, int(question[1]), question[2]))
         elif BOLD_LINE.match(line.text) and not quiz.predicts:
             findings.append(Finding("a question has no number in front: write **1. …?**", *place))

@@ -36,8 +36,7 @@ def source_rows(text: str) -> list[list[int]]:
     """
     all_rows = []
     for cell in read_placed(text)["cells"]:
-        source = cell["source"]
-        pieces = [source] if isinstance(source, str) else source
+        pieces = [cell["source"]] if isinstance(cell["source"], str) else cell["source"]
         rows = [piece.row for piece in pieces for _ in piece.splitlines()]
         all_rows.append(rows or [cell["cell_type"].row])
     return all_rows
