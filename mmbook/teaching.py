@@ -8,7 +8,9 @@ does what when. Its shape is checked by a JSON Schema, what its names mean here;
 Jinja template (both in `mmbook/templates`).
 """
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from mmbook.reading import (
     ROOT,
     Exercise,
     Notebook,
+    holding,
     read_exercises,
     section_points,
     title,
@@ -30,6 +33,8 @@ from mmbook.reading import (
 
 GUIDE = "book/teaching.yml"
 SHEET = "/exercises"
+COSTS = ("seconds", "memory_mb")
+ALONE = {"class": "talk", "home": "read"}  # place of work → minutes of it without an exercise
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # {term}`leak <leakage>`: what is read is "leak"
 ROLE = re.compile(r"\{[\w:-]+\}`([^`<]*?)(?: *<[^`>]*>)?`")
@@ -73,27 +78,27 @@ class Chapter:
         return int(self.folder.split("_")[0])
 
 
+def refuse(problems: list[str]) -> None:
+    """Raise TeachingError that lists the problems, if there are any."""
+    if problems:
+        raise TeachingError("\n".join(problems))
+
+
 def read_page(page: Notebook, name: str) -> Page:
     """Return what a notebook says of itself. Raises TeachingError if its title or its cost is
     missing."""
-    heading = title(page.nb)
-    if heading is None:
-        raise TeachingError(f"{name}.ipynb has no title: a line '# ...' in its first markdown cell")
-    for key in ("seconds", "memory_mb"):
-        if not isinstance(page.own.get(key), (int, float)):
-            raise TeachingError(
-                f"{name}.ipynb: metadata mmtutor has no {key}; `make notebooks NB={name}.ipynb`"
-                " adds it"
-            )
+    costs = {key: page.own.get(key) for key in COSTS}
+    untitled = f"{name}.ipynb has no title: a line '# ...' in its first markdown cell"
+    faults = {untitled: title(page.nb) is None} | {
+        f"{name}.ipynb: metadata mmtutor has no {key}; `make notebooks NB={name}.ipynb` adds it": (
+            not isinstance(cost, int | float)
+        )
+        for key, cost in costs.items()
+    }
+    refuse(holding(faults))
     points = section_points(page.nb, page.words.objectives)
-    return Page(
-        name,
-        heading,
-        tuple(point.rstrip(";.") for point in points),
-        float(page.own["seconds"]),
-        float(page.own["memory_mb"]),
-        tuple(page.own.get("needs", ())),
-    )
+    objectives = tuple(point.rstrip(";.") for point in points)
+    return Page(name, title(page.nb), objectives, **costs, needs=tuple(page.own.get("needs", ())))
 
 
 def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
@@ -105,9 +110,7 @@ def read_chapters(root: Path = ROOT) -> dict[str, Chapter]:
             page, folder = Notebook.read(path), path.parent.name
             chapter = chapters.setdefault(folder, Chapter(folder))
             chapter.pages.append(read_page(page, name))
-            if chapter.pages[-1].is_sheet:
-                exercises = read_exercises(page.nb, page.words)
-                chapter.exercises = {exercise.number: exercise for exercise in exercises}
+            chapter.exercises |= {e.number: e for e in read_exercises(page.nb, page.words)}
     return chapters
 
 
@@ -118,8 +121,7 @@ def read_guide(root: Path = ROOT) -> dict[str, Any]:
         guide = yaml.safe_load(file)
     schema = yaml.safe_load((TEMPLATES / "teaching.schema.yml").read_text(encoding="utf-8"))
     errors = Draft202012Validator(schema).iter_errors(guide)
-    if wrong := [f"{GUIDE}, {e.json_path.removeprefix('$.')}: {e.message}" for e in errors]:
-        raise TeachingError("\n".join(wrong))
+    refuse([f"{GUIDE}, {e.json_path.removeprefix('$.')}: {e.message}" for e in errors])
     return guide
 
 
@@ -151,116 +153,116 @@ class Guide:
         self.problems: list[str] = []
         self.pages = {page.name: page for c in chapters.values() for page in c.pages}
         self.promises: dict[str, list[Promise]] = {}
-        objectives = {f"book/{name}": entries for name, entries in words["objectives"].items()}
-        for name in objectives.keys() - self.pages.keys():
-            self.complain(
-                f"objectives, {name.removeprefix('book/')!r}",
+        for name in words["objectives"]:
+            self.require(
+                f"book/{name}" in self.pages,
+                f"objectives, {name!r}",
                 "the table of contents has no such notebook",
             )
         for chapter in chapters.values():
-            self.read_promises(chapter, objectives)
+            self.read_promises(chapter, words["objectives"])
         self.plans = {name: self.read_plan(name, plan) for name, plan in words["plans"].items()}
 
-    def complain(self, where: str, what: str) -> None:
-        """Note a problem of an entry of the guide."""
-        self.problems.append(f"{GUIDE}, {where}: {what}")
+    def require(self, met: bool, where: str, what: str) -> None:
+        """Note a problem of an entry of the guide, unless a condition is met."""
+        if not met:
+            self.problems.append(f"{GUIDE}, {where}: {what}")
 
-    def find(self, where: str, folder: str, titles: list[str]) -> list[tuple[Chapter, Exercise]]:
-        """Return (chapter, exercise) for each of the words, which one title of the chapter has."""
+    def find(self, where: str, folder: str, titles: list[str]) -> list[Exercise]:
+        """Return the exercise for each of the words, which one title of the chapter has."""
         if folder not in self.chapters:
-            self.complain(where, f"no chapter {folder!r}; there are {', '.join(self.chapters)}")
+            there = ", ".join(self.chapters)
+            self.problems.append(f"{GUIDE}, {where}: no chapter {folder!r}; there are {there}")
             return []
-        chapter, pairs = self.chapters[folder], []
-        for words in titles:
-            meant = [e for e in chapter.exercises.values() if words in e.title]
-            pairs += [(chapter, exercise) for exercise in meant]
-            if len(meant) != 1:
-                known = "; ".join(exercise.title for exercise in chapter.exercises.values())
-                self.complain(
-                    where,
-                    f"{len(meant)} exercises of {folder} have {words!r} in their title, not one;"
-                    f" there are: {known}",
-                )
-        return pairs
+        known = self.chapters[folder].exercises.values()
+        meant = {words: [e for e in known if words in e.title] for words in titles}
+        for words, found in meant.items():
+            self.require(
+                len(found) == 1,
+                where,
+                f"{len(found)} exercises of {folder} have {words!r} in their title, not one;"
+                f" there are: {'; '.join(exercise.title for exercise in known)}",
+            )
+        return [exercise for words in titles for exercise in meant[words]]
 
     def read_promises(self, chapter: Chapter, objectives: Mapping[str, Any]) -> None:
         """Resolve the entries of a chapter's pages; each objective has one, each exercise serves
         one."""
-        served: set[int] = set()
         for page in chapter.pages:
-            entries = objectives.get(page.name, [])
-            promises = [p for entry in entries for p in self.read_entry(entry, page, chapter)]
-            served |= {exercise.number for p in promises for exercise in p.exercises}
-            self.promises[page.name] = []
+            short, order = page.name.removeprefix("book/"), page.objectives.index
+            entries = [self.read_entry(e, page, chapter) for e in objectives.get(short, [])]
+            promises = sorted(itertools.chain(*entries), key=lambda one: order(one.objective))
+            times = Counter(promise.objective for promise in promises)
             for objective in page.objectives:
-                own = [promise for promise in promises if promise.objective == objective]
-                self.promises[page.name] += own
-                if (times := len(own)) != 1:
-                    self.complain(
-                        f"objectives, {page.name.removeprefix('book/')}",
-                        f"{times} entries for '{as_read(objective)}', not one",
-                    )
-        for number, exercise in chapter.exercises.items():
-            if number not in served:
-                self.complain(
-                    "objectives",
-                    f"exercise {number} of {chapter.folder} ({exercise.title}) serves no objective",
+                self.require(
+                    times[objective] == 1,
+                    f"objectives, {short}",
+                    f"{times[objective]} entries for '{as_read(objective)}', not one",
                 )
+            self.promises[page.name] = promises
+        promises = [promise for page in chapter.pages for promise in self.promises[page.name]]
+        served = {exercise.number for promise in promises for exercise in promise.exercises}
+        for number, exercise in chapter.exercises.items():
+            self.require(
+                number in served,
+                "objectives",
+                f"exercise {number} of {chapter.folder} ({exercise.title}) serves no objective",
+            )
 
     def read_entry(self, entry: dict[str, Any], page: Page, chapter: Chapter) -> list[Promise]:
         """Resolve one entry: the objective that begins with its words, as a reader sees them."""
         where = f"objectives, {page.name.removeprefix('book/')}, entry {entry!r}"
         meant = [o for o in page.objectives if as_read(o).startswith(entry["objective"])]
-        if len(meant) != 1:
-            self.complain(
-                where,
-                f"{len(meant)} objectives of {page.name}.ipynb begin so, not one; copy its first"
-                " words",
-            )
-        if ("exercises" in entry) == ("not exercised" in entry):
-            self.complain(
-                where,
-                "say either which exercises serve it, or under 'not exercised' what to do instead",
-            )
-        pairs = self.find(where, chapter.folder, entry.get("exercises", []))
+        self.require(
+            len(meant) == 1,
+            where,
+            f"{len(meant)} objectives of {page.name}.ipynb begin so, not one; copy its first words",
+        )
+        self.require(
+            ("exercises" in entry) != ("not exercised" in entry),
+            where,
+            "say either which exercises serve it, or under 'not exercised' what to do instead",
+        )
+        exercises = self.find(where, chapter.folder, entry.get("exercises", []))
         instead = entry.get("not exercised", "")
-        return [Promise(objective, [e for _, e in pairs], instead) for objective in meant]
+        return [Promise(objective, exercises, instead) for objective in meant]
 
     def read_plan(self, name: str, plan: dict[str, Any]) -> list[Session]:
         """Resolve the sessions of a plan: nothing is done twice, none is too long."""
-        sessions: list[Session] = []
-        done: list[str] = []
-        for words in plan["sessions"]:
-            where = f"plans, {name}, {words['when']}"
-            session = self.read_session(where, words)
-            for place, pairs in session.work.items():
-                work = [f"exercise {e.number} of {chapter.folder}" for chapter, e in pairs]
-                for number, one in enumerate(work):
-                    if one in [*done, *work[:number]]:
-                        self.complain(f"{where}, {place}", f"{one} was done before")
-                done += work
-                if session.minutes[place] > plan[place]:
-                    self.complain(
-                        where,
-                        f"{session.minutes[place]} minutes {place}, more than the {plan[place]} of"
-                        " the plan",
-                    )
-            sessions.append(session)
+        done: set[str] = set()
+        sessions = [self.read_session(f"plans, {name}", words) for words in plan["sessions"]]
+        for session in sessions:
+            where = f"plans, {name}, {session.when}"
+            for place, minutes in session.minutes.items():
+                for chapter, exercise in session.work[place]:
+                    one = f"exercise {exercise.number} of {chapter.folder}"
+                    self.require(one not in done, f"{where}, {place}", f"{one} was done before")
+                    done.add(one)
+                self.require(
+                    minutes <= plan[place],
+                    where,
+                    f"{minutes} minutes {place}, more than the {plan[place]} of the plan",
+                )
         return sessions
 
-    def read_session(self, where: str, words: dict[str, Any]) -> Session:
+    def read_session(self, plan: str, words: dict[str, Any]) -> Session:
         """Resolve the names of a session, and add up its minutes."""
+        where = f"{plan}, {words['when']}"
         for name in words["pages"]:
-            if f"book/{name}" not in self.pages:
-                self.complain(where, f"there is no notebook {name!r}")
-        work, minutes = {}, {}
-        for place, alone in (("class", "talk"), ("home", "read")):
-            pairs_by_chapter = (
-                self.find(f"{where}, {place}", *item) for item in words[place].items()
-            )
-            work[place] = [pair for pairs in pairs_by_chapter for pair in pairs]
-            minutes[place] = words[alone] + sum(e.minutes for _, e in work[place])
+            self.require(f"book/{name}" in self.pages, where, f"there is no notebook {name!r}")
         pages = [self.pages[f"book/{n}"] for n in words["pages"] if f"book/{n}" in self.pages]
+        work = {
+            place: [
+                (self.chapters[folder], exercise)
+                for folder, titles in words[place].items()
+                for exercise in self.find(f"{where}, {place}", folder, titles)
+            ]
+            for place in ALONE
+        }
+        minutes = {
+            place: words[alone] + sum(exercise.minutes for _, exercise in work[place])
+            for place, alone in ALONE.items()
+        }
         return Session(words["when"], pages, work, minutes)
 
 
@@ -288,11 +290,9 @@ def insert(source: str, root: Path = ROOT) -> str:
     """Return the page with every table at its place. Raises TeachingError naming all that is
     wrong."""
     guide = Guide(read_chapters(root), read_guide(root))
-    if guide.problems:
-        raise TeachingError("\n".join(guide.problems))
+    refuse(guide.problems)
     places, made, page = set(PLACE.findall(source)), tables(guide), "book/teaching.md"
     wrong = [f"{page}: nothing is called {name!r} to put there" for name in places - made.keys()]
     wrong += [f"{page} has no line '<!-- teaching: {name} -->'" for name in made.keys() - places]
-    if wrong:
-        raise TeachingError("\n".join(wrong))
+    refuse(wrong)
     return PLACE.sub(lambda place: made[place[1]], source)
