@@ -118,13 +118,13 @@ def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) 
     kept: the names that the course's own cells use; their attributes and global values may not be
     changed. A cell that is no Python is let through: running it shows its syntax error.
     """
-    lines = source.splitlines()
-    magic = [n for n, line in enumerate(lines, 1) if line.lstrip().startswith(("%", "!", "?"))]
+    magic = [
+        f"line {number}: commands of the shell or of IPython (% and !) are not run here"
+        for number, line in enumerate(source.splitlines(), 1)
+        if line.lstrip().startswith(("%", "!", "?"))
+    ]
     if magic:
-        return [
-            f"line {n}: commands of the shell or of IPython (% and !) are not run here"
-            for n in magic
-        ]
+        return magic
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -137,50 +137,46 @@ def refusals(source: str, kept: set[str], modules: list[str] = ALLOWED_MODULES) 
     return [f"line {line}: {text}" for line, text in sorted(reasons)]
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a name is one of Python's own that is not allowed here."""
+    return name.startswith("__") and name not in DUNDERS
+
+
 def _refused(node: ast.AST, kept: set[str], modules: list[str]) -> list[str]:
     """Return what is refused about one node of the syntax tree."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        asked = (
-            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or "."]
-        )
-        bad = [m for m in asked if m.partition(".")[0] not in modules]
-        members = (
-            [a.name for a in node.names if a.name in REFUSED_ATTRIBUTES]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-        return [f"`import {m}` is not allowed in this course" for m in [*bad, *members]]
-    if isinstance(node, ast.Name) and node.id in REFUSED_NAMES:
-        return [f"`{node.id}` is not allowed in this course"]
-    if isinstance(node, ast.Attribute):
-        hidden = (
-            node.attr.startswith("__") and node.attr.endswith("__") and node.attr not in DUNDERS
-        )
-        if hidden or node.attr in REFUSED_ATTRIBUTES:
-            return [f"`.{node.attr}` is not allowed in this course"]
-        if isinstance(node.ctx, ast.Store | ast.Del) and (
-            root(node) in kept or node.attr.startswith("__")
-        ):
+    match node:
+        case ast.Import(names=aliases):
+            bad = [a.name for a in aliases if a.name.partition(".")[0] not in modules]
+            return [f"`import {name}` is not allowed in this course" for name in bad]
+        case ast.ImportFrom(module=module, names=aliases):
+            members = [a.name for a in aliases if a.name in REFUSED_ATTRIBUTES]
+            source = module or "."
+            bad = members if source.partition(".")[0] in modules else [source, *members]
+            return [f"`import {name}` is not allowed in this course" for name in bad]
+        case ast.Name(id=name) if name in REFUSED_NAMES:
+            return [f"`{name}` is not allowed in this course"]
+        case ast.Attribute(attr=name) if name in REFUSED_ATTRIBUTES or is_hidden(name):
+            return [f"`.{name}` is not allowed in this course"]
+        case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()) if root(
+            node
+        ) in kept or name.startswith("__"):
             return [
                 f"`{ast.unparse(node)} = ...` changes what the checks use: give your own thing its"
                 " own name"
             ]
-    if (
-        isinstance(node, ast.FunctionDef)
-        and node.name.startswith("__")
-        and node.name not in DUNDERS
-    ):
-        return [
-            f"`def {node.name}` is not allowed: the checks compare what you return with Python's"
-            " own rules"
-        ]
-    if isinstance(node, ast.Global):
-        bad = [name for name in node.names if name in kept or hasattr(builtins, name)]
-        return [f"`global {name}` changes what the checks use" for name in bad]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
-        second = node.args[1] if len(node.args) > 1 else None
-        plain = isinstance(second, ast.Constant) and not str(second.value).startswith("__")
-        if not plain or second.value in REFUSED_ATTRIBUTES:
+        case ast.FunctionDef(name=name) if is_hidden(name):
+            return [
+                f"`def {name}` is not allowed: the checks compare what you return with Python's own"
+                " rules"
+            ]
+        case ast.Global(names=names):
+            bad = [name for name in names if name in kept or hasattr(builtins, name)]
+            return [f"`global {name}` changes what the checks use" for name in bad]
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_]) if (
+            not name.startswith("__") and name not in REFUSED_ATTRIBUTES
+        ):
+            return []
+        case ast.Call(func=ast.Name(id="getattr")):
             return ["`getattr` is allowed with a plain name in quotes only"]
     return []
 
@@ -224,7 +220,8 @@ class CarefulExecute(Execute):
 
     def preprocess(self, nb: NotebookNode, *args: Any, **kwargs: Any) -> tuple[NotebookNode, dict]:
         """Run nb; its own kernel is prepared before the first cell."""
-        self.ended, self.ready, self.kept = "", False, set()
+        self.ended, self.kept = "", set()
+        self.limit = LIMIT % (self.memory_mb, self.memory_mb) if self.memory_mb else ""
         return super().preprocess(nb, *args, **kwargs)
 
     def aside(self, code: str) -> None:
@@ -241,34 +238,30 @@ class CarefulExecute(Execute):
         """Run one cell, or say why not."""
         if cell.cell_type != "code" or not cell.source.strip():
             return cell, resources
-        if self.ended:
-            self.fail(cell, "NotRun", self.ended)
-            return cell, resources
         own = is_locked(cell)
         reasons = [] if own else refusals(cell.source, self.kept, self.allowed_modules)
-        if reasons:
+        if self.ended:
+            self.fail(cell, "NotRun", self.ended)
+        elif reasons:
             self.fail(cell, "Refused", "this cell was not run. " + "; ".join(reasons) + ".")
-            return cell, resources
-        try:
-            self.run_cell(cell, resources, index, own)
-        except (CellTimeoutError, DeadKernelError) as error:
-            self.ended = (
-                f"the kernel was ended in cell {index} ({type(error).__name__}), so nothing after"
-                " it could run"
-            )
-            self.fail(cell, type(error).__name__, self.ended)
-            self.end_kernel()
-        if is_grade(cell):
-            self.settle(cell)
+        else:
+            try:
+                self.run_cell(cell, resources, index, own)
+            except (CellTimeoutError, DeadKernelError) as error:
+                end, how = f"the kernel was ended in cell {index}", type(error).__name__
+                self.ended = f"{end} ({how}), so nothing after it could run"
+                self.fail(cell, how, self.ended)
+                self.end_kernel()
+            if is_grade(cell):
+                self.settle(cell)
         return cell, resources
 
     def run_cell(self, cell: NotebookNode, resources: dict, index: int, own: bool) -> None:
         """Run a cell; around one of the course's own, put back its names and remember the new
         ones."""
-        if not self.ready:
-            if self.memory_mb:
-                self.aside(LIMIT % (self.memory_mb, self.memory_mb))
-            self.ready = True
+        if self.limit:
+            self.aside(self.limit)
+            self.limit = ""
         if own:
             self.kept |= names_in(cell.source)
             self.aside(KEEPER % ("back", sorted(self.kept)))
