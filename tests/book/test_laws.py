@@ -620,6 +620,15 @@ def test_photographs_of_other_sets_may_be_shown():
     assert broken("do not display", code("plt.imshow(x)\nassert x", picture(NOISE), alt=ALT)) == []
 
 
+@pytest.fixture
+def fresh_texts():
+    """What was read of the sets before, or is read here, counts for no other test."""
+    raw_texts.cache_clear()
+    yield
+    raw_texts.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_texts")
 def test_texts_of_a_set_that_may_not_be_shown(tmp_path, monkeypatch):
     """With a stand-in for the set, so that the law itself is tested everywhere."""
     (tmp_path / "mvsa" / "files" / "data").mkdir(parents=True)
@@ -627,7 +636,6 @@ def test_texts_of_a_set_that_may_not_be_shown(tmp_path, monkeypatch):
         "what a lovely   day at the sea today\n"
     )
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path))
-    raw_texts.cache_clear()
     shown = code("print(x)", stdout("first: what a lovely day\nat the sea today\n"))
     other = code("print(x)", stdout("what a lovely day\n"))
     assert says(
@@ -636,15 +644,14 @@ def test_texts_of_a_set_that_may_not_be_shown(tmp_path, monkeypatch):
         "one of the texts of mvsa",
     )
     assert broken("do not display", USES_MVSA, other, needs=["mvsa"]) == []
-    raw_texts.cache_clear()
 
 
+@pytest.mark.usefixtures("fresh_texts")
 def test_texts_of_the_real_set_are_known():
     if store.locate(store.manifest("mvsa")) is None:
         pytest.skip(
             "data set 'mvsa' is not on this machine (neither in MMTUTOR_DATA nor in the cache)"
         )
-    raw_texts.cache_clear()
     assert len(raw_texts("mvsa")) > 1000
 
 
