@@ -23,11 +23,7 @@ from mmtutor.evaluation import bootstrap_interval, expected_calibration_error, l
 from mmtutor.fusion import SumFusion, decision
 from mmtutor.types import Samples
 
-
-@pytest.fixture(autouse=True)
-def thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("small_models_on_one_thread")
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])

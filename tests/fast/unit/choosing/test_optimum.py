@@ -36,12 +36,6 @@ if int(os.environ.get("RANK", 0)) == 0:
 """
 
 
-@pytest.fixture(autouse=True)
-def thread():
-    with one_thread():
-        yield
-
-
 def some(n=80, classes=3, seed=0) -> Samples:
     g = torch.Generator().manual_seed(seed)
     x = {"a": torch.randn(n, 4, generator=g), "b": 2 + torch.randn(n, 3, generator=g)}

@@ -387,6 +387,7 @@ def read_as_nobody(root, numbers, queue):
     queue.put((features.tolist(), asked, refused))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 def test_a_cache_that_may_only_be_read_is_read():
     with tempfile.TemporaryDirectory() as root:

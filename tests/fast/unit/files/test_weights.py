@@ -205,6 +205,7 @@ def test_packaged_encoders_open_no_connection_and_print_nothing():
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
+@pytest.mark.processes
 def test_importing_the_package_loads_no_network_library():
     code = (
         "import sys, mmtutor.encoders; assert not {'transformers', 'timm', 'torchvision'} &"

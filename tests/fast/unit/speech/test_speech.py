@@ -86,6 +86,7 @@ def test_the_same_in_another_order():
     assert forth == back[::-1] and len(set(forth)) == 4
 
 
+@pytest.mark.processes
 def test_the_same_in_another_process():
     # cmn+f2 is a breathy voice: its noise comes from espeak's own generator, which starts from the
     # clock unless told.
@@ -122,6 +123,7 @@ def test_the_same_from_four_threads_at_once():
     assert found == expected * 5
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_the_same_in_a_child_forked_while_a_thread_speaks():
     code = (
