@@ -6,31 +6,47 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from mmbook import classroom, sheets
 from mmbook import exercises as law
-from mmbook import sheets
+from mmbook.course import grading
 from mmbook.execution import SetMissing, needs, obtain
 from mmbook.ext import site_build
+from mmbook.kernel import cell_timeout
 from mmbook.reading import ROOT, Notebook, book_sheets, label
 from tests.book.builders import code, exercises, graded_cell, solution_cell, write
 
 SHEETS = book_sheets()
 
 
+def run_as_in_the_course(nb: NotebookNode, folder: Path, name: str, allow_errors: bool) -> None:
+    """Run nb in place, as `execute` does, but as the course runs a submission: cells that are given
+    are locked, and what a student may not do is refused."""
+    assert allow_errors, name
+    course = classroom.course_source(nb)
+    step = grading.CarefulExecute(timeout=cell_timeout(), iopub_timeout=cell_timeout())
+    step.preprocess(course, {"metadata": {"path": str(folder)}})
+    nb.cells = course.cells
+
+
 @pytest.mark.parametrize("path", SHEETS, ids=label)
-def test_solution_passes_with_other_seeds_and_stub_fails_in_the_book(path):
-    """With the seeds that stand there, the solution is proved where all notebooks are run again."""
+def test_solution_passes_with_other_seeds_and_stub_fails_in_the_book(path, monkeypatch):
+    """The solution runs as a student's answer does in the course; with the seeds that stand there,
+    it is proved where all notebooks are run again."""
     nb, home, name = nbformat.read(path, as_version=4), path.parent, label(path)
     try:
         obtain(needs(nb))
     except SetMissing as reason:
         pytest.skip(str(reason))
     assert law.all_form_problems(path) == []
-    assert law.seed_problems(nb, home, name) + law.stub_problems(nb, home, name) == []
+    assert law.stub_problems(nb, home, name) == []
+    monkeypatch.setattr(law, "execute", run_as_in_the_course)
+    assert law.solution_problems(law.reseeded(nb), home, name) == []
 
 
 def test_there_are_exercises():
