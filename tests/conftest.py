@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import numpy as np
 import pytest
-import torch
 from filelock import FileLock
-from PIL import Image
 
-from mmbook import site
-from mmtutor.apps.commands import Options, train
-from mmtutor.choosing.grouped import GroupedSamples
 from mmtutor.files import manifest as packaged
 from mmtutor.files import store
 from tests.posts import COLOURS, made
@@ -29,6 +23,7 @@ from tests.source import CONTENT, Source
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from mmtutor.apps.commands import Options
     from tests.browsing import Visit
 
 BOOK = Path(__file__).parent / "book"
@@ -212,6 +207,10 @@ def synthetic():
     lacking: which samples lack a modality, as (modality, position): features there are NaN;
     groups: (N,), by default each sample alone.
     """
+    import numpy as np
+    import torch
+
+    from mmtutor.choosing.grouped import GroupedSamples
 
     def synthetic(
         n=120,
@@ -249,6 +248,9 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """Return a folder of 48 small pictures, good-0.png to bad-23.png, greenish and reddish."""
+    import numpy as np
+    from PIL import Image
+
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for label, colour in COLOURS.items():
         for i in range(24):
@@ -282,6 +284,8 @@ def write():
 @pytest.fixture(scope="session")
 def options(pictures, cache) -> Options:
     """Return options with the pictures and the shared cache, on the processor."""
+    from mmtutor.apps.commands import Options
+
     return Options(images=pictures, device="cpu", cache=cache, progress=False)
 
 
@@ -294,6 +298,8 @@ def posts(tmp_path_factory, rows, write) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, posts, options) -> Path:
     """Return a model folder trained on the 48 posts."""
+    from mmtutor.apps.commands import train
+
     out = tmp_path_factory.mktemp("trained") / "model"
     train(posts, out, options, splits=3, repeats=2)
     return out
@@ -302,6 +308,8 @@ def trained(tmp_path_factory, posts, options) -> Path:
 @pytest.fixture(scope="session")
 def text_only(tmp_path_factory, rows, write, options) -> Path:
     """Return a model folder trained on a table without pictures."""
+    from mmtutor.apps.commands import train
+
     folder = tmp_path_factory.mktemp("text-only")
     table = write(folder / "posts.csv", [{k: row[k] for k in ("text", "label")} for row in rows])
     train(table, folder / "model", options, splits=3, repeats=1)
@@ -311,6 +319,8 @@ def text_only(tmp_path_factory, rows, write, options) -> Path:
 @pytest.fixture(scope="session")
 def one_builder() -> FileLock:
     """Whoever holds it may write into `_build`: two workers do not fetch or build at once."""
+    from mmbook import site
+
     folder = site.folder().parent
     folder.mkdir(exist_ok=True)
     return FileLock(folder / "tests.lock")
@@ -320,6 +330,8 @@ def one_builder() -> FileLock:
 def node_packages(one_builder: FileLock) -> Path:
     """The folder with KaTeX and PurgeCSS; skips, naming the reason, where npm's registry cannot be
     reached."""
+    from mmbook import site
+
     try:
         with one_builder:
             return site.fetch()
@@ -331,6 +343,8 @@ def node_packages(one_builder: FileLock) -> Path:
 def built_site(node_packages: Path, one_builder: FileLock) -> Path:
     """The folder of the site, built now unless it stands there, built from the very same
     sources."""
+    from mmbook import site
+
     with one_builder:
         if not site.is_current():
             site.build()
