@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +66,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     return tmp_path / "cache"
 
 
@@ -133,10 +136,17 @@ def lay_out() -> Callable[[Path], Path]:
 @pytest.fixture
 def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Return the folder of a real set, or skip the test by the set's name and the reason; downloads
-    nothing."""
-    monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "cache"))
+    nothing.
+
+    A set in the user's cache is linked into one of the test's own, where everything else goes.
+    """
+    users, own = store.cache_root(), tmp_path / "cache"
+    monkeypatch.setenv("MMTUTOR_CACHE", str(own))
 
     def find(name: str) -> Path:
+        if (users / name / "files").is_dir() and not (own / name).exists():
+            (own / name).mkdir(parents=True)
+            (own / name / "files").symlink_to(users / name / "files", target_is_directory=True)
         try:
             return store.find(store.manifest(name))
         except store.DatasetUnavailable as error:
