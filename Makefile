@@ -53,7 +53,7 @@ pdf: book $(VENV)/.pdf  ## print the book into _build/mmtutor.pdf (needs a Chrom
 serve: book  ## build, then serve the site on localhost and say where
 	$(BIN)/python -m mmbook.site serve
 
-slides: $(VENV)/.book  ## make slides from each chapter's stored outputs into _build/slides
+slides: book  ## build, then make slides of each chapter from the site into _build/slides
 	$(BIN)/python -m mmbook.slides
 
 lab: $(VENV)/.all  ## start JupyterLab in book/

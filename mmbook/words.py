@@ -29,6 +29,8 @@ class Words:
     quiz: str
     take_aways: str
     bibliography: tuple[str, ...]
+    from_scratch: str  # what the heading begins with under which slides show code
+    cost: str  # what stands in bold before the measured cost
     # Quizzes: what the feedback on the right choice begins with, and what sounds as if it were
     right: str
     sounds_right: tuple[str, ...]
@@ -66,6 +68,8 @@ WORDS = {
         quiz="Quiz",
         take_aways="Take-aways",
         bibliography=("Further reading", "References"),
+        from_scratch="From scratch",
+        cost="Cost",
         right="Right",
         sounds_right=("Right", "Yes", "Correct", "Exactly", "True"),
         kinds=same_word("Guided", "Predict", "Break", "Measure", "Extend", "Design", "Open"),

@@ -122,9 +122,7 @@ def unfold(article: Tag, page: str, title: str, book: Book) -> None:
 def add_page(book: Book, page: str, level: int) -> None:
     """Add one page of the built site to the document."""
     path = book.folder / f"{page}.html"
-    if not path.is_file():
-        raise site.SiteError(f"{path} is not there: run `make book` first")
-    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article")
+    article = site.resources.read_article(path)
     for tag in article.select(DROPPED):
         tag.decompose()
     title = article.h1.get_text(" ", strip=True) if article.h1 else page

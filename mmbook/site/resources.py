@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
+
+from mmbook.site.packages import SiteError
 
 CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", re.IGNORECASE)
 ATTRIBUTES = (
@@ -41,6 +43,17 @@ def read_page(path: Path) -> BeautifulSoup:
 def parsed(path: Path, changed: int) -> BeautifulSoup:
     """Parse a page; `changed` is its time stamp, a key for the cache."""
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def read_article(path: Path) -> Tag:
+    """Return the article of a built page, for the caller to change.
+
+    Raises SiteError where there is no such page.
+    """
+    if not path.is_file():
+        raise SiteError(f"{path} is not there: run `make book` first")
+    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return page.select_one("article")
 
 
 def is_article(page: BeautifulSoup) -> bool:
