@@ -29,6 +29,16 @@ SCRIPT_REQUEST = re.compile(
     re.IGNORECASE,
 )
 FILE_NAME = re.compile(r"^\S+\.(?:png|jpe?g|gif|svg|webp)$|^[0-9a-f]{24,}$|^_?image", re.IGNORECASE)
+FORBIDDEN = {  # what is wrong → the CSS selector of what must not be on a page
+    "no title": "html:not(:has(title)), title:empty",
+    "no favicon": 'html:not(:has(link[rel~="icon"]))',  # it is asked for, and logged as an error
+    "the page does not state its language": "html:not([lang])",
+    "frame without title": "iframe:not([title])",
+    "table without header cells": "table:not([role=presentation], [role=none]):not(:has(th))",
+    "formula not understood": ".katex-error",
+    "formula without MathML, which is read aloud": ".katex:not(:has(math))",
+    "formula left as source": ":is(span, div).math:not(:has(.katex, .katex-error))",
+}
 CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
@@ -89,62 +99,31 @@ def missing_alternative_text(page: BeautifulSoup) -> list[str]:
     return found
 
 
-def unnamed_summaries(page: BeautifulSoup) -> list[str]:
-    """Each <summary> has a text or an aria-label, and each frame a title."""
-    found = [
-        f"fold without a name in <{summary.parent.parent.name if summary.parent.parent else '?'}>"
-        for summary in page.find_all("summary")
-        if not (summary.get_text(strip=True) or summary.get("aria-label"))
-    ]
-    return found + [
-        f"frame without title: {frame.get('src')}"
-        for frame in page.find_all("iframe")
-        if not frame.get("title")
-    ]
-
-
-def headless_tables(page: BeautifulSoup) -> list[str]:
-    """Each table has header cells, unless it says that it is only a layout."""
-    tables = [
-        table
-        for table in page.find_all("table")
-        if table.get("role") not in ("presentation", "none")
-    ]
+def forbidden_forms(page: BeautifulSoup) -> list[str]:
+    """Nothing on the page has a form that FORBIDDEN names."""
     return [
-        f"table without header cells: {t.get_text(' ', strip=True)[:60]!r}"
-        for t in tables
-        if not t.find("th")
+        f"{fault}: {tag.get_text(' ', strip=True)[:60]!r}"
+        for fault, selector in FORBIDDEN.items()
+        for tag in page.select(selector)
+    ]
+
+
+def unnamed_summaries(page: BeautifulSoup) -> list[str]:
+    """Each <summary> has a text or an aria-label."""
+    return [
+        f"fold without a name in <{summary.parent.parent.name if summary.parent.parent else '?'}>"
+        for summary in page.select("summary:not([aria-label])")
+        if not summary.get_text(strip=True)
     ]
 
 
 def unmarked_language(page: BeautifulSoup) -> list[str]:
-    """The page states its language, and Chinese text in its article stands in an element that says
-    so."""
-    found = [] if page.html and page.html.get("lang") else ["the page does not state its language"]
-    for text in (
-        page.select_one("article").find_all(string=CHINESE) if page.select_one("article") else []
-    ):
-        if not any(str(parent.get("lang", "")).startswith("zh") for parent in text.parents):
-            found.append(f"Chinese text not marked: {text.strip()[:30]!r}")
-    return found
-
-
-def missing_head(page: BeautifulSoup) -> list[str]:
-    """The page has a title and a favicon (a missing one is asked for, and logged as an error)."""
-    title = page.title.get_text(strip=True) if page.title else ""
-    return ([] if title else ["no title"]) + (
-        [] if page.select_one('link[rel~="icon"]') else ["no favicon"]
-    )
-
-
-def broken_formulas(page: BeautifulSoup) -> list[str]:
-    """Each formula was rendered, and can be read aloud: KaTeX's HTML is accompanied by MathML."""
-    found = [f"formula not understood: {f.get_text()[:60]!r}" for f in page.select(".katex-error")]
-    found += ["formula without MathML" for f in page.select(".katex") if not f.find("math")]
-    return found + [
-        "formula left as source"
-        for f in page.select("span.math, div.math")
-        if not f.select_one(".katex, .katex-error")
+    """Chinese text in the article stands in an element that says so."""
+    return [
+        f"Chinese text not marked: {text.strip()[:30]!r}"
+        for article in page.select("article")
+        for text in article.find_all(string=CHINESE)
+        if not any(str(parent.get("lang", "")).startswith("zh") for parent in text.parents)
     ]
 
 
@@ -152,11 +131,9 @@ PAGE_LAWS: tuple[Callable[[BeautifulSoup], list[str]], ...] = (
     page_other_hosts,
     unwanted_scripts,
     missing_alternative_text,
+    forbidden_forms,
     unnamed_summaries,
-    headless_tables,
     unmarked_language,
-    missing_head,
-    broken_formulas,
     inline_pictures,
 )
 

@@ -76,13 +76,8 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
         ("A curve that rises", "../_images/3f2a9c.png"),
         ("A curve that rises", "_images/3f2a9c0d1e2f3a4b5c6d7e8f"),
     ],
-    "unnamed_summaries": [
-        ("<summary>Question</summary>", "<summary><i></i></summary>"),
-        ("</article>", '<iframe src="a.html"></iframe></article>'),
-    ],
-    "headless_tables": [("<tr><th>a</th></tr>", "")],
-    "unmarked_language": [(' lang="zh-Hans"', ""), (' lang="en"', "")],
-    "missing_head": [("<title>Good</title>", ""), ('<link rel="icon" href="x.svg">', "")],
+    "unnamed_summaries": [("<summary>Question</summary>", "<summary><i></i></summary>")],
+    "unmarked_language": [(' lang="zh-Hans"', "")],
     "inline_pictures": [
         ('src="curve.png"', 'src="data:image/png;base64,' + "A" * 5000 + '"'),
         (
@@ -90,7 +85,13 @@ BROKEN: dict[str, list[tuple[str, str]]] = {
             '<svg><image href="data:image/png;base64,' + "A" * 5000 + '"/></svg></article>',
         ),
     ],
-    "broken_formulas": [
+    "forbidden_forms": [
+        ("<title>Good</title>", ""),
+        ("<title>Good</title>", "<title> </title>"),
+        ('<link rel="icon" href="x.svg">', ""),
+        (' lang="en"', ""),
+        ("</article>", '<iframe src="a.html"></iframe></article>'),
+        ("<tr><th>a</th></tr>", ""),
         ('<span class="katex"><math></math></span>', r"\(x^2\)"),
         ('<span class="katex"><math></math></span>', '<span class="katex-error">\\frac</span>'),
         ("<math></math>", ""),
