@@ -182,17 +182,14 @@ def unbuilt_pages(site: Path, toc: Path) -> list[str]:
 def style_sheet_breaches(path: Path) -> list[str]:
     """A style sheet asks no other host, and each file that it names is there."""
     css = path.read_text(encoding="utf-8")
-    local = [
+    names = [
         re.split("[?#]", address)[0]
         for address in css_addresses(css)
-        if not address.startswith("data:")
+        if not (address.startswith("data:") or ELSEWHERE.match(address))
     ]
-    missing = [
-        name
-        for name in local
-        if name and not ELSEWHERE.match(name) and not (path.parent / name).is_file()
+    return css_other_hosts(css) + [
+        f"names a missing {name}" for name in names if name and not (path.parent / name).is_file()
     ]
-    return css_other_hosts(css) + [f"names a missing {name}" for name in missing]
 
 
 def page_breaches(path: Path, site: Path) -> list[str]:

@@ -13,12 +13,14 @@ import html
 import io
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
 from jinja2 import Template
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from mmbook import browser, root, site
 from mmbook.reading import toc_pages
@@ -55,7 +57,6 @@ class Book:
     """The book on its way to one document; `pages` are the names of its files."""
 
     folder: Path
-    root: str
     pages: dict[Path, str]
     entries: list[Entry] = field(default_factory=list)
     articles: list[str] = field(default_factory=list)
@@ -135,30 +136,27 @@ def add_page(book: Book, page: str, level: int) -> None:
 
 def gather(folder: Path, toc: Path) -> Book:
     """Return all pages of the table of contents in its order, and the answers behind them."""
-    table = yaml.safe_load(toc.read_text(encoding="utf-8"))
-    folder = folder.resolve()
-    book = Book(folder, table["root"], {folder / f"{page}.html": page for page in toc_pages(toc)})
-    add_page(book, book.root, 1)
-    for part in table.get("parts", [{"chapters": table.get("chapters", [])}]):
-        if part.get("caption"):
-            book.entries.append(Entry(0, part["caption"]))
-        for chapter in part.get("chapters", []):
-            add_page(book, chapter["file"], 1)
-            for section in chapter.get("sections", []):
-                add_page(book, section["file"], 2)
+    contents, folder = parse_toc_yaml(toc), folder.resolve()
+    book = Book(folder, {folder / f"{page}.html": page for page in toc_pages(toc)})
+    add_page(book, contents.root.docname, 1)
+    for part in contents.root.subtrees:
+        book.entries += [Entry(0, part.caption)] if part.caption else []
+        for chapter in part.files():
+            add_page(book, chapter, 1)
+            for section in contents[chapter].child_files():
+                add_page(book, section, 2)
     if book.answers:
-        book.entries.append(Entry(0, "Answers"))
-        book.entries.append(Entry(1, "Answers and solutions", "answers"))
+        book.entries += [Entry(0, "Answers"), Entry(1, "Answers and solutions", "answers")]
     return book
 
 
 def document(book: Book, about: dict[str, str], numbers: dict[str, int]) -> str:
     """Return the one document as HTML; about: title and author; numbers: on which page, from 0,
     each anchor was found."""
-    first = book.folder / f"{book.root}.html"
-    links = site.resources.read_page(first).select('head link[rel~="stylesheet"]')
+    first = next(iter(book.pages))
     sheets = [
-        (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri() for link in links
+        (first.parent / urlsplit(str(link["href"])).path).resolve().as_uri()
+        for link in site.resources.read_page(first).select('head link[rel~="stylesheet"]')
     ]
     logo = book.folder / "_static" / "logo.svg"
     return Template(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -189,9 +187,12 @@ def page_numbers(pdf: bytes, book: Book) -> dict[str, int]:
     from pypdf import PdfReader
 
     reader = PdfReader(io.BytesIO(pdf))
-    places = {name.lstrip("/"): place for name, place in reader.named_destinations.items()}
-    known = [entry.anchor for entry in book.entries if entry.anchor in places]
-    return {name: reader.get_destination_page_number(places[name]) for name in known}
+    anchors = {entry.anchor for entry in book.entries}
+    return {
+        name.lstrip("/"): reader.get_destination_page_number(place)
+        for name, place in reader.named_destinations.items()
+        if name.lstrip("/") in anchors
+    }
 
 
 def finish(
@@ -222,13 +223,11 @@ def finish(
 
 def make(folder: Path, toc: Path, config: Path, target: Path) -> int:
     """Print the site in `folder` to `target`; return the number of pages."""
-    try:
-        import playwright  # noqa: F401
-        import pypdf  # noqa: F401
-    except ImportError as error:
-        raise site.SiteError(
-            f'{error.name} is missing: run `make pdf`, or pip install -e ".[book,pdf]"'
-        ) from error
+    for name in ("playwright", "pypdf"):
+        if find_spec(name) is None:
+            raise site.SiteError(
+                f'{name} is missing: run `make pdf`, or pip install -e ".[book,pdf]"'
+            )
     chromium = browser.chromium()
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     about = {"title": settings["title"], "author": settings.get("author", "")}

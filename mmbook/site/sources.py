@@ -45,24 +45,22 @@ def spellings(clue: str) -> list[str]:
     """Return how an address of the built page may be written in its source, the most telling
     spelling first."""
     parts = urlsplit(unquote(clue))
-    path = parts.path
-    stem = path.removesuffix(".html")
-    found = [clue, unquote(clue)]
-    if path.endswith(".html"):
-        found += [f"{stem}{suffix}" for suffix in SUFFIXES]
-    found += [f"#{parts.fragment}"] if parts.fragment else []
-    found += [path, stem.rpartition("/")[2]]
+    stem, ending, _ = parts.path.partition(".html")
+    found = [clue, unquote(clue), *(f"{stem}{suffix}" for suffix in SUFFIXES if ending)]
+    found += [f"#{parts.fragment}" if parts.fragment else "", parts.path, stem.rpartition("/")[2]]
     return [text for text in dict.fromkeys(found) if text.strip("./")]
 
 
 def draws(cell: NotebookNode, picture: str) -> bool:
     """Tell whether an output of a cell is the picture that MyST-NB stored as `picture`: it is named
     by its sha256."""
-    for kind, content in images(cell) if cell.cell_type == "code" else ():
-        data = content.encode() if kind == "image/svg+xml" else base64.b64decode(content)
-        if hashlib.sha256(data).hexdigest() == Path(picture).stem:
-            return True
-    return False
+    stored = images(cell) if cell.cell_type == "code" else ()
+    return Path(picture).stem in {
+        hashlib.sha256(
+            content.encode() if kind == "image/svg+xml" else base64.b64decode(content)
+        ).hexdigest()
+        for kind, content in stored
+    }
 
 
 def find(page: str, clue: str, root: Path) -> str | None:
@@ -72,22 +70,24 @@ def find(page: str, clue: str, root: Path) -> str | None:
     Only the file's name where the clue cannot be found in it; None where the page has no source of
     its own.
     """
-    sources = [path for suffix in SUFFIXES if (path := root / f"{page}{suffix}").is_file()]
-    if not sources:
+    source = next((p for suffix in SUFFIXES if (p := root / f"{page}{suffix}").is_file()), None)
+    if source is None:
         return None
-    name = sources[0].relative_to(root).as_posix()
-    if sources[0].suffix == ".md":
-        texts = {f"{name}:": sources[0].read_text(encoding="utf-8")}
+    name = source.relative_to(root).as_posix()
+    if source.suffix == ".md":
+        texts = {f"{name}:": source.read_text(encoding="utf-8")}
     else:
-        numbered = enumerate(Notebook.read(sources[0]).nb.cells, 1)
+        numbered = enumerate(Notebook.read(source).nb.cells, 1)
         cells = {f"{name}, cell {n} (id {cell.get('id', '?')}), ": cell for n, cell in numbered}
         for place, cell in cells.items():
             if draws(cell, clue):
                 return f"{place}its output"
         texts = {f"{place}line ": cell.source for place, cell in cells.items()}
-    for word in spellings(clue):
-        for place, text in texts.items():
-            for number, line in enumerate(text.splitlines(), 1):
-                if word in line:
-                    return f"{place}{number}"
-    return name
+    places = (
+        f"{place}{number}"
+        for word in spellings(clue)
+        for place, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if word in line
+    )
+    return next(places, name)

@@ -37,8 +37,9 @@ def weight(path: Path, changed: float) -> int:
     """Return the bytes of a file on its way to a browser. `changed` is its time stamp: a key for
     the cache."""
     content = path.read_bytes()
-    packed = path.suffix in (".html", ".css", ".js", ".svg")
-    return len(gzip.compress(content, 6, mtime=0)) if packed else len(content)
+    if path.suffix in (".html", ".css", ".js", ".svg"):
+        content = gzip.compress(content, 6, mtime=0)
+    return len(content)
 
 
 def sent(path: Path) -> int:
@@ -77,21 +78,18 @@ def heavy_page(path: Path, page: BeautifulSoup) -> list[str]:
     if not (is_article(page) or path.name == "search.html"):
         return []
     parts = page_parts(path, page)
-    bare = parts["document"] + parts["style"] + parts["script"]
+    whole = sum(parts.values()) - parts["font"]
     rich = page.select_one("article .katex, article img") or path.name == "search.html"
     kind, limit = ("with formulas", FORMULA_PAGE_LIMIT) if rich else ("of text", TEXT_PAGE_LIMIT)
-    found = []
-    if bare > limit:
-        found.append(
-            f"this page {kind} weighs {bare // KB} KB without pictures and fonts, limit"
-            f" {limit // KB} KB"
-        )
-    whole = bare + parts["picture"]
-    if whole > WHOLE_PAGE_LIMIT:
-        found.append(
-            f"weighs {whole // KB} KB with its pictures, limit {WHOLE_PAGE_LIMIT // KB} KB"
-        )
-    return found
+    limits = {
+        f"this page {kind}, without pictures and fonts,": (whole - parts["picture"], limit),
+        "this page with its pictures": (whole, WHOLE_PAGE_LIMIT),
+    }
+    return [
+        f"{what} weighs {size // KB} KB, limit {most // KB} KB"
+        for what, (size, most) in limits.items()
+        if size > most
+    ]
 
 
 def inline_pictures(page: BeautifulSoup) -> list[str]:
@@ -108,8 +106,7 @@ def inline_pictures(page: BeautifulSoup) -> list[str]:
 
 def article_parts(site: Path) -> dict[Path, dict[str, int]]:
     """Return the parts of each page of the book."""
-    pages = [path for path in site.rglob("*.html") if is_article(read_page(path))]
-    return {path: page_parts(path) for path in pages}
+    return {path: page_parts(path) for path in site.rglob("*.html") if is_article(read_page(path))}
 
 
 def report(site: Path) -> list[str]:
