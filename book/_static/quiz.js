@@ -1,5 +1,5 @@
 // Marks an opened choice as right or not, and counts the questions answered right at the first try. Stores nothing.
-// Which choice is right the page says itself: mmbook/ext/quiz.py gives its fold the attribute data-right.
+// Which choice is right the page says itself: mmbook/ext/quiz_assets.py gives its fold the attribute data-right.
 (() => {
   const section = document.querySelector("section.quiz");
   if (!section) return;

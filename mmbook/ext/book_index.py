@@ -20,11 +20,9 @@ PLACE = "% index of terms"
 
 def collect_uses(app: Sphinx, doctree: nodes.document) -> None:
     """Remember which terms a page names, before the roles become links."""
-    uses = app.env.__dict__.setdefault("term_uses", {})
-    terms = {
-        n["reftarget"] for n in doctree.findall(addnodes.pending_xref) if n.get("reftype") == "term"
-    }
-    uses[app.env.docname] = sorted(terms)
+    links = doctree.findall(addnodes.pending_xref)
+    terms = sorted({link["reftarget"] for link in links if link.get("reftype") == "term"})
+    app.env.__dict__.setdefault("term_uses", {})[app.env.docname] = terms
 
 
 def glossary(app: Sphinx) -> list[list[str]]:
@@ -62,12 +60,9 @@ def entry(app: Sphinx, names: list[str]) -> nodes.definition_list_item:
     """Return one term with the pages that use it."""
     page, place = app.env.get_domain("std").objects["term", names[0]]
     term = nodes.term("", "", link(app, page, ", ".join(names), place))
-    line = nodes.paragraph()
-    for used in pages_of(app, names):
-        line += [nodes.Text("; ")] * bool(line.children)
-        line += link(app, used, short_title(app, used))
-    if not line.children:
-        line += nodes.Text("defined in the glossary only")
+    links = [link(app, used, short_title(app, used)) for used in pages_of(app, names)]
+    parts = [part for used in links for part in (nodes.Text("; "), used)][1:]
+    line = nodes.paragraph("", "", *parts or [nodes.Text("defined in the glossary only")])
     return nodes.definition_list_item("", term, nodes.definition("", line))
 
 

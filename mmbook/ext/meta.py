@@ -1,16 +1,19 @@
-"""When a page last changed, and the lists of pages for search engines: sitemap.xml and robots.txt.
+"""What the site tells search engines: when a page last changed, sitemap.xml and robots.txt.
 
-What a page says of itself to whoever shares a link comes from sphinxext-opengraph, its date from
-sphinx-last-updated-by-git. The sitemap is written here: sphinx-sitemap lists the pages of the last
-run only, so that an incremental build loses all others.
+What a page says of itself to whoever shares a link comes from sphinxext-opengraph, which cuts
+descriptions within a word; its date from sphinx-last-updated-by-git. The sitemap is written here:
+sphinx-sitemap lists the pages of the last run only, so that an incremental build loses all others.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
 from jinja2 import Template
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -26,6 +29,7 @@ ROBOTS = Template("""User-agent: *
 Allow: /
 {% if base %}Sitemap: {{ base }}/sitemap.xml
 {% endif %}""")
+PART_OF_A_WORD = re.compile(r"""[\s,;:–-]+\S*\.\.\.(?=")""")  # at the end of what was cut
 
 
 def date_pages(app: Sphinx, config: Config) -> None:
@@ -38,6 +42,13 @@ def date_pages(app: Sphinx, config: Config) -> None:
     config.git_last_updated_timezone = "UTC"
     config.git_untracked_show_sourcelink = True
     config.suppress_warnings = [*config.suppress_warnings, "git"]
+
+
+def end_at_a_word(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Let a description that sphinxext-opengraph has cut end behind a whole word."""
+    context["metatags"] = PART_OF_A_WORD.sub("…", context.get("metatags", ""))
 
 
 def last_change(app: Sphinx, page: str) -> str:
@@ -68,5 +79,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     if shutil.which("git"):
         app.setup_extension("sphinx_last_updated_by_git")
         app.connect("config-inited", date_pages, priority=100)
+    app.connect("html-page-context", end_at_a_word, priority=900)
     app.connect("build-finished", write_lists)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

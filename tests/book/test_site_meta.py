@@ -44,7 +44,12 @@ def test_every_page_describes_itself_under_the_one_address(built_site):
         about = values["description"]
         assert 30 <= len(about) <= LENGTH, f"{page}: {about!r}"
         assert values["og:description"] == about
-        assert values["og:title"] and values["og:type"] in ("website", "article")
+        if about.endswith("…"):
+            words = " ".join(soup.select_one("article").get_text(" ").split())
+            assert f"{about[:-1].split()[-1]}" in re.findall(r"[^\s,;:–-]+", words), about
+        assert not about.endswith("...")
+        assert values["og:title"]
+        assert values["og:type"] == ("website" if page == PAGES[0] else "article")
         assert (
             values["og:url"]
             == soup.select_one('link[rel="canonical"]')["href"]
