@@ -1,7 +1,5 @@
 """Find the Chromium of this machine: for the browser tests, the PDF of the book, and Lighthouse."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -7,8 +7,6 @@ but in Colab the cell does nothing; on the site it is not shown. Binder needs no
 `environment.yml`.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 

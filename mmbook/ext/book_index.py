@@ -4,8 +4,6 @@ What counts as a use is a {term} role, so the index follows the text and nobody 
 names of another language stand behind the English one, and lead to the same entry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import groupby
 

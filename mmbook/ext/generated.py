@@ -1,8 +1,6 @@
 """Parts of pages made while building: data cards, tables for teachers, and links to chapters that
 may be planned."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -5,8 +5,6 @@ descriptions within a word; its date from sphinx-last-updated-by-git. The sitema
 sphinx-sitemap lists the pages of the last run only, so that an incremental build loses all others.
 """
 
-from __future__ import annotations
-
 import datetime
 import re
 import shutil

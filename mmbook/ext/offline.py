@@ -5,8 +5,6 @@ name. Each handler below mends one of these while a page is written; `mmbook/sit
 proves the result over the built files.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -6,8 +6,6 @@ were right at the first try. Which choice is right depends on words of the book'
 page carries the fact: the fold has the attribute data-right.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -6,8 +6,6 @@ Sphinx wrote (`_build/html-full`), make the copy light, check its laws, and only
 twice, and a build that fails leaves the site that stood there before.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

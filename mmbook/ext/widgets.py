@@ -6,8 +6,6 @@ computes in the reader's browser, fills the skeleton and swaps the two. Without 
 the fallback stays. The numbers are the package's: tests/book/test_widgets.py compares them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ checks its laws (`page_laws.py`) happens within Jupyter Book, in `mmbook.ext.sit
 plain `jupyter-book build .` gives the same site. Torch is not needed.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import subprocess

@@ -6,8 +6,6 @@ network each of them costs a round trip. Both functions change the folder they a
 them a clean build, never the sources.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Serve a folder on this computer, compressed as a real web host would do it."""
 
-from __future__ import annotations
-
 import gzip
 from functools import partial
 from http import HTTPStatus

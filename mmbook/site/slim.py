@@ -6,8 +6,6 @@ a tenth. All functions change the folder they are given, so hand them a clean bu
 sources.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,8 +1,6 @@
 """Where a fault of a built page stands in its source: the line of a Markdown file, the cell and
 line of a notebook."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re
@@ -24,7 +22,7 @@ class Breach(str):
 
     clue: str
 
-    def __new__(cls, text: str, clue: str = "") -> Breach:
+    def __new__(cls, text: str, clue: str = "") -> "Breach":
         """Make the line, with its clue."""
         line = super().__new__(cls, text)
         line.clue = clue

@@ -4,8 +4,6 @@ Text is counted as gzip level 6, as web hosts send it; pictures and fonts as the
 counted apart: a browser loads only those whose letters occur, once for the whole site.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 from functools import cache

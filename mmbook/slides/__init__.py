@@ -8,8 +8,6 @@ Nothing is run: all results are those of the site. reveal.js and KaTeX's fonts c
 versions and sha512 sums of `mmbook/site/npm/web/package-lock.json` (see `mmbook/site`).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
