@@ -21,6 +21,7 @@ from mmbook.reading import (
     Notebook,
     Part,
     book_sheets,
+    found,
     graded,
     holding,
     read_exercise,
@@ -209,8 +210,8 @@ def line_faults(sheet: Notebook, part: Part) -> tuple[list[str], str]:
     where there is none."""
     words, source = sheet.words, sheet.nb.cells[part.cells.start].source
     known = "|".join(map(re.escape, (*words.minutes, *words.points, *words.kinds.values())))
-    found = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", source, re.MULTILINE)
-    line = found.group() if found else ""
+    stated = re.search(rf"^\*[^*\n]*(?:{known})[^*\n]*\*", source, re.MULTILINE)
+    line = stated.group() if stated else ""
     missing = "its line" if any(word in line for word in words.minutes) else words.minutes[0]
     what = f"says {line!r}, without a usable {missing}" if line else "does not say what it is"
     return [f" {what}: write a line like {words.exercise_line} under the heading"], line
@@ -277,13 +278,16 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
     kinds, order = [e.kind for e in exercises], list(sheet.words.levels)
     ranks = [order.index(e.difficulty) for e in exercises if e.difficulty in order]
     sorted_ends = not ranks or (ranks[0] == min(ranks) and ranks[-1] == max(ranks))
-    faults = {
-        f"{len(exercises)} exercises, expected {LEAST} or more": len(exercises) < LEAST,
-        **{f"no exercise of the kind {kind}": kind not in kinds for kind in ONE_EACH},
-        "no exercise of the kind Extend, Design or Open": not OPEN_KINDS & set(kinds),
-        "the first exercise must be among the easiest, the last among the hardest": not sorted_ends,
-    }
-    yield from map(Finding, holding(faults))
+    yield from found(
+        {
+            f"{len(exercises)} exercises, expected {LEAST} or more": len(exercises) < LEAST,
+            **{f"no exercise of the kind {kind}": kind not in kinds for kind in ONE_EACH},
+            "no exercise of the kind Extend, Design or Open": not OPEN_KINDS & set(kinds),
+            "the first exercise must be among the easiest, the last among the hardest": (
+                not sorted_ends
+            ),
+        }
+    )
     yield from (
         Finding(f"exercise {e.number} ({e.kind}) {text}", *heading(sheet, e, e.line))
         for e, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet))
@@ -324,7 +328,6 @@ def chapter_problems(sheet: Notebook) -> list[str]:
 def check_forms(root: Path = ROOT) -> None:
     """Check the form of every sheet of the book. Raises RuntimeError that lists each problem with
     file and line."""
-    sheets = [Notebook.read(path) for path in book_sheets(root)]
-    problems = [text for s in sheets for text in (*form_problems(s), *chapter_problems(s))]
-    if problems:
+    sheets = map(Notebook.read, book_sheets(root))
+    if problems := [text for s in sheets for text in (*form_problems(s), *chapter_problems(s))]:
         raise RuntimeError("the exercises break their laws of form:\n" + "\n".join(problems))

@@ -6,7 +6,7 @@ import functools
 import io
 from collections.abc import Iterator
 
-from mmbook.reading import Finding, Notebook, called_name, holding, images, texts, tree
+from mmbook.reading import Finding, Notebook, called_name, found, images, texts, tree
 from mmtutor.files import store
 
 # Calls that put a raw picture, or something that looks like one, on the page.
@@ -45,11 +45,14 @@ def needs_declared(page: Notebook) -> Iterator[Finding]:
         return
     used, known = named_sets(page), store.names()
     for name in stated:
-        faults = {
-            f"needs the unknown set {name!r}; known: {', '.join(known)}": name not in known,
-            f"lists {name!r} as needed, but no code names it": name in known and name not in used,
-        }
-        yield from map(Finding, holding(faults))
+        yield from found(
+            {
+                f"needs the unknown set {name!r}; known: {', '.join(known)}": name not in known,
+                f"lists {name!r} as needed, but no code names it": (
+                    name in known and name not in used
+                ),
+            }
+        )
     yield from (
         Finding(f"uses {name!r}, which metadata mmtutor.needs does not list", place)
         for name, place in used.items()
@@ -103,17 +106,16 @@ def nothing_forbidden_shown(page: Notebook) -> Iterator[Finding]:
     for place, cell in page.cells("code") if forbidden else ():
         calls = {called_name(node) for node in ast.walk(tree(cell.source))}
         shown = " ".join(w for output in cell.outputs for t in texts(output) for w in t.split())
-        faults = {
-            **{f"the code calls {call}": call in calls for call in sorted(SHOWING)},
-            "the output holds a photograph": any(
-                "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content))
-                for mime, content in images(cell)
-            ),
-            **{
-                f"the output holds one of the texts of {name}": any(
-                    line in shown for line in raw_texts(name)
-                )
-                for name in forbidden
+        photographs = (
+            "jpeg" in mime or ("png" in mime and looks_like_a_photograph(content))
+            for mime, content in images(cell)
+        )
+        copied = {name: any(line in shown for line in raw_texts(name)) for name in forbidden}
+        yield from found(
+            {
+                **{f"{but} the code calls {call}": call in calls for call in sorted(SHOWING)},
+                f"{but} the output holds a photograph": any(photographs),
+                **{f"{but} the output holds one of the texts of {n}": copied[n] for n in copied},
             },
-        }
-        yield from (Finding(f"{but} {what}", place) for what in holding(faults))
+            place,
+        )

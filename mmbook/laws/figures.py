@@ -37,8 +37,10 @@ def markdown_alts(source: str) -> list[tuple[int, str | None]]:
     """Return (row, alternative text or None) of each picture that a markdown text shows."""
     images = itertools.chain(MARKDOWN_IMAGE.finditer(source), HTML_IMAGE.finditer(source))
     alts = [(image.start(), image["alt"]) for image in images]
-    for directive in DIRECTIVE.finditer(source):
-        alts.append((directive.start(), next(iter(DIRECTIVE_ALT.findall(directive[2])), None)))
+    alts += [
+        (directive.start(), next(iter(DIRECTIVE_ALT.findall(directive[2])), None))
+        for directive in DIRECTIVE.finditer(source)
+    ]
     return [(source.count("\n", 0, start), alt) for start, alt in alts]
 
 

@@ -12,6 +12,7 @@ from mmbook.reading import (
     GLUED_TEXT,
     Finding,
     Notebook,
+    found,
     glued_values,
     holding,
     tags,
@@ -70,11 +71,15 @@ def executed_in_order(page: Notebook) -> Iterator[Finding]:
     for expected, (place, cell) in enumerate(page.cells("code"), start=1):
         count = cell.execution_count
         is_now = "not executed" if count is None else f"executed as number {count}"
-        faults = {
-            f"{is_now}, expected number {expected} of a run from a fresh kernel": count != expected,
-            "an empty code cell": not cell.source.strip(),
-        }
-        yield from (Finding(text, place) for text in holding(faults))
+        yield from found(
+            {
+                f"{is_now}, expected number {expected} of a run from a fresh kernel": (
+                    count != expected
+                ),
+                "an empty code cell": not cell.source.strip(),
+            },
+            place,
+        )
 
 
 def prints_are_stored(page: Notebook) -> Iterator[Finding]:
@@ -116,17 +121,19 @@ def nothing_ignored(page: Notebook) -> Iterator[Finding]:
         comments = set(COMMENT.findall(cell.source))
         marks = {mark.lower().replace("_", "-") for mark in comments | set(tags(cell))}
         excuses = {tag: names for tag, names in EXCUSES.items() if tag in tags(cell)}
-        faults = {
-            **{f"{mark} is not allowed": True for mark in sorted(marks & FORBIDDEN)},
-            "ignores its output without the tag prints-time or prints-path": (
-                marks & IGNORE and not excuses
-            ),
-            **{
-                f"tagged {tag}, but its code names no such thing": not names.search(cell.source)
-                for tag, names in excuses.items()
+        yield from found(
+            {
+                **{f"{mark} is not allowed": mark in marks for mark in sorted(FORBIDDEN)},
+                "ignores its output without the tag prints-time or prints-path": (
+                    marks & IGNORE and not excuses
+                ),
+                **{
+                    f"tagged {tag}, but its code names no such thing": not names.search(cell.source)
+                    for tag, names in excuses.items()
+                },
             },
-        }
-        yield from (Finding(text, place) for text in holding(faults))
+            place,
+        )
 
 
 def tolerances(page: Notebook) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from numbers import Real
 
 from mmbook.execution import cost_text
 from mmbook.laws.outputs import MACHINE_PATH
-from mmbook.reading import Finding, Notebook, code_blanked, headings, holding, tags
+from mmbook.reading import Finding, Notebook, code_blanked, found, headings, tags
 
 TITLE = re.compile(r"\s*(?:\(\S+\)=\s*)?# \S")
 TOUCHING = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
@@ -72,7 +72,7 @@ def clean_metadata(page: Notebook) -> Iterator[Finding]:
         faults["metadata holds a path of the author's machine"] = MACHINE_PATH.search(
             json.dumps(metadata).replace("\\\\", "\\")
         )
-        yield from (Finding(text, place) for text in holding(faults))
+        yield from found(faults, place)
 
 
 def short_cells(page: Notebook) -> list[Finding]:
@@ -99,9 +99,13 @@ def cost_stated(page: Notebook) -> Iterator[Finding]:
         return
     ((place, cell),) = tagged
     measured = set(LIMITS) <= set(page.own)
-    faults = {
-        f"the cost stands too far down: among the first {NEAR_TOP} cells": place >= NEAR_TOP,
-        f"the cost stated is not the cost measured: {REMEDY}": cell.cell_type != "markdown"
-        or (measured and cell.source.strip() != cost_text(page.own)),
-    }
-    yield from (Finding(text, place) for text in holding(faults))
+    yield from found(
+        {
+            f"the cost stands too far down: among the first {NEAR_TOP} cells": place >= NEAR_TOP,
+            f"the cost stated is not the cost measured: {REMEDY}": (
+                cell.cell_type != "markdown"
+                or (measured and cell.source.strip() != cost_text(page.own))
+            ),
+        },
+        place,
+    )

@@ -75,6 +75,11 @@ def holding(faults: Mapping) -> list:
     return [fault for fault, wrong in faults.items() if wrong]
 
 
+def found(faults: Mapping[str, object], cell: int | None = None) -> list[Finding]:
+    """Return what is wrong, as `holding` does, as findings in a cell or in the whole notebook."""
+    return [Finding(text, cell) for text in holding(faults)]
+
+
 def tags(cell: NotebookNode) -> list[str]:
     """Return the tags of a cell."""
     return list(cell.metadata.get("tags", []))
