@@ -79,11 +79,10 @@ def freeze() -> str:
                 seen[name] = found.version.split("+")[0]
                 needed = (r for r in found.requires or [] if "extra ==" not in r)
                 wanted += map(distribution, needed)
-    del seen[TOP]
     return (
         "# Written by `python -m mmbook.environment freeze`: the exact versions that make installs"
         " and CI tests.\n"
-    ) + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()))
+    ) + "".join(f"{n}=={v}\n" for n, v in sorted(seen.items()) if v)
 
 
 def main(arguments: list[str]) -> None:

@@ -120,8 +120,12 @@ def read_guide(root: Path = ROOT) -> dict[str, Any]:
     with (root / GUIDE).open(encoding="utf-8") as file:  # a file, so that an error of YAML names it
         guide = yaml.safe_load(file)
     schema = yaml.safe_load((TEMPLATES / "teaching.schema.yml").read_text(encoding="utf-8"))
-    errors = Draft202012Validator(schema).iter_errors(guide)
-    refuse([f"{GUIDE}, {e.json_path.removeprefix('$.')}: {e.message}" for e in errors])
+    refuse(
+        [
+            f"{GUIDE}, {error.json_path.removeprefix('$.')}: {error.message}"
+            for error in Draft202012Validator(schema).iter_errors(guide)
+        ]
+    )
     return guide
 
 
