@@ -62,8 +62,10 @@ def write_redirect(app: Sphinx, pages: Path) -> None:
 def make_light(pages: Path, web: Path) -> None:
     """Slim a built site in place; say by how much."""
     site.slim.drop_leftovers(pages)
-    saved = {"icon fonts": site.slim.cut_icon_fonts(pages)}
-    saved["style sheets"] = site.slim.purge_css(pages, web, site.node())
+    saved = {
+        "icon fonts": site.slim.cut_icon_fonts(pages),
+        "style sheets": site.slim.purge_css(pages, web, site.node()),
+    }
     site.bundle.bundle_css(pages)
     site.bundle.defer_scripts(pages)
     for name, (before, after) in saved.items():

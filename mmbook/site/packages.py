@@ -102,11 +102,13 @@ def fetch(home: Path | None = None) -> Path:
     """Install the packages of `npm/web` into `_build/web` of the book at `home` if they are not
     there, and lay out KaTeX's static files."""
     web = (home or root()) / "_build" / "web"
-
-    def finish() -> None:
-        lay_out_katex(web / "node_modules" / "katex" / "dist", web / "static" / "katex")
-
-    return install("web", web, "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)", finish)
+    katex = web / "node_modules" / "katex" / "dist"
+    return install(
+        "web",
+        web,
+        "KaTeX's fonts, PurgeCSS and reveal.js (4 MB)",
+        lambda: lay_out_katex(katex, web / "static" / "katex"),
+    )
 
 
 def lay_out_katex(source: Path, target: Path) -> None:

@@ -47,22 +47,23 @@ def icons_in_use(site: Path) -> set[int]:
         for p in site.glob(pattern)
     ]
     used = {name for text in texts for name in USED_CLASS.findall(text)}
-    points: set[int] = set()
-    for sheet in site.glob("_static/**/*.css"):
-        for selector, body in RULE.findall(sheet.read_text(encoding="utf-8")):
-            names = set(ICON_CLASS.findall(selector))
-            if not names or names & used:
-                points.update(
-                    int(code, 16) if code else ord(character)
-                    for code, character in ICON.findall(body)
-                )
-    return points
+    rules = (
+        rule
+        for sheet in site.glob("_static/**/*.css")
+        for rule in RULE.findall(sheet.read_text(encoding="utf-8"))
+    )
+    return {
+        int(code, 16) if code else ord(character)
+        for selector, body in rules
+        if not (names := set(ICON_CLASS.findall(selector))) or names & used
+        for code, character in ICON.findall(body)
+    }
 
 
 def cut_icon_fonts(site: Path) -> tuple[int, int]:
     """Cut the theme's icon fonts to the icons in use; return their bytes before and after."""
-    fonts = [*site.glob("_static/vendor/fontawesome/webfonts/*.woff2")]
-    fonts += site.glob("_static/vendor/fontawesome/webfonts/*.ttf")
+    folder = site / "_static" / "vendor" / "fontawesome" / "webfonts"
+    fonts = [*folder.glob("*.woff2"), *folder.glob("*.ttf")]
     points = sorted(icons_in_use(site))
     if not fonts or not points:
         raise RuntimeError(
