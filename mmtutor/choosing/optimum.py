@@ -103,11 +103,10 @@ def fit_optimum(
         penalty = sum(p.detach().square().sum() for p in parameters if p.dim() > 1) * l2 / 2
         value = accelerator.reduce(total, "sum") + penalty
         # here, since the optimiser would stumble over it with another error
-        require(
-            value.isfinite(),
-            f"the loss became {float(value)}: check the scale of the features",
-            FloatingPointError,
-        )
+        if not bool(value.isfinite()):
+            raise FloatingPointError(
+                f"the loss became {float(value)}: check the scale of the features"
+            )
         return value
 
     optimizer.step(loss)
