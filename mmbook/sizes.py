@@ -1,9 +1,7 @@
 """How big is the house? `python -m mmbook.sizes` prints the rooms and fails above a limit.
 
 Counted are statements (`ast.stmt`) without docstrings, so that neither comments nor short lines
-cost anything. The targets are those of the design: the core may grow with its chapters. What is
-still above its target is allowed its size of today, and no more: ALLOWED may only shrink, a test
-keeps it at what is measured, and an entry goes when its target is reached.
+cost anything. The limits are those of the design: the core may grow with its chapters.
 """
 
 import ast
@@ -16,8 +14,6 @@ from mmbook.reading import ROOT, chapter_folders
 CORE = {10: 4300, 17: 5300}  # chapters → statements
 APPS, BOOK = 1200, 3000
 SHARE = 1 / 5  # of the core that one room may take
-ALLOWED = {"core": 4670, "mmbook": 3545}  # what is above its target today → statements
-SLACK = 25  # by how much an allowance may exceed what is measured
 
 
 def statements(source: str) -> int:
@@ -48,44 +44,34 @@ def core_limit(chapters: int) -> int:
     return round(low + (high - low) * (min(max(chapters, few), many) - few) / (many - few))
 
 
-def size_table(root: Path = ROOT) -> list[tuple[str, int, int, int]]:
-    """Return (what, measured, allowed, target), in statements, of core, apps, mmbook and each room
-    of the core, largest room first."""
+def size_table(root: Path = ROOT) -> list[tuple[str, int, int]]:
+    """Return (what, size, limit), in statements, of core, apps, mmbook and each room of the core,
+    largest room first."""
     rooms = room_sizes(root / "mmtutor")
     apps = rooms.pop("apps", 0)
     core = rooms.total()
-    sizes = [
+    return [
         ("core", core, core_limit(len(chapter_folders(root)))),
         ("apps", apps, APPS),
         ("mmbook", room_sizes(root / "mmbook").total(), BOOK),
         *((f"core/{room}", size, int(core * SHARE)) for room, size in rooms.most_common()),
     ]
-    return [(what, size, ALLOWED.get(what, target), target) for what, size, target in sizes]
-
-
-def stale_allowances(root: Path = ROOT) -> list[str]:
-    """Return the allowances that must shrink, to what is measured, or go, the target being kept."""
-    return [
-        f"{what}: {size} statements, allowed are {allowed}, the target is {target}: lower ALLOWED"
-        for what, size, allowed, target in size_table(root)
-        if what in ALLOWED and (size <= target or allowed > size + SLACK)
-    ]
 
 
 def size_problems(root: Path = ROOT) -> list[str]:
-    """Return what is above what is allowed."""
+    """Return what is too large."""
     return [
-        f"{what}: {size} statements, at most {allowed}"
-        for what, size, allowed, _ in size_table(root)
-        if size > allowed
+        f"{what}: {size} statements, at most {limit}"
+        for what, size, limit in size_table(root)
+        if size > limit
     ]
 
 
 def check() -> list[str]:
     """Print the table of sizes; returns what is too large."""
-    print(f"{'statements':<20}{'measured':>10}{'allowed':>10}{'target':>10}")
-    for what, size, allowed, target in size_table():
-        print(f"{what:<20}{size:>10}{allowed:>10}{target:>10}")
+    print(f"{'statements':<20}{'measured':>10}{'limit':>10}")
+    for what, size, limit in size_table():
+        print(f"{what:<20}{size:>10}{limit:>10}")
     return size_problems()
 
 

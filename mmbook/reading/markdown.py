@@ -187,20 +187,3 @@ def _tag_problem(line: Line, inside: bool) -> str:
         "a choice opens with <details><summary>choice</summary> on one line, which holds no other"
         " tag of a fold"
     )
-
-
-def pieces(source: str) -> Iterator[str | Fold]:
-    """Yield a markdown text cut at its folds: the texts between them, and the folds.
-
-    Raises ValueError for a fold that cannot be read, saying what is wrong and in which line.
-    """
-    lines = list(cell_lines(source))
-    folds, findings = read_folds(lines)
-    if findings:
-        raise ValueError(f"line {findings[0].line + 1}: {findings[0].text}")
-    start = 0
-    for fold in folds:
-        yield "\n".join(line.text for line in lines[start : fold.row])
-        yield fold
-        start = fold.row + len(fold.inside) + 2
-    yield "\n".join(line.text for line in lines[start:])

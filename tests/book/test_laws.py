@@ -922,23 +922,14 @@ def test_what_is_too_large_is_named(tmp_path, monkeypatch):
     (tmp_path / "mmbook").mkdir()
     (tmp_path / "mmbook" / "y.py").write_text("x = 1\n" * 5, encoding="utf-8")
     assert sizes.size_problems(tmp_path) == ["core/cli: 110 statements, at most 30"]
-    assert sizes.size_table(tmp_path)[2] == ("mmbook", 5, sizes.ALLOWED.get("mmbook", 3000), 3000)
+    assert sizes.size_table(tmp_path)[2] == ("mmbook", 5, 3000)
     monkeypatch.setattr(sizes, "APPS", 2)
     monkeypatch.setattr(sizes, "BOOK", 4)
-    monkeypatch.setattr(sizes, "ALLOWED", {})
     monkeypatch.setattr(sizes, "CORE", {10: 100, 17: 120})
     assert [text.split(":")[0] for text in sizes.size_problems(tmp_path)] == [
         *("core", "apps", "mmbook", "core/cli")
     ]
-    monkeypatch.setattr(sizes, "ALLOWED", {"core": 150, "mmbook": 4 + sizes.SLACK})
-    assert [text.split(":")[0] for text in sizes.size_problems(tmp_path)] == ["apps", "core/cli"]
-    assert sizes.stale_allowances(tmp_path) == []
-    monkeypatch.setattr(sizes, "ALLOWED", {"core": 150 + sizes.SLACK + 1, "mmbook": 5})
-    (stale,) = sizes.stale_allowances(tmp_path)
-    assert stale.startswith("core: 150 statements, allowed are 176, the target is 100")
-    monkeypatch.setattr(sizes, "BOOK", 5)
-    assert len(sizes.stale_allowances(tmp_path)) == 2, "an allowance goes when its target is kept"
 
 
-def test_the_house_keeps_its_sizes_and_allowances_shrink_with_it():
-    assert sizes.size_problems() + sizes.stale_allowances() == []
+def test_the_house_keeps_its_sizes():
+    assert sizes.size_problems() == []

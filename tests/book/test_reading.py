@@ -126,16 +126,6 @@ def test_language_of_the_book_comes_from_its_configuration(tmp_path, monkeypatch
         words.words_of(wrong)
 
 
-def test_a_cell_is_cut_at_its_folds():
-    first, second = fold("One.", "First."), fold("Two.", "A\n\nB")
-    source = f"Before.\n\n{first}Between.\n\n{second}After."
-    pieces = reading.pieces(source)
-    texts = [p.strip() if isinstance(p, str) else (p.summary, p.text) for p in pieces]
-    assert texts == ["Before.", ("One.", "First."), "Between.", ("Two.", "A\n\nB"), "After."]
-    with pytest.raises(ValueError, match="line 1: this choice is not closed"):
-        list(reading.pieces("<details><summary>A</summary>\n\nB"))
-
-
 def test_points_of_a_section_and_title():
     text = "# T\n\n## You will be able to\n\n- one\n  and more;\n- two"
     after = "**Cost**: not of the point.\n\nBut.\n\n## Next\n\n- no"
