@@ -3,6 +3,7 @@ and left out."""
 
 import os
 import stat
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from mmtutor.apps.posts import Post
 from mmtutor.checks import require
 from mmtutor.encoders import ImageEncoder, TextEncoder
 from mmtutor.encoders.cache import FeatureCache
-from mmtutor.encoders.pictures import FORMATS, PictureUnreadable
+from mmtutor.encoders.pictures import PictureUnreadable, opened
 
 MODALITIES = ("text", "image")
 CHUNK = 512
@@ -174,9 +175,15 @@ class PostEncoder:
 
         if self.root is None:
             return problem("no folder of pictures", ": say --images DIR")
-        path = os.path.realpath(os.path.join(self.root, post.image))
+        # accented letters may be written otherwise on the disk than in the table
+        ways = [post.image, *(unicodedata.normalize(form, post.image) for form in ("NFC", "NFD"))]
+        paths = [os.path.join(self.root, way) for way in ways]
+        named = next(filter(os.path.lexists, paths), paths[0])
+        path = os.path.realpath(named)
         if not Path(path).is_relative_to(self.root):
-            return problem("path leaves the folder", " is not inside the folder of pictures")
+            inside = Path(os.path.abspath(named)).is_relative_to(self.root)
+            why = "is a link that leads out of" if inside else "is not inside"
+            return problem("path leaves the folder", f" {why} the folder of pictures")
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):  # a folder; or a pipe, which to read never ends
@@ -225,9 +232,9 @@ def _header_problem(picture: Picture, column: str) -> Problem | None:
     row, name = picture.post.row, picture.post.image
     try:
         with warnings.catch_warnings():
-            # an error below, with our words
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(picture.path, formats=FORMATS) as image:
+            # of sizes, an error below with our words; of odd EXIF
+            warnings.simplefilter("ignore")
+            with opened(picture.path) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
         return Problem(

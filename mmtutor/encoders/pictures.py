@@ -2,15 +2,16 @@
 tensors. Taught in chapter 2.
 """
 
-import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mmtutor.checks import as_numpy, require
@@ -29,10 +30,9 @@ FORMATS = tuple(
 """Formats of picture files that are read: those of photographs and screens. Others run programs
 (EPS) or hold pages."""
 
-_UNREADABLE = (  # what Pillow's readers raise on damaged files, and reading a file itself
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error),
-    Image.DecompressionBombError,
-)
+ORIENTATION = 0x0112  # of EXIF
+TURNS = dict(enumerate(["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE"], 2))
+TURNS |= dict(enumerate(["ROTATE_270", "TRANSVERSE", "ROTATE_90"], 6))
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
@@ -68,11 +68,25 @@ def to_rgb(picture: Picture, index: int = 0) -> Image.Image:
     """
     with _naming(picture, index):
         if isinstance(picture, Path | str):
-            with Image.open(picture, formats=FORMATS) as image:
-                return _rgb(ImageOps.exif_transpose(image))
+            with opened(picture) as image:
+                return _rgb(_upright(image))
         if isinstance(picture, Image.Image):
-            return _rgb(ImageOps.exif_transpose(picture))
+            return _rgb(_upright(picture))
         return _rgb(Image.fromarray(_bytes(_channels_last(picture))))
+
+
+def opened(path: Path | str) -> Image.Image:
+    """Open a picture file of one of the FORMATS; nothing is decoded yet. Raises what Pillow
+    raises."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        # Pillow looks for a density in a JPEG's EXIF and gives the file up where that is odd
+        content = Path(path).read_bytes()
+        before, mark, exif = content.partition(b"Exif\0\0")
+        image = Image.open(BytesIO(before + b"\0" * len(mark) + exif), formats=FORMATS)
+        image.info["exif"] = mark + exif[: 1 << 16]
+        return image
 
 
 def checked(samples: Iterable[object]) -> list[Picture]:
@@ -119,13 +133,24 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
     shown = str(picture) if isinstance(picture, Path | str) else f"a {type(picture).__name__}"
     where = f"sample {index} ({shown})"
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # about odd EXIF
+            yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} does not exist") from error
-    except _UNREADABLE as error:
+    except Exception as error:  # Pillow's readers raise errors of many kinds on damaged files
         raise PictureUnreadable(
             f"{where} is corrupt, too large to be safe, or of an unknown format: {error}", index
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF says. Only that entry is read: what is odd elsewhere in it is no
+    reason to lose the picture."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's reader of EXIF raises errors of many kinds, too
+        turn = None
+    return image if turn is None else image.transpose(Image.Transpose[turn])
 
 
 def _rgb(image: Image.Image) -> Image.Image:

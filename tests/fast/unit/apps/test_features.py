@@ -2,7 +2,9 @@
 not made again."""
 
 import os
+import shutil
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -166,7 +168,7 @@ BAD = [
     ("sub/../../outside.png", "path leaves the folder", "is not inside"),
     ("../images-too/twin.png", "path leaves the folder", "is not inside"),
     ("/etc/passwd", "path leaves the folder", "/etc/passwd is not inside"),
-    ("link.png", "path leaves the folder", "link.png is not inside"),
+    ("link.png", "path leaves the folder", "link.png is a link that leads out of"),
     ("heavy.png", "picture too large", "heavy.png has 100 MB, the limit is 50 MB"),
     ("bomb.png", "picture too large", "bomb.png unpacks to more pixels than is safe"),
     (
@@ -286,3 +288,22 @@ def test_an_interruption_costs_nothing_that_was_finished(folder, tmp_path, monke
 def test_a_run_without_a_cache_is_refused(pictures):
     with pytest.raises(ValueError, match="cache=False, expected True or a folder"):
         PostEncoder(pictures, "cpu", cache=False)
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_table", ["NFC", "NFD"])
+def test_accents_may_be_written_otherwise_on_the_disk(encoder, folder, on_disk, in_table):
+    name = "été.png"
+    shutil.copy(folder / "good-0.png", folder / unicodedata.normalize(on_disk, name))
+    (post,) = encoder.encode([Post(2, "", unicodedata.normalize(in_table, name))]).outcome
+    assert isinstance(post, Post)
+
+
+def test_odd_exif_costs_no_picture(encoder, folder):
+    """A resolution of one byte, on which Pillow stumbles when it opens the file."""
+    entries = [(0x112, 3, 1, b"\6\0\0\0"), (0x11A, 1, 1, b"\x48\0\0\0")]
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries))
+    exif += b"".join(struct.pack("<HHL", *entry[:3]) + entry[3] for entry in entries) + b"\0" * 4
+    Image.new("RGB", (24, 16), "green").save(folder / "odd.jpg", exif=exif)
+    (post,) = encoder.encode([Post(2, "", "odd.jpg")]).outcome
+    assert isinstance(post, Post)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -383,3 +385,45 @@ def test_bar_is_shown_on_terminals_only(image_encoder, monkeypatch, capsys):
             image_encoder.encode(crops(2), progress=progress)
         assert ("efficientnet-lite0" in screen.getvalue()) is shown
     assert capsys.readouterr().err == ""
+
+
+def exif_of(rng: random.Random) -> bytes:
+    """Made-up EXIF: entries of every type, some of them none, counts and places that lie."""
+    entries = b""
+    number = rng.randrange(1, 6)
+    for _ in range(number):
+        tag = rng.choice([0x10F, 0x112, 0x11A, 0x11B, 0x128, 0x132, 0x201, 0x8769, 0x8825, 0x927C])
+        kind, count = rng.randrange(14), rng.choice([0, 1, 1, 2, 4, 100, 70_000, 2**31])
+        entries += struct.pack("<HHL", tag, kind, count) + rng.randbytes(4)
+    order = rng.choice([b"II*\0", b"II*\0", b"MM\0*", b"XX*\0"])
+    told = number if rng.random() < 0.9 else rng.randrange(300)
+    place = struct.pack("<LH", rng.choice([8, 8, 8, 0, 9, 4000]), told)
+    return b"Exif\0\0" + order + place + entries + rng.randbytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_no_picture_is_lost_to_what_stands_in_its_exif(tmp_path, kind):
+    rng, picture = random.Random(0), Image.new("RGB", (24, 16), "green")
+    path = tmp_path / "picture"
+    for _ in range(400):
+        picture.save(path, kind, exif=exif_of(rng))
+        assert sorted(to_rgb(path).size) == [16, 24]
+
+
+def test_odd_exif_is_turned_all_the_same(tmp_path):
+    """Pillow gives up a JPEG whose resolution is one byte; the orientation beside it counts."""
+    entries = [(0x112, 3, 1, b"\6\0\0\0"), (0x11A, 1, 1, b"\x48\0\0\0")]
+    entries.append((0x128, 3, 1, b"\2\0\0\0"))
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries))
+    exif += b"".join(struct.pack("<HHL", *entry[:3]) + entry[3] for entry in entries) + b"\0" * 4
+    Image.new("RGB", (24, 16), "green").save(tmp_path / "x.jpg", exif=exif)
+    assert to_rgb(tmp_path / "x.jpg").size == (16, 24)
+
+
+def test_whatever_a_reader_raises_names_the_picture(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("Failed to decode")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(PictureUnreadable, match=r"sample 3 \(.*x\.avif\).*Failed to decode"):
+        to_rgb(tmp_path / "x.avif", 3)
