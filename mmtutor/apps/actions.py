@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
         return {"train": _train, "evaluate": _evaluate, "predict": _predict}[options.action](
             options
         )
+    except BrokenPipeError:  # who read the answers has enough of them, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (OSError, RuntimeError, ValueError) as problem:
         kind = "" if isinstance(problem, PLAIN) else f"{type(problem).__name__}: "
         print(f"mmtutor: {kind}{problem}", file=sys.stderr)
@@ -86,13 +90,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    target = None if arguments.json is None else check_target(arguments.json, kinds=())
+    inputs = [arguments.model, arguments.posts]
+    target = None if arguments.json is None else check_target(arguments.json, (), inputs)
     faults = Faults(arguments.strict)
     result = evaluate(arguments.model, arguments.posts, _options(arguments), faults)
     _tell(faults)
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if target is None:
-        print(text, end="")
+        print(_json(result, indent=1))
         return 0
     with whole(target, encoding="utf-8") as file:
         file.write(text)
@@ -116,19 +121,25 @@ def _predict(arguments: argparse.Namespace) -> int:
         return 2
     if single:
         answer = predict_one(arguments.model, arguments.text, arguments.image, options)
-        print(json.dumps(answer, ensure_ascii=False))
+        print(_json(answer))
         return 0
     faults = Faults(arguments.strict)
     answers = predict(arguments.model, arguments.posts, options, faults)
     if arguments.out is None:
         for answer in list(answers) if arguments.strict else answers:  # strict: all, or nothing
-            print(json.dumps(answer, ensure_ascii=False))
+            print(_json(answer))
     else:
-        out = check_target(arguments.out)
+        out = check_target(arguments.out, inputs=[arguments.model, arguments.posts])
         count = write_answers(answers, out, load(arguments.model)[0].classes)
         print(f"{out}: {count} rows")
     _tell(faults)
     return 0
+
+
+def _json(content: dict, indent: int | None = None) -> str:
+    """Return JSON that stdout can write: characters that it has not are escaped."""
+    wide = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(content, indent=indent, ensure_ascii=not wide, allow_nan=False)
 
 
 def _tell(faults: Faults) -> None:

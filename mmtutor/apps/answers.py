@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmtutor.apps.faults import PostsUnusable
@@ -14,10 +14,19 @@ KINDS = (".jsonl", ".csv")
 FACTS = ("row", "id", "label", "answered_by")
 
 
-def check_target(out: Path | str, kinds: tuple[str, ...] = KINDS) -> Path:
+def check_target(
+    out: Path | str, kinds: tuple[str, ...] = KINDS, inputs: Iterable[Path | str | None] = ()
+) -> Path:
     """Return the path of a file to come; PostsUnusable where it cannot be one. kinds: how its name
-    may end, () for any way."""
+    may end, () for any way; inputs: files that are read, and folders, which it must not change."""
     out = Path(out)
+    real = out.resolve()
+    for path in (Path(each).resolve() for each in inputs if each is not None):
+        require(
+            not real.is_relative_to(path) and not (real.exists() and path.samefile(real)),
+            f"{out} cannot be written: it is, or lies in, {path}, which this command reads",
+            PostsUnusable,
+        )
     require(
         not kinds or out.suffix.lower() in kinds,
         f"{out.name}: answers are written as {' or '.join(kinds)}",

@@ -100,7 +100,7 @@ def train(
         data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed
     )
     if accelerator.is_main_process:
-        folder.save(model, encoder, report, page(report), out)
+        folder.save(model, encoder, report, page(report), out, overwrite)
     accelerator.wait_for_everyone()
     return report
 

@@ -4,18 +4,21 @@ before it is read."""
 import hashlib
 import importlib.metadata as metadata
 import json
+import math
 import os
 import platform
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
-from mmtutor.apps.classifier import SentimentModel
+from mmtutor.apps.classifier import DECISIONS, SentimentModel
 from mmtutor.apps.features import PostEncoder
 from mmtutor.checks import require
 from mmtutor.choosing.heads import OpinionCalibration, new_head
@@ -67,10 +70,15 @@ def check_free(folder: Path | str, overwrite: bool = False) -> Path:
 
 
 def save(
-    model: SentimentModel, encoder: PostEncoder, report: dict, page: str, folder: Path | str
+    model: SentimentModel,
+    encoder: PostEncoder,
+    report: dict,
+    page: str,
+    folder: Path | str,
+    overwrite: bool = False,
 ) -> Path:
     """Write a model under a temporary name beside `folder` and move it into place, so that no half
-    of one is found.
+    of one is found. FileExistsError where something has appeared there that may not be replaced.
 
     The same model gives the same bytes: no file holds a time, a path or a name of the machine.
     """
@@ -93,24 +101,31 @@ def save(
             (partial / name).write_bytes(content)
         sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES)
         (partial / SUMS).write_text(sums, encoding="ascii")
-        _swap(partial, folder)
+        _swap(partial, check_free(folder, overwrite))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    """Put `partial` in the place of `folder`, which is kept until the new one stands."""
+    """Put `partial` in the place of `folder`, which is kept until the new one stands; what is no
+    file of a model is never removed."""
     old = partial.with_name(partial.name + ".old")
     if folder.exists():
         folder.rename(old)
+        if added := {path.name for path in old.iterdir()} - {SUMS, *FILES}:
+            old.rename(folder)
+            raise FileExistsError(f"{folder} holds {sorted(added)} since just now: move them away")
     try:
         partial.rename(folder)
     except BaseException:  # Ctrl-C too
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    for name in (SUMS, *FILES):
+        (old / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        old.rmdir()
 
 
 def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
@@ -161,6 +176,7 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
             ModelUnusable,
         )
         tensors = load_tensors(contents[WEIGHT_FILE])
+        _check_values(folder, config, tensors)
         heads = {}
         for name, dims in config["heads"].items():
             heads[name] = new_head(dims, len(config["classes"]))
@@ -199,6 +215,30 @@ def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[Sentim
             f"{folder} does not hold a model of this tool: {type(error).__name__}: {error}"
         ) from error
     return model, config
+
+
+def _check_values(folder: Path, config: dict, tensors: dict[str, Tensor]) -> None:
+    """Raise ModelUnusable, naming the entry, for numbers and names with which no model answers."""
+    classes, shares, methods = config["classes"], config["shares"], {*config["heads"], "late"}
+    names = all(isinstance(name, str) for name in classes)
+    right = {
+        "classes": names and len(classes) == len(set(classes)) > 1,
+        "method": config["method"] in methods,
+        "decision": config["decision"] in DECISIONS,
+        "shares": len(shares) == len(classes)
+        and all(0 <= share <= 1 for share in shares)
+        and math.isclose(sum(shares), 1, abs_tol=1e-3),
+        "calibrations": {*config["heads"], config["method"]} <= {*config["calibrations"]},
+    }
+    for m, fitted in config["calibrations"].items():
+        right[f"calibrations of {m!r}"] = (
+            0 < fitted["temperature"] < math.inf
+            and len(fitted["offsets"]) == len(classes)
+            and all(map(math.isfinite, fitted["offsets"]))
+        )
+    right |= {f"weights {k}": bool(v.isfinite().all()) for k, v in tensors.items()}
+    for entry, fine in right.items():
+        require(fine, f"{folder}: {entry} holds what no model has: train it again", ModelUnusable)
 
 
 def _checked(folder: Path) -> dict[str, bytes]:

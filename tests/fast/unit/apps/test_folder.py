@@ -9,6 +9,8 @@ import shutil
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from mmtutor.apps import folder as module
 from mmtutor.apps.classifier import SentimentModel
@@ -157,10 +159,20 @@ def test_no_code_is_run_from_a_forged_folder(saved, tmp_path, monkeypatch):
 FORGED = [
     ({"format": 2}, "has format 2; this version of mmtutor reads 1"),
     ({"heads": {"text": {"text": 383}}}, "size mismatch"),
-    ({"heads": {"sound": {"sound": 3}}}, "Missing key"),
-    ({"heads": None}, "AttributeError"),
+    ({"heads": {"sound": {"sound": 3}}}, "calibrations holds what"),
+    ({"heads": None}, "TypeError"),
     ({"calibrations": {"text": {}}}, "KeyError: 'temperature'"),
-    ({"classes": ["only"]}, "size mismatch"),
+    ({"classes": ["only"]}, "classes holds what no model has"),
+    ({"classes": ["a", "a"]}, "classes holds what"),
+    ({"classes": ["a", 1]}, "classes holds what"),
+    ({"classes": ["a", "b", "c"]}, "shares holds what"),
+    ({"method": "vote"}, "method holds what"),
+    ({"decision": "best"}, "decision holds what"),
+    ({"shares": [0.5]}, "shares holds what"),
+    ({"shares": [0.9, 0.9]}, "shares holds what"),
+    ({"shares": [1.5, -0.5]}, "shares holds what"),
+    ({"shares": [float("nan"), 0.5]}, "shares holds what"),
+    ({"calibrations": {}}, "calibrations holds what"),
     ({"encoders": {}}, None),
 ]
 
@@ -173,6 +185,35 @@ def test_a_config_that_does_not_fit_is_told(saved, change, words, encoder):
         assert load(saved)[0].method == "late"
         return
     with pytest.raises(ModelUnusable, match=words):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"offsets": [0.0]},
+        {"offsets": [0.0, float("nan")]},
+        {"offsets": [0.0, float("-inf")]},
+    ],
+)
+def test_forged_numbers_are_named(saved, change):
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
+    config["calibrations"]["text"] |= change
+    forge(saved, "config.json", json.dumps(config).encode())
+    with pytest.raises(ModelUnusable, match="calibrations of 'text' holds what no model has"):
+        load(saved)
+
+
+def test_forged_weights_are_named(saved):
+    tensors = load_tensors((saved / "weights.safetensors").read_bytes())
+    name = next(name for name, x in tensors.items() if x.is_floating_point())
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    forge(saved, "weights.safetensors", save_tensors(tensors))
+    with pytest.raises(ModelUnusable, match=f"weights {name} holds what"):
         load(saved)
 
 
@@ -251,7 +292,7 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
 
             patch.setattr(module.Path, stage, fail)
             with pytest.raises(type(error)):
-                save(model, encoder, {}, "new", saved)
+                save(model, encoder, {}, "new", saved, overwrite=True)
         unchanged()
     rename = module.Path.rename
     for error in (OSError("busy"), KeyboardInterrupt()):
@@ -264,9 +305,9 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
 
             patch.setattr(module.Path, "rename", fail_once)
             with pytest.raises(type(error)):
-                save(model, encoder, {}, "new", saved)
+                save(model, encoder, {}, "new", saved, overwrite=True)
         unchanged()
-    save(model, encoder, {}, "new", saved)
+    save(model, encoder, {}, "new", saved, overwrite=True)
     assert (saved / "report.html").read_text() == "new" and [
         p.name for p in tmp_path.iterdir()
     ] == ["model"]
@@ -274,7 +315,7 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
 
 def test_a_link_to_a_model_is_followed(saved, model, encoder, tmp_path):
     (tmp_path / "latest").symlink_to(saved)
-    save(model, encoder, {}, "new", tmp_path / "latest")
+    save(model, encoder, {}, "new", tmp_path / "latest", overwrite=True)
     assert (tmp_path / "latest").is_symlink() and (saved / "report.html").read_text() == "new"
     assert {p.name for p in tmp_path.iterdir()} == {"latest", "model"}
 
@@ -295,3 +336,20 @@ def test_what_json_cannot_hold_is_not_written(model, encoder, tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         save(model, encoder, {"f1": float("nan")}, "", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_appears_while_a_model_is_made_is_never_removed(saved, model, encoder, tmp_path):
+    """Checked at the last moment, too: another run's model, a stranger's file in an old one."""
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    with pytest.raises(FileExistsError, match="exists already"):
+        save(model, encoder, {}, "new", saved)
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds more than a model"):
+        save(model, encoder, {}, "new", saved, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"holds \['notes.txt'\] since just now"):
+        partial = tmp_path / "partial"
+        partial.mkdir()
+        module._swap(partial, saved)
+    assert (saved / "notes.txt").read_text() == "mine"
+    (saved / "notes.txt").unlink()
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -170,7 +171,7 @@ def test_a_terminal_without_the_letter_gets_it_escaped(trained, tmp_path):
         call, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
     )
     assert ended.returncode == 0, ended.stderr.decode()
-    assert b'"id": "sch\\xf6n"' in ended.stdout
+    assert json.loads(ended.stdout)["id"] == "schön"
 
 
 WRONG = [
@@ -270,6 +271,38 @@ def test_a_cache_that_cannot_be_written_is_told(run, trained, tmp_path, monkeypa
     monkeypatch.setenv("MMTUTOR_CACHE", str(tmp_path / "file"))
     code, _, err = run("predict", trained, "--text", "never seen before")
     assert code == 1 and "features cannot be stored in" in err and "MMTUTOR_CACHE" in err
+
+
+def test_an_output_never_takes_the_place_of_what_is_read(run, trained, posts, tmp_path):
+    """The table itself, by any of its names, and whatever lies in the model's folder."""
+    table, link = tmp_path / "in.csv", tmp_path / "link.csv"
+    shutil.copy(posts, table)
+    link.hardlink_to(table)
+    (tmp_path / "way").symlink_to(tmp_path)
+    before = table.read_bytes()
+    for words in (
+        ("predict", trained, table, "--out", table),
+        ("predict", trained, table, "--out", link),
+        ("predict", trained, link, "--out", tmp_path / "way" / "in.csv"),
+        ("predict", trained, table, "--out", trained / "answers.csv"),
+        ("evaluate", trained, table, "--json", table),
+        ("evaluate", trained, table, "--json", trained / "report.json"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (1, "") and "which this command reads" in err
+    assert table.read_bytes() == before == link.read_bytes()
+    assert {path.name for path in trained.iterdir()} == {*FILES, SUMS}
+
+
+@pytest.mark.processes
+def test_a_reader_that_has_enough_is_no_error(trained, tmp_path):
+    table = tmp_path / "posts.csv"
+    table.write_text("text\n" + "a happy day\n" * 2000)
+    call = [sys.executable, "-m", "mmtutor.cli", "sentiment", "predict", str(trained), str(table)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout.readline().startswith(b'{"row": 2')
+        running.stdout.close()
+        assert running.wait() == 0 and running.stderr.read() == b""
 
 
 def test_overwrite_and_decision_reach_the_model(run, posts, tmp_path):
