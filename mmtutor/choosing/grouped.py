@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor.checks import known_names, require
+from mmtutor.checks import require
 from mmtutor.choosing.optimum import stretch
 from mmtutor.types import Features, Present, Samples
 
@@ -50,7 +50,6 @@ class GroupedSamples:
         )
         if taken := [m for m in self.features if m in FUSIONS]:
             raise ValueError(f"a modality cannot be called {taken}: those are levels of fusion")
-        known_names("present", self.present or {}, self.features, "features")
 
     def __len__(self) -> int:
         """Return the number of samples N."""

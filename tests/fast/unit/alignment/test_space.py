@@ -198,6 +198,12 @@ def test_corners_by_hand():
     assert across == {(x, y, z) for x in (9.5, 10.5) for y in (-1, 1) for z in (28, 32)}
 
 
+def test_a_box_holds_its_own_corners():
+    box = Box(np.array([10.0, 1.0, 30.0]), (2.0, 1.0, 4.0), 0.0)
+    assert box.contains(box.corners()).all()
+    assert not box.contains(box.bottom + 1.001 * (box.corners() - box.bottom)).any()
+
+
 def test_corners_run_counter_clockwise_seen_from_above():
     x, _, z = Box(np.zeros(3), (1.0, 1.0, 3.0), 0.4).corners()[:4].T
     # x right, z up on paper: seen from above

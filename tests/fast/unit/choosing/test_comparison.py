@@ -227,13 +227,14 @@ def test_reliability_is_accuracy_above_chance_on_held_out_opinions():
 def test_every_contestant_is_trained_with_the_same_weights_and_the_same_corruption(monkeypatch):
     """Two singles of two kinds, two joint models, each with two decays; and stacking is weighted
     alike."""
-    split, trained = split_of("redundant", n=60), []
+    split, trained, seeds = split_of("redundant", n=60), [], set()
 
     def augment(samples: Samples, generator: torch.Generator) -> Samples:
         return samples
 
     def watched_fit(model, train, validation, **options):
         trained.append((tuple(train.features), options["augment"], options["class_weights"]))
+        seeds.add(options["seed"])
         return fit(model, train, validation, **options)
 
     def watched_decisions(probs, held_out, y, class_weights=None):
@@ -242,11 +243,12 @@ def test_every_contestant_is_trained_with_the_same_weights_and_the_same_corrupti
 
     monkeypatch.setattr(comparison, "fit", watched_fit)
     monkeypatch.setattr(comparison, "decisions", watched_decisions)
-    options = {"augment": augment, "class_weights": "balanced", "steps": 1}
+    options = {"augment": augment, "class_weights": "balanced", "steps": 1, "seed": 5}
     opinions_of(split, 2, methods=["gated", "concat linear"], **options)
     assert [names for names, _, _ in trained].count(("a", "b")) == 4
     assert len(trained) == 2 * 2 * 2 + 2 * 2 + 1
     assert all(a is augment and weights == "balanced" for _, a, weights in trained)
+    assert seeds == {5}
 
 
 def test_stacking_weighs_classes_where_it_is_told_to():

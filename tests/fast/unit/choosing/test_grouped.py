@@ -45,5 +45,5 @@ def test_what_does_not_belong_together_is_refused(synthetic):
         ValueError, match=r"cannot be called \['late'\]: those are levels of fusion"
     ):
         GroupedSamples({"late": x["a"]}, y, groups, ("n", "p"))
-    with pytest.raises(KeyError, match=r"present names unknown \['b'\]"):
+    with pytest.raises(KeyError, match=r"present names \['b'\], the features are \['a'\]"):
         GroupedSamples(x, y, groups, ("n", "p"), {"b": torch.ones(4, dtype=torch.bool)})

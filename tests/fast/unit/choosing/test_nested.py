@@ -288,6 +288,14 @@ def test_strength_is_the_one_of_the_lowest_balanced_loss_on_a_quarter_of_the_gro
     )
 
 
+def test_where_no_group_can_be_held_out_the_strongest_is_taken(synthetic):
+    """One group for each class: a quarter of them would take a class away."""
+    table = synthetic(n=8, where=((-1, -1), (1, 1)), dims=(3, 3))
+    table = replace(table, groups=table.labels.numpy())
+    chosen = choosing._strength(table, torch.arange(8), ("text",), 0, "cpu")
+    assert chosen == (max(choosing.STRENGTHS), None)
+
+
 def test_a_rare_class_counts_in_full_when_strength_is_chosen(synthetic):
     """Where classes weigh alike the best strength is often another one than where posts do, and
     that one is taken."""

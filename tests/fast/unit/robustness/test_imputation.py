@@ -182,3 +182,7 @@ def test_other_samples_than_in_training_are_refused(change, error, words):
 def test_it_must_learn_first():
     with pytest.raises(RuntimeError, match=r"call fit"):
         CrossModalImputer().transform(samples(world(4)))
+
+
+def test_two_complete_samples_are_enough():
+    CrossModalImputer().fit(samples(world(4), absent(4, text=[0, 1])))

@@ -29,6 +29,7 @@ from mmtutor.speech import (
     speak_all,
 )
 from mmtutor.speech import cache as speech_cache
+from mmtutor.speech.timing import cut_open
 
 HASH = "import hashlib; h = lambda u: hashlib.sha256(u.waveform.numpy().tobytes()).hexdigest()\n"
 SPEAK = "from mmtutor.speech import speak\n"
@@ -264,6 +265,14 @@ def test_pauses_are_silence_and_move_the_times_exactly():
         jumps[cut - 5600 : cut + 60].max() <= jumps.max()
         and jumps[cut - 1 : cut + 1].max() < 0.1 * jumps.max()
     )
+
+
+def test_sound_fades_to_nothing_at_a_cut_and_no_further_than_two_milliseconds():
+    sound, _ = cut_open(np.ones(1000), [], [(400, 7)])
+    fade = 44  # 2 ms
+    assert (sound[: 400 - fade] == 1).all() and (sound[407 + fade :] == 1).all()
+    assert (sound[399:408] == 0).all() and 0 < sound[398] < sound[390] < 1
+    np.testing.assert_array_equal(sound[400 - fade : 400], sound[407 : 407 + fade][::-1])
 
 
 def test_one_number_puts_a_pause_before_every_word_but_the_first():
