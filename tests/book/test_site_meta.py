@@ -156,8 +156,8 @@ def test_without_git_no_page_is_dated(monkeypatch):
     """The library would take the links to the sources away, Sphinx would show today's date."""
     monkeypatch.setattr(meta.shutil, "which", lambda _: None)
     events = []
-    meta.setup(SimpleNamespace(connect=lambda name, handler: events.append(name)))
-    assert events == ["build-finished"]
+    meta.setup(SimpleNamespace(connect=lambda name, *_, **__: events.append(name)))
+    assert events == ["html-page-context", "build-finished"]
 
 
 def test_pages_show_the_day_of_their_last_commit(built_site):
