@@ -273,6 +273,7 @@ def test_sound_fades_to_nothing_at_a_cut_and_no_further_than_two_milliseconds():
     assert (sound[: 400 - fade] == 1).all() and (sound[407 + fade :] == 1).all()
     assert (sound[399:408] == 0).all() and 0 < sound[398] < sound[390] < 1
     np.testing.assert_array_equal(sound[400 - fade : 400], sound[407 : 407 + fade][::-1])
+    np.testing.assert_allclose(sound[407 : 407 + fade], np.arange(fade) / fade)
 
 
 def test_one_number_puts_a_pause_before_every_word_but_the_first():
