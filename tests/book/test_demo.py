@@ -443,6 +443,15 @@ def run_demo(*arguments: str, **changes: str) -> subprocess.Popen:
     )
 
 
+@pytest.fixture
+def interruptible():
+    """Make Ctrl-C reach programs that a test starts, also where a shell put the tests behind it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for another process")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_command_serves_until_it_is_interrupted(model_folder, tmp_path, sign):
