@@ -30,6 +30,8 @@ FORMATS = tuple(
 """Formats of picture files that are read: those of photographs and screens. Others run programs
 (EPS) or hold pages."""
 
+# what is odd in EXIF and costs nothing; here, since encoders read pictures in many threads
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ORIENTATION = 0x0112  # of EXIF
 TURNS = dict(enumerate(["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE"], 2))
 TURNS |= dict(enumerate(["ROTATE_270", "TRANSVERSE", "ROTATE_90"], 6))
@@ -84,6 +86,8 @@ def opened(path: Path | str) -> Image.Image:
         # Pillow looks for a density in a JPEG's EXIF and gives the file up where that is odd
         content = Path(path).read_bytes()
         before, mark, exif = content.partition(b"Exif\0\0")
+        if not mark:
+            raise
         image = Image.open(BytesIO(before + b"\0" * len(mark) + exif), formats=FORMATS)
         image.info["exif"] = mark + exif[: 1 << 16]
         return image
@@ -133,8 +137,7 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
     shown = str(picture) if isinstance(picture, Path | str) else f"a {type(picture).__name__}"
     where = f"sample {index} ({shown})"
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # about odd EXIF
-            yield
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} does not exist") from error
     except Exception as error:  # Pillow's readers raise errors of many kinds on damaged files
@@ -146,11 +149,15 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
 def _upright(image: Image.Image) -> Image.Image:
     """Turn a picture as its EXIF says. Only that entry is read: what is odd elsewhere in it is no
     reason to lose the picture."""
+    image.load()  # which turns a TIFF
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # Pillow's reader of EXIF raises errors of many kinds, too
-        turn = None
-    return image if turn is None else image.transpose(Image.Transpose[turn])
+        turn = TURNS[image.getexif()[ORIENTATION]]
+    except Exception:  # none, or upright; and Pillow's reader raises errors of many kinds
+        return image
+    turned = image.transpose(Image.Transpose[turn])
+    # all that may tell of a turn goes, or the picture would be turned again when it is read again
+    turned.info = {k: v for k, v in turned.info.items() if k == "transparency"}
+    return turned
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -401,6 +402,7 @@ def exif_of(rng: random.Random) -> bytes:
     return b"Exif\0\0" + order + place + entries + rng.randbytes(4)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as the module itself does, outside tests
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_no_picture_is_lost_to_what_stands_in_its_exif(tmp_path, kind):
     rng, picture = random.Random(0), Image.new("RGB", (24, 16), "green")
@@ -418,6 +420,28 @@ def test_odd_exif_is_turned_all_the_same(tmp_path):
     exif += b"".join(struct.pack("<HHL", *entry[:3]) + entry[3] for entry in entries) + b"\0" * 4
     Image.new("RGB", (24, 16), "green").save(tmp_path / "x.jpg", exif=exif)
     assert to_rgb(tmp_path / "x.jpg").size == (16, 24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_picture_that_was_turned_is_not_turned_again(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20), "green").save(tmp_path / "x", kind, exif=exif)
+    once = to_rgb(tmp_path / "x")
+    assert once.size == to_rgb(once).size == (20, 40)
+
+
+def test_reading_pictures_leaves_warnings_as_they_were():
+    """Encoders read in many threads, which would put back each other's filters."""
+    before = list(warnings.filters)
+    ImageEncoder(device="cpu", cache=False).encode([np.zeros((8, 8, 3), np.uint8)] * 64)
+    assert warnings.filters == before
+
+
+def test_a_file_that_is_no_picture_is_named_by_its_path(tmp_path):
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(PictureUnreadable, match=r"cannot identify image file '.*x\.png'"):
+        to_rgb(tmp_path / "x.png")
 
 
 def test_whatever_a_reader_raises_names_the_picture(tmp_path, monkeypatch):
