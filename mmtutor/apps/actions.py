@@ -37,9 +37,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.command == "demo":
             return serve(options.model, port=options.port, device=options.device)
-        return {"train": _train, "evaluate": _evaluate, "predict": _predict}[options.action](
+        status = {"train": _train, "evaluate": _evaluate, "predict": _predict}[options.action](
             options
         )
+        sys.stdout.flush()  # here and not at the end of Python, where nobody would catch it
+        return status
     except BrokenPipeError:  # who read the answers has enough of them, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -95,12 +97,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     faults = Faults(arguments.strict)
     result = evaluate(arguments.model, arguments.posts, _options(arguments), faults)
     _tell(faults)
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if target is None:
         print(_json(result, indent=1))
         return 0
     with whole(target, encoding="utf-8") as file:
-        file.write(text)
+        file.write(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     for name in ("macro_f1", "accuracy"):
         value, interval = result[name]["value"], result[name]["interval"]
         print(

@@ -21,7 +21,7 @@ def check_target(
     may end, () for any way; inputs: files that are read, and folders, which it must not change."""
     out = Path(out)
     real = out.resolve()
-    for path in (Path(each).resolve() for each in inputs if each is not None):
+    for path in filter(Path.exists, (Path(each).resolve() for each in inputs if each is not None)):
         require(
             not real.is_relative_to(path) and not (real.exists() and path.samefile(real)),
             f"{out} cannot be written: it is, or lies in, {path}, which this command reads",

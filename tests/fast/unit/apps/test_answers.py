@@ -48,3 +48,9 @@ def test_no_answers_make_a_file_with_a_header_or_an_empty_one(tmp_path):
         write_answers(iter(()), tmp_path / "out.jsonl", ("x",)) == 0
         and (tmp_path / "out.jsonl").read_text() == ""
     )
+
+
+def test_an_input_that_is_not_there_cannot_be_harmed(tmp_path):
+    """That it is missing is told by who reads it."""
+    (tmp_path / "out.csv").write_text("")
+    assert check_target(tmp_path / "out.csv", inputs=[tmp_path / "no model", None])

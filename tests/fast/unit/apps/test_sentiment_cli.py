@@ -295,12 +295,17 @@ def test_an_output_never_takes_the_place_of_what_is_read(run, trained, posts, tm
 
 
 @pytest.mark.processes
-def test_a_reader_that_has_enough_is_no_error(trained, tmp_path):
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_reader_that_has_enough_is_no_error(trained, tmp_path, count):
+    """Also where all that is said fits into the buffer that Python empties at its end."""
     table = tmp_path / "posts.csv"
-    table.write_text("text\n" + "a happy day\n" * 2000)
+    table.write_text("text\n" + "a happy day\n" * count)
     call = [sys.executable, "-m", "mmtutor.cli", "sentiment", "predict", str(trained), str(table)]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout.readline().startswith(b'{"row": 2')
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(call, env=buffered, **pipes) as running:
+        if count > 1:
+            assert running.stdout.readline().startswith(b'{"row": 2')
         running.stdout.close()
         assert running.wait() == 0 and running.stderr.read() == b""
 
