@@ -157,11 +157,10 @@ def balanced_class_weights(labels: Tensor, classes: int | None = None) -> Tensor
     Raises ValueError naming the classes that have no sample.
     """
     counts = torch.bincount(labels, minlength=classes or 0)
-    if (empty := (counts == 0).nonzero().flatten()).numel():
-        raise ValueError(
-            f"no sample of class {empty.tolist()} in the training data: its weight would be"
-            " infinite"
-        )
+    require(
+        not (empty := (counts == 0).nonzero().flatten().tolist()),
+        f"no sample of class {empty} in the training data: its weight would be infinite",
+    )
     return len(labels) / (len(counts) * counts.float())
 
 

@@ -16,6 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from mmtutor.checks import require
 from mmtutor.evaluation import accuracy, apply_temperature, log_loss, temperature_scale
 from mmtutor.fusion import (
     BottleneckFusion,
@@ -60,11 +61,11 @@ class Split:
         Raises ValueError, naming the modality, where fewer than two training samples have it.
         """
         observed = {m: _observed(self.train, m) for m in self.train.features}
-        if few := [m for m, x in observed.items() if len(x) < 2]:
-            raise ValueError(
-                f"fewer than two training samples have {few}: no mean and deviation to standardise"
-                " with"
-            )
+        require(
+            not (few := [m for m, x in observed.items() if len(x) < 2]),
+            f"fewer than two training samples have {few}: no mean and deviation to standardise"
+            " with",
+        )
         mean = {m: x.mean(0) for m, x in observed.items()}
         deviation = {m: x.std(0).clamp(min=1e-6) for m, x in observed.items()}
 
@@ -171,7 +172,7 @@ def calibrated_single(
     the validation part.
     """
     train, validation = (_having(part, modality) for part in (split.train, split.validation))
-    model = tuned(single_models(), Split(train, validation, validation), classes, **training)
+    model = tuned(single_models(), Split(train, validation, split.test), classes, **training)
     temperature = temperature_scale(predict(model, validation), validation.labels)
 
     def probabilities(samples: Samples) -> Tensor:
@@ -261,7 +262,9 @@ def _observed(samples: Samples, modality: str) -> Tensor:
     """Return what there is of a modality, (K, D): of sequences each real step is a row."""
     part = _having(samples, modality)
     x = part.features[modality]
-    return x[part.masks[modality]] if part.masks else x.flatten(0, -2)
+    mask = (part.masks or {}).get(modality)
+    # a mask may be of the steps that an encoder will make of x
+    return x[mask] if mask is not None and mask.shape == x.shape[:-1] else x.flatten(0, -2)
 
 
 def _tokens(

@@ -48,8 +48,10 @@ class GroupedSamples:
             len(self.groups) == len(self.labels),
             f"{len(self.groups)} groups, expected one for each of {len(self)}",
         )
-        if taken := [m for m in self.features if m in FUSIONS]:
-            raise ValueError(f"a modality cannot be called {taken}: those are levels of fusion")
+        require(
+            not (taken := [m for m in self.features if m in FUSIONS]),
+            f"a modality cannot be called {taken}: those are levels of fusion",
+        )
 
     def __len__(self) -> int:
         """Return the number of samples N."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmtutor.checks import one_of
+from mmtutor.checks import one_of, require
 from mmtutor.choosing.grouped import FUSIONS, GroupedSamples, TooFewSamples
 from mmtutor.choosing.heads import (
     STRENGTHS,
@@ -187,8 +187,11 @@ def answers_about(
             continue
         rows = (learnt & table.having(modalities)).nonzero().flatten()
         counts = torch.bincount(table.labels[rows], minlength=len(table.classes))
-        if lost := [name for name, n in zip(table.classes, counts, strict=True) if not n]:
-            raise TooFewSamples(f"a fold holds all samples of {lost}")
+        require(
+            not (lost := [c for c, n in zip(table.classes, counts, strict=True) if not n]),
+            f"a fold holds all samples of {lost}",
+            TooFewSamples,
+        )
         strengths[head], start = _strength(table, rows, modalities, seed, device)
         model = fit_head(
             table.samples(rows, modalities), len(table.classes), strengths[head], device, start
@@ -234,11 +237,12 @@ def _plan(table: GroupedSamples, rows: Tensor, splits: int, repeats: int, seed: 
     groups as there are folds."""
     y, groups = table.labels[rows], table.groups[rows]
     counts = {name: len(np.unique(groups[y == c])) for c, name in enumerate(table.classes)}
-    if few := {name: n for name, n in counts.items() if n < splits}:
-        raise TooFewSamples(
-            f"{len(rows)} samples are too few to choose and to judge on: of {few} (class: groups)"
-            f" at least {splits} are needed, one for each fold"
-        )
+    require(
+        not (few := {name: n for name, n in counts.items() if n < splits}),
+        f"{len(rows)} samples are too few to choose and to judge on: of {few} (class: groups) at"
+        f" least {splits} are needed, one for each fold",
+        TooFewSamples,
+    )
     try:
         return list(folds(y, groups, splits=splits, repeats=repeats, seed=seed))
     except ValueError as error:

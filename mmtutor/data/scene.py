@@ -89,7 +89,7 @@ class Box:
 
 def points_3d(points: Array) -> np.ndarray:
     """Return points (N, 3) as float64; ValueError for another shape, NaN or infinity."""
-    array = as_numpy(points).astype(np.float64)
+    array = as_numpy(points, copy=False).astype(np.float64, copy=False)
     require(
         array.ndim == 2 and array.shape[1] == 3 and np.isfinite(array).all(),
         f"points must be finite numbers (N, 3), x, y, z in metres, got shape {array.shape}",

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmtutor import checks
+from mmtutor.checks import require, shaped
 from mmtutor.files.roots import CacheNotWritable, cache_root
 
 KEY_BYTES = 16
@@ -134,7 +134,7 @@ class FeatureCache:
         try:
             for positions, features in batches:
                 values = features.detach().to("cpu", torch.float32).numpy().astype("<f4")
-                checks.shaped("features", values, (len(positions), self.dim))
+                shaped("features", values, (len(positions), self.dim))
                 rows = [(keys[i], row.tobytes()) for i, row in zip(positions, values, strict=True)]
                 waiting += [(key, row, _checksum(key, row)) for key, row in rows]
                 if len(waiting) >= flush_rows:
@@ -156,8 +156,11 @@ class FeatureCache:
                 # The last of these writes, which making the table may not.
                 for order in (f"PRAGMA page_size = {_PAGE_BYTES}", _TABLE, "PRAGMA user_version=1"):
                     database.execute(order)
-                if check and database.execute("PRAGMA integrity_check").fetchone() != (b"ok",):
-                    raise sqlite3.DatabaseError("it is damaged inside")
+                require(
+                    not check or database.execute("PRAGMA integrity_check").fetchone() == (b"ok",),
+                    "it is damaged inside",
+                    sqlite3.DatabaseError,
+                )
             yield database
 
     def _write(self, database: sqlite3.Connection, rows: list[tuple[bytes, bytes, bytes]]) -> None:

@@ -70,14 +70,13 @@ class FrozenEncoder(ABC):
         what `keys` has returned for these samples, so that they are not read and hashed a second
         time.
         Raises TypeError or ValueError naming the sample that cannot be encoded, ValueError for
-        another number of keys than samples, EncoderUnavailable
-        where weights cannot be had, CacheNotWritable where features cannot be stored. Batches
-        finished before that stay cached.
+        another number of keys than samples, EncoderUnavailable where weights cannot be had,
+        CacheNotWritable where features cannot be stored. Batches finished before that stay cached.
         """
         samples = self._checked(samples)
         require(
             keys is None or len(keys) == len(samples),
-            f"{len(keys or [])} keys for {len(samples)} samples",
+            f"{len(samples if keys is None else keys)} keys for {len(samples)} samples",
         )
 
         def compute(rows: list[int]) -> Iterator[Batch]:

@@ -4,7 +4,7 @@ the book shows. Taught in chapter 1.
 
 import re
 
-from mmtutor.files.manifest import Manifest, Source
+from mmtutor.files.manifest import Manifest
 
 # What no manifest says in one place: what a sample consists of, and what is predicted from it.
 _SAMPLE = {
@@ -57,17 +57,16 @@ def _facts(data: Manifest) -> list[tuple[str, str]]:
         ),
         ("size", data.size),
         ("version", _cell(data.version)),
-        ("source", "<br>".join(map(_source, data.sources))),
+        (
+            "source",
+            "<br>".join(
+                f"[{s.repo}](https://github.com/{s.repo}/tree/{s.commit}) at commit"
+                f" `{s.commit[:12]}`"
+                for s in data.sources
+            ),
+        ),
         ("citation", _cell(data.citation)),
     ]
-
-
-def _source(source: Source) -> str:
-    """Return a link to a repository at its pinned commit."""
-    return (
-        f"[{source.repo}](https://github.com/{source.repo}/tree/{source.commit})"
-        f" at commit `{source.commit[:12]}`"
-    )
 
 
 def _cell(text: str) -> str:

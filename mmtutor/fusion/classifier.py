@@ -30,12 +30,13 @@ class FusionClassifier(nn.Module):
         """Put a head for `classes` ≥ 1 outputs (1: a regression) behind `fusion`."""
         super().__init__()
         self.fusion, self.recompute = fusion, recompute
-        width = fusion.out_features
         # no Dropout(0): it would copy what is wide
-        layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
-        if hidden is not None:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), *layers]
-        self.head = nn.Sequential(*layers, nn.Linear(width if hidden is None else hidden, classes))
+        before, between = ([nn.Dropout(dropout)] if dropout else [] for _ in range(2))
+        last = fusion.out_features if hidden is None else hidden
+        inner = (
+            [] if hidden is None else [nn.Linear(fusion.out_features, last), nn.ReLU(), *between]
+        )
+        self.head = nn.Sequential(*before, *inner, nn.Linear(last, classes))
 
     def forward(
         self, features: Features, present: Present | None = None, masks: Masks | None = None

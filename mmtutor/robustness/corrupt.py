@@ -6,13 +6,12 @@ Taught in chapter 8.
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from mmtutor.checks import is_number, one_of, require
+from mmtutor.checks import is_number, known_names, one_of, require
 from mmtutor.robustness import audio, images, streams, texts
 from mmtutor.speech import add_noise
 
@@ -88,11 +87,12 @@ def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.
     generator: on the device of x; the same state gives the same result. Apart from the draws, no
     sample depends on another. Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
     Common Corruptions, ICLR 2019.
-    Raises TypeError for another type or dtype; ValueError for a modality or kind that is not in
-    `KINDS`, a severity outside [0, 1], another shape, no samples, values out of range, NaN, or
-    silence that shall get noise.
+    Raises TypeError for another type or dtype; KeyError for a modality that is not in `KINDS`;
+    ValueError for an unknown kind, a severity outside [0, 1], another shape, no samples, values out
+    of range, NaN, or silence that shall get noise.
     """
-    kinds = KINDS[one_of("modality", modality, KINDS)]
+    known_names("corrupt", [modality], KINDS, "modalities")
+    kinds = KINDS[modality]
     chosen = kinds[one_of(f"kind of {modality}", kind, kinds)]
     require(
         is_number(severity),
@@ -110,7 +110,8 @@ def corrupt(x: Raw, modality: str, kind: str, severity: float, generator: torch.
     )
     _CHECKS[modality](x)
     if severity == 0:
-        return x.clone() if isinstance(x, Tensor) else deepcopy(x)
+        copies = [each.clone() if isinstance(each, Tensor) else each for each in x]
+        return x.clone() if isinstance(x, Tensor) else cast(Any, copies)
     value = chosen.value(float(severity))
     if modality == "audio" and isinstance(x, list):
         waveforms = cast(list[Tensor], x)

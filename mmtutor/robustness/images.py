@@ -5,6 +5,7 @@ Taught in chapter 8.
 """
 
 import io
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,11 +45,13 @@ def blur(x: Tensor, sd: float, generator: torch.Generator) -> Tensor:
     """
     pixels = sd * min(x.shape[2:])
     # (H, H), (W, W): row i holds the weights with which a line's pixels make up blurred pixel i
-    rows, columns = (
-        torch.from_numpy(gaussian_filter1d(np.eye(n), pixels, axis=0, mode="reflect")).to(x)
-        for n in x.shape[2:]
-    )
+    rows, columns = (_gaussian_matrix(n, max(pixels, 1e-12)).to(x) for n in x.shape[2:])
     return torch.einsum("ih,nchw,jw->ncij", rows, x, columns).clamp(0, 1)
+
+
+@lru_cache(maxsize=8)
+def _gaussian_matrix(n: int, sd: float) -> Tensor:
+    return torch.from_numpy(gaussian_filter1d(np.eye(n), sd, axis=0, mode="reflect"))
 
 
 def occlusion(x: Tensor, share: float, generator: torch.Generator) -> Tensor:

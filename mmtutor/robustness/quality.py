@@ -104,10 +104,10 @@ def quality_vote(
     for modality, q in quality.items():
         shaped(f"quality[{modality!r}]", q, (p.shape[1],))
     q = torch.stack([quality[m].to(p) for m in probs]).masked_fill(~is_present, 0.0)  # (M, B)
-    if wrong := [
-        m for m, row in zip(probs, q, strict=True) if not bool(((row >= 0) & (row <= 1)).all())
-    ]:
-        raise ValueError(
-            f"quality of {wrong} has numbers outside [0, 1] or NaN where the modality is present"
-        )
+    inside = ((q >= 0) & (q <= 1)).all(1)  # (M,)
+    require(
+        inside.all(),
+        f"quality of {[m for m, fine in zip(probs, inside, strict=True) if not fine]} has numbers"
+        " outside [0, 1] or NaN where the modality is present",
+    )
     return normalised((q[:, :, None] * p).sum(0), next(iter(probs.values())))

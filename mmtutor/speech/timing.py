@@ -37,7 +37,13 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
     """
     kept: list[Event] = []
     for event in events:
-        if event.kind == WORD and (not kept or _new(event, kept[-1], text)):
+        if event.kind == WORD and (
+            not kept
+            or (
+                event.position >= kept[-1].position + kept[-1].length
+                and text[event.position : event.position + 1].strip()
+            )
+        ):  # it points at another written word than the one before
             kept.append(event)
     starts = [start for start, _, _ in spoken]
     marks = []
@@ -47,13 +53,6 @@ def words(text: str, events: list[Event], spoken: Marks, n_samples: int) -> Mark
             end = min(spoken[last][1], end)
         marks.append((event.sample, end, bare(text[event.position : following.position])))
     return marks
-
-
-def _new(event: Event, before: Event, text: str) -> bool:
-    """Return whether a word event points at another written word than the event `before`."""
-    return event.position >= before.position + before.length and bool(
-        text[event.position : event.position + 1].strip()
-    )
 
 
 def bare(written: str) -> str:

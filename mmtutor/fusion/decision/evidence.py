@@ -121,6 +121,6 @@ def _prior(prior: Tensor | None, p: Tensor) -> Tensor:
     base = torch.as_tensor(prior, dtype=p.dtype, device=p.device)
     require(
         base.shape == (classes,) and (base >= 0).all() and (base.sum() - 1).abs() <= 1e-3,
-        f"prior is {base.tolist()}, expected {classes} numbers ≥ 0 with sum 1",
+        f"prior, of shape {tuple(base.shape)}, is not {classes} numbers ≥ 0 with sum 1",
     )
     return base

@@ -169,6 +169,17 @@ def test_standardising_uses_the_training_part_only():
     torch.testing.assert_close(mended.test.features["a"], expected)
 
 
+@pytest.mark.parametrize("steps", [4, 16])
+def test_a_mask_of_steps_to_come_does_not_touch_features_that_are_none(steps):
+    """An encoder will make a sequence of them; the mask may even have the features' own shape."""
+    split = split_of("redundant", n=100)
+    masks = {"a": torch.arange(steps).expand(100, steps) < 2}
+    masked = Samples(split.train.features, split.train.labels, None, masks)
+    mended = Split(masked, split.validation, split.test).standardised()
+    expected = split.standardised().train.features["a"]
+    torch.testing.assert_close(mended.train.features["a"], expected)
+
+
 def test_standardising_does_not_look_at_what_is_absent():
     split = split_of("redundant", n=100)
     there = torch.arange(100) % 3 > 0

@@ -178,7 +178,7 @@ def test_more_than_sixteen_modalities_have_too_many_coalitions():
     ids=str,
 )
 def test_a_prior_that_is_no_distribution_is_refused(prior):
-    with pytest.raises(ValueError, match=r"prior is .* expected 2 numbers ≥ 0 with sum 1"):
+    with pytest.raises(ValueError, match=r"prior, of shape .*, is not 2 numbers ≥ 0 with sum 1"):
         decision.product_rule(PROBS, torch.tensor(prior))
 
 

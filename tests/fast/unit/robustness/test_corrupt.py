@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
-from mmtutor.robustness import KINDS, corrupt
+from mmtutor.robustness import KINDS, corrupt, images
 
 ALL = [(modality, kind) for modality in KINDS for kind in KINDS[modality]]
 RANDOM = [pair for pair in ALL if pair[1] not in ("blur", "brightness", "jpeg", "clipping", "lag")]
@@ -73,6 +73,20 @@ def test_severity_nought_gives_an_exact_copy_and_draws_nothing(modality, kind):
     assert torch.equal(generator.get_state(), before)
     if isinstance(x, torch.Tensor):
         assert out.data_ptr() != x.data_ptr()
+
+
+def test_a_copy_of_recordings_hands_gradients_on():
+    """Of leaves, and of what was computed from one."""
+    w = torch.ones(5, requires_grad=True)
+    for wave in (w, 2 * w):
+        (copied,) = corrupt([wave], "audio", "noise", 0, seeded())
+        assert copied is not wave and copied.grad_fn is not None and torch.equal(copied, wave)
+
+
+def test_a_blur_too_small_to_see_is_none():
+    x = some("image")
+    for sd in (0.0, 1e-170, 1e-9):
+        torch.testing.assert_close(images.blur(x, sd, seeded()), x)
 
 
 @pytest.mark.parametrize(("modality", "kind"), ALL)
@@ -211,8 +225,8 @@ GOOD = torch.full((2, 3, 4, 4), 0.5)
     [
         (
             (GOOD, "video", "noise", 0.5),
-            ValueError,
-            "unknown modality 'video'; known: image, text, audio, stream",
+            KeyError,
+            r"unknown \['video'\]; the modalities are \['image', 'text', 'audio', 'stream'\]",
         ),
         (
             (GOOD, "image", "typos", 0.5),
