@@ -268,13 +268,8 @@ def check_arguments(
             "patience needs a validation split to watch; pass validation=... or leave patience out",
         )
     for name, samples in _parts(train, validation):
-        require(len(samples), f"{name} holds no samples")
+        finite(f"the column of {name} labels", samples.labels, 1)
         check_finite(name, samples)
-        if len(lost := (~torch.isfinite(samples.labels)).nonzero()):
-            raise ValueError(
-                f"{name} labels hold NaN or inf, first in sample {int(lost[0, 0])}: leave such"
-                " samples out"
-            )
 
 
 def _parts(train: Samples, validation: Samples | None) -> list[tuple[str, Samples]]:

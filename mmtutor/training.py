@@ -150,35 +150,28 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 1024) -> Tenso
     return torch.cat(parts)
 
 
-def balanced_class_weights(labels: Tensor, classes: int | None = None) -> Tensor:
-    """w_c = N / (C · N_c): every class weighs the same in the mean loss. labels (N,) int64 → (C,)
-    float.
+def weights_of_classes(wanted: Tensor | str | None, labels: Tensor, classes: int) -> Tensor | None:
+    """Return what `class_weights` asks for: (C,) on the device of `labels`, None for none.
 
-    Raises ValueError naming the classes that have no sample.
+    "balanced": w_c = N / (C · N_c), so that every class weighs the same in the mean loss.
+    Raises ValueError naming the classes that have no sample, for another word, and for a tensor of
+    another length.
     """
-    counts = torch.bincount(labels, minlength=classes or 0)
+    if wanted is None:
+        return None
+    if isinstance(wanted, Tensor):
+        shaped("class_weights", wanted, (classes,), ": one per class of the model")
+        return wanted.to(labels.device)
+    require(
+        wanted == "balanced",
+        f"class_weights is {wanted!r}, expected 'balanced', a (C,) tensor or None",
+    )
+    counts = torch.bincount(labels, minlength=classes)
     require(
         not (empty := (counts == 0).nonzero().flatten().tolist()),
         f"no sample of class {empty} in the training data: its weight would be infinite",
     )
-    return len(labels) / (len(counts) * counts.float())
-
-
-def weights_of_classes(wanted: Tensor | str | None, labels: Tensor, classes: int) -> Tensor | None:
-    """Return what `class_weights` asks for: (C,) on the device of `labels`, None for none.
-
-    Raises ValueError for a word other than "balanced" and for a tensor of another length.
-    """
-    if isinstance(wanted, str):
-        require(
-            wanted == "balanced",
-            f"class_weights is {wanted!r}, expected 'balanced', a (C,) tensor or None",
-        )
-        return balanced_class_weights(labels, classes)
-    if wanted is None:
-        return None
-    shaped("class_weights", wanted, (classes,), ": one per class of the model")
-    return wanted.to(labels.device)
+    return len(labels) / (classes * counts.float())
 
 
 def _epoch(

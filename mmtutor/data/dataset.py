@@ -30,10 +30,6 @@ class Undisplayed(list):
         items = super().__getitem__(index)
         return Undisplayed(items) if isinstance(index, slice) else items
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Stay what it is when sent to another process."""
-        return (Undisplayed, (list(self),))
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -99,20 +95,12 @@ class Dataset:
         return len(self.groups)
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Dataset":
-        """Return the samples at `index` (positions, a boolean mask or a slice), every column cut
-        alike.
+        """Return the samples at `index` (positions, a boolean mask or a slice, as numpy reads
+        them), every column cut alike.
 
         Groups keep their numbers. Raises IndexError for a position outside, or a mask of another
         length.
         """
-        if not isinstance(index, slice):
-            chosen = np.asarray(index)
-            require(
-                chosen.dtype != bool or chosen.shape == (len(self),),
-                f"{self.name}: a mask needs shape ({len(self)},), got {chosen.shape}",
-                IndexError,
-            )
-            index = chosen if chosen.size else chosen.astype(np.int64)
         rows = np.arange(len(self))[index].copy()  # torch takes no view with a negative step
         return replace(
             self,

@@ -5,7 +5,6 @@ installed. Taught in chapter 1.
 """
 
 import functools
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field, fields
@@ -61,8 +60,8 @@ class Manifest:
     """One data set: its terms, where it comes from, and every file of it.
 
     commercial_use: True, False or "unknown"; n: samples; fields: name → meaning; files: in the
-    manifest's order; fingerprint: sha256 of the manifest itself, which changes when any file is
-    pinned anew; do_not_display: samples must not be shown; extra: what else this manifest states.
+    manifest's order; do_not_display: samples must not be shown; extra: what else this manifest
+    states.
     """
 
     name: str
@@ -76,7 +75,6 @@ class Manifest:
     fields: dict[str, str]
     notes: str
     files: tuple[File, ...] = field(repr=False)
-    fingerprint: str
     do_not_display: bool = False
     subset_rule: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -120,9 +118,7 @@ class Manifest:
         """Return what a `Dataset` carries as its card: all but the list of files, plus `bytes` and
         `n_files`."""
         card = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in ("files", "fingerprint", "extra")
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("files", "extra")
         }
         return self.extra | card | {"bytes": self.total_bytes, "n_files": len(self.files)}
 
@@ -155,8 +151,7 @@ def manifest(name: str) -> Manifest:
 @functools.cache
 def _read(path: Path) -> Manifest:
     """Read and check one packaged manifest, once per process."""
-    content = path.read_bytes()
-    stated = json.loads(content)
+    stated = json.loads(path.read_bytes())
     known = {f.name for f in fields(Manifest)}
     extra = {key: stated.pop(key) for key in list(stated) if key not in known}
     try:
@@ -166,10 +161,7 @@ def _read(path: Path) -> Manifest:
         # overwrite the first.
         if len({file.path.casefold() for file in files}) != len(files):
             raise ValueError("it lists a path twice")
-        fingerprint = hashlib.sha256(content).hexdigest()
-        return Manifest(
-            **stated, sources=sources, files=files, fingerprint=fingerprint, extra=extra
-        )
+        return Manifest(**stated, sources=sources, files=files, extra=extra)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetCorrupt(
             f"manifest {path.name} is damaged: {error}; reinstall mmtutor"
