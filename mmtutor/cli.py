@@ -34,46 +34,53 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0 when it did what was asked, 1 when something is missing, 2 for a
     wrong call."""
     parser = argparse.ArgumentParser(prog="mmtutor", description=__doc__)
+    parser.set_defaults(run=sentiment_cli.run)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="versions, device, packaged weights, data sets")
+    commands.add_parser(
+        "doctor", help="versions, device, packaged weights, data sets"
+    ).set_defaults(run=lambda _: doctor())
     actions = commands.add_parser(
         "data", help="data sets: list, get NAME, verify [NAME ...]"
     ).add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="all sets, their size and licence, and whether they are here")
-    get = actions.add_parser("get", help="download one set")
-    get.add_argument("name")
-    get.add_argument(
+    actions.add_parser(
+        "list", help="all sets, their size and licence, and whether they are here"
+    ).set_defaults(run=lambda _: print(list_sets()))
+    get_one = actions.add_parser("get", help="download one set")
+    get_one.set_defaults(run=lambda options: get(options.name, options.accept_licence))
+    get_one.add_argument("name")
+    get_one.add_argument(
         "--accept-licence", action="store_true", help="you have read the licence and agree to it"
     )
-    actions.add_parser("verify", help="compare every file with the packaged manifest").add_argument(
+    compare = actions.add_parser("verify", help="compare every file with the packaged manifest")
+    compare.set_defaults(run=lambda options: verify(options.names))
+    compare.add_argument(
         "names", nargs="*", help="sets to verify; without names, all that are here"
     )
     sentiment_cli.add_parsers(commands)
     options = parser.parse_args(arguments)
-    if options.command in ("sentiment", "demo"):
-        return sentiment_cli.run(options)
-    return doctor() if options.command == "doctor" else _data(options)
+    try:
+        return options.run(options) or 0  # what has nothing to say of its success has done it
+    except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as problem:
+        print(f"mmtutor: {problem}", file=sys.stderr)
+        return 2 if isinstance(problem, store.UnknownDataset) else 1
 
 
 def doctor() -> int:
     """Print versions, device, packaged weights and data sets; return 1 if any of them is not
     right."""
-    checks = [
-        _row("python", platform.python_version),
-        *(_row(name, partial(metadata.version, name)) for name in PACKAGES),
-        _row("device", _device),
-        _row(
-            "efficientnet-lite0", partial(_weights, "image", "ImageEncoder", "efficientnet-lite0")
-        ),
-        _row("minilm", partial(_weights, "text", "TextEncoder", "minilm")),
-        _row("espeak-ng", _speech),
-    ]
-    sets = _row("list of data sets", list_sets)
-    for good, what, detail in checks if sets[0] else [*checks, sets]:
+    checks: dict[str, Callable[[], str]] = {
+        "python": platform.python_version,
+        **{name: partial(metadata.version, name) for name in PACKAGES},
+        "device": _device,
+        "efficientnet-lite0": partial(_weights, "image", "ImageEncoder", "efficientnet-lite0"),
+        "minilm": partial(_weights, "text", "TextEncoder", "minilm"),
+        "espeak-ng": _speech,
+        "list of data sets": lambda: f"only some notebooks need one\n\n{list_sets()}",
+    }
+    rows = [_row(what, check) for what, check in checks.items()]
+    for good, what, detail in rows:
         print(f"{'ok     ' if good else 'MISSING'}  {what:<24} {detail}")
-    if sets[0]:
-        print(f"\nData sets (only some notebooks need one):\n{sets[2]}")
-    return 0 if all(good for good, _, _ in [*checks, sets]) else 1
+    return 0 if all(good for good, _, _ in rows) else 1
 
 
 def _row(what: str, check: Callable[[], str]) -> tuple[bool, str, str]:
@@ -150,35 +157,32 @@ def presence(data: Manifest) -> str:
     return place if complete else f"{place}, incomplete"
 
 
-def get(name: str, accept_licence: bool = False) -> int:
+def get(name: str, accept_licence: bool = False) -> None:
     """Make sure that a set is on this machine, downloading or mending it; print where and its
-    terms; return 0.
+    terms.
 
     Raises UnknownDataset and what `store.fetch` raises; the command line prints that and ends with
     another status.
     """
     data = manifest(name)
     folder = store.fetch(data, accept_licence, repair=True)
-    size = f"{len(data.files)} files, {data.total_bytes / 1e6:.1f} MB"
-    print(f"{name}: {size}, verified, in {folder}\nlicence: {data.licence}\ncite: {data.citation}")
-    return 0
+    print(f"{name}: {data.size}, verified, in {folder}")
+    print(f"licence: {data.licence}\ncite: {data.citation}")
 
 
 def verify(chosen: Sequence[str] = ()) -> int:
     """Hash every file of the named sets, or of all that are here; print a line each; return 0 if
     all match, else 1.
 
-    Raises UnknownDataset before anything is hashed.
+    Raises UnknownDataset before anything is hashed, DatasetUnavailable where no set is here.
     """
     sets = [manifest(name) for name in chosen] or [
         data for data in map(manifest, names()) if store.locate(data) is not None
     ]
     if not sets:
-        print(
-            "no data set is on this machine; `mmtutor data list` shows what there is",
-            file=sys.stderr,
+        raise store.DatasetUnavailable(
+            "no data set is on this machine; `mmtutor data list` shows what there is"
         )
-        return 1
     status = 0
     for data in sets:
         try:
@@ -187,20 +191,6 @@ def verify(chosen: Sequence[str] = ()) -> int:
             print(error, file=sys.stderr)
             status = 1
     return status
-
-
-def _data(options: argparse.Namespace) -> int:
-    """Carry out `data list`, `data get` or `data verify`."""
-    try:
-        if options.action == "get":
-            return get(options.name, accept_licence=options.accept_licence)
-        if options.action == "verify":
-            return verify(options.names)
-        print(list_sets())
-        return 0
-    except (store.UnknownDataset, store.DatasetUnavailable, store.DatasetCorrupt) as problem:
-        print(f"mmtutor: {problem}", file=sys.stderr)
-        return 2 if isinstance(problem, store.UnknownDataset) else 1
 
 
 if __name__ == "__main__":
