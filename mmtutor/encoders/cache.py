@@ -23,8 +23,6 @@ from mmtutor.checks import require, shaped
 from mmtutor.files.roots import CacheNotWritable, cache_root
 
 KEY_BYTES = 16
-FLUSH_ROWS = 256
-"""Rows kept in memory before they are written: what an interruption may cost."""
 SPILL_BYTES = 64_000_000
 """Features above this size are handed out as the map of a file that goes with its last reader."""
 LOOKUP_KEYS = 256
@@ -70,14 +68,13 @@ class FeatureCache:
         self.path = self.folder / "features.sqlite"
         self.dim = dim
 
-    def fill(
-        self, keys: list[bytes] | np.ndarray, compute: Compute, flush_rows: int = FLUSH_ROWS
-    ) -> Tensor:
+    def fill(self, keys: list[bytes] | np.ndarray, compute: Compute) -> Tensor:
         """Return features (N, D) float32 of `keys`, in order; `compute` is asked for those that are
         not stored yet.
 
-        What `compute` has yielded is stored even if it then raises. A table above SPILL_BYTES comes
-        as the map of a nameless file, so that it takes no memory until it is read.
+        Each batch is stored as it comes, and stays if `compute` then raises. A table above
+        SPILL_BYTES comes as the map of a nameless file, so that it takes no memory until it is
+        read.
         Raises CacheNotWritable before anything is computed, if the folder cannot be written.
         """
         keys = _as_keys(keys)
@@ -89,17 +86,17 @@ class FeatureCache:
                     return torch.from_numpy(features)
                 # What was stored and is not found lies in a damaged file, or was deleted meanwhile.
                 with self._open_to_write(check=attempt > 0) as database:
-                    self._store(database, keys, compute(absent), flush_rows)
+                    for positions, batch in compute(absent):
+                        self._write(database, [keys[i] for i in positions], batch)
         raise RuntimeError(
             f"features were not all computed, or vanish from {self.folder} as they are written"
         )
 
     def missing(self, keys: list[bytes] | np.ndarray) -> list[int]:
         """Return the first position of each distinct key that is not stored."""
-        keys = _as_keys(keys)
         with self._damage_set_aside():
-            return self._read(keys)
-        return _first_positions(keys)
+            return self._read(_as_keys(keys))
+        return self.missing(keys)  # of a file that has been set aside: all
 
     def room(self, rows: int) -> np.ndarray:
         """Return a table of zeros (rows, D) float32: in memory, or above SPILL_BYTES the map of a
@@ -121,28 +118,6 @@ class FeatureCache:
         database.text_factory = bytes  # in a damaged file, what is no text may pass for some
         return database
 
-    def _store(
-        self,
-        database: sqlite3.Connection,
-        keys: list[bytes],
-        batches: Iterable[tuple[list[int], Tensor]],
-        flush_rows: int,
-    ) -> None:
-        """Write computed batches in parts of about `flush_rows` rows; what is finished survives an
-        exception."""
-        waiting: list[tuple[bytes, bytes, bytes]] = []
-        try:
-            for positions, features in batches:
-                values = features.detach().to("cpu", torch.float32).numpy().astype("<f4")
-                shaped("features", values, (len(positions), self.dim))
-                rows = [(keys[i], row.tobytes()) for i, row in zip(positions, values, strict=True)]
-                waiting += [(key, row, _checksum(key, row)) for key, row in rows]
-                if len(waiting) >= flush_rows:
-                    self._write(database, waiting)
-                    waiting = []
-        finally:
-            self._write(database, waiting)
-
     @contextmanager
     def _open_to_write(self, check: bool) -> Iterator[sqlite3.Connection]:
         """Find out before hours of encoding, not after them, whether this file can be written.
@@ -163,59 +138,67 @@ class FeatureCache:
                 )
             yield database
 
-    def _write(self, database: sqlite3.Connection, rows: list[tuple[bytes, bytes, bytes]]) -> None:
-        """Write rows in one transaction: all of them or none."""
+    def _write(self, database: sqlite3.Connection, keys: list[bytes], batch: Tensor) -> None:
+        """Write the rows of a batch in one transaction: all of them or none."""
+        values = batch.detach().to("cpu", torch.float32).numpy().astype("<f4")
+        shaped("features", values, (len(keys), self.dim))
+        rows = [(key, row.tobytes()) for key, row in zip(keys, values, strict=True)]
         with self._refusals_named():
             database.execute("BEGIN IMMEDIATE")
             with database:
-                database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+                database.executemany(
+                    "INSERT OR REPLACE INTO features VALUES (?, ?, ?)",
+                    [(key, row, _checksum(key, row)) for key, row in rows],
+                )
 
     def _read(self, keys: list[bytes], table: np.ndarray | None = None) -> list[int]:
         """Put the rows of `keys` into a table (N, D), if one is given; return the first position of
         each distinct key whose row is not stored, or not as it was written."""
-        absent: dict[bytes, int] = {}
+        first = {key: position for position, key in reversed(list(enumerate(keys)))}
+        sound: set[bytes] = set()
         try:
             with closing(self._connect("ro")) as database:
                 database.execute("BEGIN")  # one lock for all rows and not one for each
                 for start in range(0, len(keys), LOOKUP_KEYS):
                     part = keys[start : start + LOOKUP_KEYS]
                     question = _WANTED.format(", ".join("?" * len(part)))
-                    found = {key: rest for key, *rest in database.execute(question, part)}
-                    for position, key in enumerate(part, start):
-                        row, checksum = found.get(key, (None, None))
-                        if not isinstance(row, bytes) or checksum != _checksum(key, row):
-                            absent.setdefault(key, position)
-                        elif table is not None:
-                            table[position] = np.frombuffer(row, "<f4")
-                    if damaged := absent.keys() & found.keys():
+                    stored = database.execute(question, part).fetchall()
+                    rows = {
+                        key: row
+                        for key, row, checksum in stored
+                        if isinstance(row, bytes) and checksum == _checksum(key, row)
+                    }
+                    sound |= rows.keys()
+                    if len(rows) < len(stored):
                         _log.warning(
                             "%s: %d rows do not match their checksums and are computed again",
                             self.path,
-                            len(damaged),
+                            len(stored) - len(rows),
                         )
+                    for position, key in enumerate(part, start):
+                        if table is not None and key in rows:
+                            table[position] = np.frombuffer(rows[key], "<f4")
         except (sqlite3.OperationalError, UnicodeDecodeError) as error:
-            # sqlite3 puts what is damaged into its message, where that is a text at all
+            # no such file or table yet; but sqlite3 puts what is damaged into its message, where
+            # that is a text at all
             if isinstance(error, UnicodeDecodeError) or "column" in str(error):
                 raise sqlite3.DatabaseError("its header is damaged") from error
-            return _first_positions(keys)  # no such file or table yet
-        return list(absent.values())
+        return sorted(position for key, position in first.items() if key not in sound)
 
     @contextmanager
     def _damage_set_aside(self) -> Iterator[None]:
         """Rename the file if SQLite cannot read it in this block, so that a new one takes its
-        place; not one that another process has put there since."""
-        before = _identity(self.path)
+        place."""
         try:
             yield
         except sqlite3.DatabaseError as error:
-            with self._refusals_named(), suppress(FileNotFoundError):
-                if before and before == _identity(self.path):
-                    _log.warning(
-                        "%s cannot be read (%s): it is set aside, its features are computed again",
-                        self.path,
-                        error,
-                    )
-                    self.path.replace(self.path.with_suffix(".damaged"))
+            _log.warning(
+                "%s cannot be read (%s): it is set aside, its features are computed again",
+                self.path,
+                error,
+            )
+            with self._refusals_named(), suppress(FileNotFoundError):  # another was faster
+                self.path.replace(self.path.with_suffix(".damaged"))
 
     @contextmanager
     def _refusals_named(self) -> Iterator[None]:
@@ -231,24 +214,9 @@ class FeatureCache:
             ) from error
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells this file from one that takes its name later, None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _as_keys(keys: list[bytes] | np.ndarray) -> list[bytes]:
     """Return keys of full length: numpy's S16 drops the zeros at a key's end."""
     return [bytes(key).ljust(KEY_BYTES, b"\0") for key in keys]
-
-
-def _first_positions(keys: list[bytes]) -> list[int]:
-    """Return the first position of each distinct key, in order."""
-    backwards = range(len(keys) - 1, -1, -1)  # of equal keys the last one stays in a dict
-    return sorted({keys[i]: i for i in backwards}.values())
 
 
 def _checksum(key: bytes, row: bytes) -> bytes:

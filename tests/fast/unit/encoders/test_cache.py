@@ -56,7 +56,7 @@ class Counting:
 
 def fill(cache, numbers, **options):
     compute = Counting(numbers, **options)
-    features = cache.fill([key(n) for n in numbers], compute, flush_rows=8)
+    features = cache.fill([key(n) for n in numbers], compute)
     return features, compute.asked
 
 
@@ -297,25 +297,6 @@ def test_no_place_for_a_large_table_is_a_clear_error(cache, monkeypatch, file_si
         with pytest.raises(CacheNotWritable, match="MMTUTOR_CACHE"):
             fill(cache, list(range(1000)))
         assert cache.missing([key(n) for n in range(1001)]) == [1000]  # needs no table
-
-
-def test_a_file_that_another_process_has_made_anew_is_not_set_aside(cache, monkeypatch):
-    """Two processes meet the same damage; the slower one finds the sound file of the faster."""
-    fill(cache, list(range(12)))
-    cache.path.write_bytes(b"damaged" * 100)
-    slow, read = fresh(cache), FeatureCache._read
-
-    def meanwhile(*arguments):
-        monkeypatch.setattr(slow, "_read", lambda *rest: read(slow, *rest))
-        try:
-            return read(slow, *arguments)
-        finally:
-            fill(fresh(cache), list(range(12)))
-
-    monkeypatch.setattr(slow, "_read", meanwhile)
-    features, asked = fill(slow, list(range(12)))
-    assert asked == [] and torch.equal(features, expected(range(12)))
-    assert cache.path.with_suffix(".damaged").read_bytes() == b"damaged" * 100
 
 
 @pytest.mark.parametrize(
