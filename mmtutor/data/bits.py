@@ -29,11 +29,6 @@ _WEIGHT = np.exp(-0.5 * _Z**2)
 _WEIGHT /= _WEIGHT.sum()
 
 
-def bit_accuracy(d: float) -> float:
-    """Φ(d): how often the sign of d·bit + N(0, 1) is right; 1/2 at d = 0."""
-    return float(ndtr(d))
-
-
 def bit_information(d: float) -> float:
     """I(bit; d·bit + N(0, 1)) = ln 2 - E ln(1 + exp(-2d² - 2dZ)), Z ~ N(0, 1): 0 to ln 2 nats.
 
@@ -63,12 +58,13 @@ def xor_information(d_a: float, d_b: float) -> float:
 def part_accuracy(kind: str, d_a: float, d_b: float) -> float:
     """Bayes accuracy for one part of a world; a modality that is not looked at has distance 0.
 
+    Φ(d), the normal distribution, is how often the sign of d·bit + N(0, 1) is right: 1/2 at d = 0.
     redundant Φ(sqrt(d_a² + d_b²)), unique Φ(d_a), complement Φ(d_a) Φ(d_b),
     synergy Φ(d_a) Φ(d_b) + (1 - Φ(d_a)) (1 - Φ(d_b)).
     """
-    right_a, right_b = bit_accuracy(d_a), bit_accuracy(d_b)
+    right_a, right_b = float(ndtr(d_a)), float(ndtr(d_b))
     return {
-        "redundant": bit_accuracy(math.hypot(d_a, d_b)),
+        "redundant": float(ndtr(math.hypot(d_a, d_b))),
         "unique": right_a,
         "complement": right_a * right_b,
         "synergy": right_a * right_b + (1 - right_a) * (1 - right_b),

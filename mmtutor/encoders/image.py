@@ -51,10 +51,10 @@ def efficientnet_lite0(path: Path) -> nn.Module:
 
 
 def resnet18(path: Path) -> nn.Module:
-    """Build ResNet-18 (torchvision) from its published file, with its 1000-class layer."""
-    import torchvision
+    """Build ResNet-18 from torchvision's published file, with its 1000-class layer."""
+    import timm
 
-    network = torchvision.models.resnet18(weights=None)
+    network = timm.create_model("resnet18", pretrained=False)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network
 
@@ -163,9 +163,5 @@ class ImageEncoder(FrozenEncoder):
 
     @torch.no_grad()
     def _map(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) → last feature map (B, D, H, W): timm's networks have a method for it, in
-        torchvision's the last two layers go."""
-        batch = batch.to(self.device)
-        if hasattr(self.model, "forward_features"):
-            return cast("nn.Module", self.model.forward_features)(batch)
-        return nn.Sequential(*list(self.model.children())[:-2])(batch)
+        """(B, 3, S, S) → last feature map (B, D, H, W)."""
+        return cast("nn.Module", self.model.forward_features)(batch.to(self.device))

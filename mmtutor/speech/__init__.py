@@ -11,7 +11,6 @@ from mmtutor.speech.synthesis import (
     insert_pauses,
     speak,
     speak_all,
-    voices,
 )
 
 __all__ = [
@@ -26,5 +25,4 @@ __all__ = [
     "insert_pauses",
     "speak",
     "speak_all",
-    "voices",
 ]

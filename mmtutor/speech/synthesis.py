@@ -82,12 +82,6 @@ class Utterance:
         return len(self.waveform) / self.sample_rate
 
 
-def voices() -> tuple[str, ...]:
-    """Return the names of the voices; `VOICES` says what each is, `VARIANTS` lists the speakers of
-    each."""
-    return tuple(VOICES)
-
-
 def speak(
     text: str,
     voice: str = "en-us",

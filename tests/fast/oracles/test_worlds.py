@@ -217,12 +217,12 @@ def test_redundant_and_unique_terms_are_the_optimum_of_broja(kind, d_a, d_b, mon
     """The table's claim, checked on the same worlds with each observation reduced to its sign."""
 
     def sign_information(d: float) -> float:
-        right, wrong = bits.bit_accuracy(d) / 2, (1 - bits.bit_accuracy(d)) / 2
+        right, wrong = stats.norm.cdf([d, -d]) / 2
         return mutual_information(np.array([[right, wrong], [wrong, right]]))
 
     monkeypatch.setattr(bits, "bit_information", sign_information)
     table = bits.part_information(kind, d_a, d_b)
-    union = smallest_joint_information(kind, bits.bit_accuracy(d_a), bits.bit_accuracy(d_b))
+    union = smallest_joint_information(kind, *stats.norm.cdf([d_a, d_b]))
     assert table["redundant"] == pytest.approx(table["a"] + table["b"] - union, abs=1e-6)
     assert table["unique_a"] == pytest.approx(union - table["b"], abs=1e-6)
     assert table["unique_b"] == pytest.approx(union - table["a"], abs=1e-6)
