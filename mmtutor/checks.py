@@ -71,8 +71,7 @@ def proper_fraction(name: str, value: float, zero: bool = False) -> None:
 def per_unit(units: str) -> float:
     """Return how many nats one of these units has; ValueError for units other than "nats" and
     "bits"."""
-    require(units in NATS_PER_UNIT, f"units must be 'nats' or 'bits', not {units!r}")
-    return NATS_PER_UNIT[units]
+    return NATS_PER_UNIT[one_of("units", units, NATS_PER_UNIT)]
 
 
 def known_names(what: str, names: Iterable[str], known: Iterable[str], of: str) -> None:

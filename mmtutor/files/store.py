@@ -71,10 +71,7 @@ def find(data: Manifest, every: bool = False) -> Path:
     differs; with `every`, all of them, and a progress bar shows how far the check is.
     """
     if (folder := locate(data)) is None:
-        error = data.unavailable("it is not on this machine")
-        roots = filter(None, (mirror_root(), cache_root()))
-        looked = ", ".join(str(root / data.name / "files") for root in roots)
-        raise DatasetUnavailable(f"{error}\n  looked in: {looked}", error.reason)
+        raise data.unavailable("it is not on this machine")
     checking.assert_inside(data, folder)
     problems = checking.problems(data, folder, progress=every)
     if wrong := list(problems if every else islice(problems, 1)):

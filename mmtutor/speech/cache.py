@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import zipfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from mmtutor.checks import require
 from mmtutor.files.roots import CacheNotWritable, cache_root
 from mmtutor.files.whole import whole
-from mmtutor.speech.espeak import ADVICE, SpeechUnavailable
+from mmtutor.speech.espeak import carried
 from mmtutor.speech.timing import Marks
 
 Parts = tuple[np.ndarray, Marks, Marks]
@@ -30,12 +29,7 @@ _log = logging.getLogger(__name__)
 def path_of(requests: list[dict[str, Any]]) -> Path:
     """Return where the answer to these requests, in this order, is kept. Another espeakng-loader,
     another file."""
-    try:
-        version = metadata.version("espeakng-loader")
-    except metadata.PackageNotFoundError as error:
-        raise SpeechUnavailable(
-            f"the package espeakng-loader is not installed; {ADVICE}"
-        ) from error
+    _, _, version = carried()
     content = json.dumps([_FORMAT, version, requests], sort_keys=True).encode()
     return cache_root() / "speech" / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def _data_folder(stack: ExitStack, links: bool) -> Path:
     reads all 250 voice files to find one, two thirds of the time of a word. They also shorten a
     path that espeak-ng would cut off.
     """
-    _, data = _carried()
+    _, data, _ = carried()
     if not links and len(os.fsencode(data)) <= _LONGEST_PATH:
         return data.parent
     linked = Path(stack.enter_context(tempfile.TemporaryDirectory()), data.name)
@@ -183,26 +184,23 @@ def _data_folder(stack: ExitStack, links: bool) -> Path:
     return linked.parent
 
 
-def _carried() -> tuple[Path, Path]:
-    """Return the library and the folder of its data, both in a package."""
+def carried() -> tuple[Path, Path, str]:
+    """Return the library, the folder of its data, and the version of the package that has both."""
     try:
         import espeakng_loader
 
-        return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
-    except ImportError as error:
+        library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+        return Path(library), Path(data), metadata.version("espeakng-loader")
+    except (ImportError, RuntimeError) as error:  # which the loader raises where data are missing
         raise SpeechUnavailable(
-            f"the package espeakng-loader cannot be imported ({error}); {ADVICE}"
-        ) from error
-    except RuntimeError as error:
-        raise SpeechUnavailable(
-            f"espeak-ng's voice data are missing ({error}); {ADVICE}"
+            f"the package espeakng-loader cannot be used ({error}); {ADVICE}"
         ) from error
 
 
 def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
     """Load espeak-ng with all its global variables as they were built; leaving the stack unloads
     it."""
-    path, _ = _carried()
+    path, _, _ = carried()
     if not (library := _load(path, stack)).espeak_ng_GetSampleRate():
         return library
     # Somebody else in this process holds it, state and all: a copy under another name has variables
