@@ -31,8 +31,6 @@ LOCK_SECONDS = 30.0
 """How long to wait while another process writes."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB, checksum BLOB)"
-_WANTED = "SELECT key, row, checksum FROM features WHERE key IN ({})"
-_PAGE_BYTES = 16384  # three rows of width 1280 to a page; with the usual 4096 each is cut in two
 
 Compute = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]
 """Positions to encode → batches (positions, features (B, D)), in any order."""
@@ -128,9 +126,10 @@ class FeatureCache:
             with self._refusals_named():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 database = stack.enter_context(closing(self._connect("rwc")))
-                # The last of these writes, which making the table may not.
-                for order in (f"PRAGMA page_size = {_PAGE_BYTES}", _TABLE, "PRAGMA user_version=1"):
-                    database.execute(order)
+                # Three rows of width 1280 to a page; with the usual 4096 each is cut in two.
+                database.execute("PRAGMA page_size = 16384")
+                database.execute(_TABLE)
+                database.execute("PRAGMA user_version = 1")  # writes, which making a table may not
                 require(
                     not check or database.execute("PRAGMA integrity_check").fetchone() == (b"ok",),
                     "it is damaged inside",
@@ -161,8 +160,10 @@ class FeatureCache:
                 database.execute("BEGIN")  # one lock for all rows and not one for each
                 for start in range(0, len(keys), LOOKUP_KEYS):
                     part = keys[start : start + LOOKUP_KEYS]
-                    question = _WANTED.format(", ".join("?" * len(part)))
-                    stored = database.execute(question, part).fetchall()
+                    wanted = ", ".join("?" * len(part))
+                    stored = database.execute(
+                        f"SELECT key, row, checksum FROM features WHERE key IN ({wanted})", part
+                    ).fetchall()
                     rows = {
                         key: row
                         for key, row, checksum in stored

@@ -4,7 +4,7 @@ Taught in chapter 2.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,48 +25,29 @@ class Recipe:
     """How a network wants its pictures, as published with its weights; pixels x in 0..1 become (x -
     mean) / std.
 
-    crop: share of the shorter side that the central square keeps.
+    network: its name in timm; renamed: the tensors in the file of its weights bear other names than
+    timm's, but come in the same order. crop: share of the shorter side that the central square
+    keeps.
     """
 
     dim: int
-    build: Callable[[Path], nn.Module]
+    network: str
+    renamed: bool
     crop: float
     resample: Image.Resampling
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-def efficientnet_lite0(path: Path) -> nn.Module:
-    """Build EfficientNet-Lite0 (timm's port) from the packaged file, with its 1000-class layer.
-
-    The file's tensors bear other names but come in the same order; every shape is compared on
-    loading.
-    """
-    import timm
-
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    values = torch.load(path, map_location="cpu", weights_only=True).values()
-    network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
-    return network
-
-
-def resnet18(path: Path) -> nn.Module:
-    """Build ResNet-18 from torchvision's published file, with its 1000-class layer."""
-    import timm
-
-    network = timm.create_model("resnet18", pretrained=False)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network
-
-
 _HALF = (0.5, 0.5, 0.5)
 RECIPES = {
     "efficientnet-lite0": Recipe(
-        1280, efficientnet_lite0, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF
+        1280, "tf_efficientnet_lite0", True, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF
     ),
     "resnet18": Recipe(
         512,
-        resnet18,
+        "resnet18",
+        False,
         0.875,
         Image.Resampling.BILINEAR,
         (0.485, 0.456, 0.406),
@@ -126,9 +107,17 @@ class ImageEncoder(FrozenEncoder):
     _key = staticmethod(pictures.key)
 
     def _build(self) -> nn.Module:
+        """Build the network with its 1000-class layer; every shape is compared on loading."""
+        import timm
+
+        network = timm.create_model(self.recipe.network, pretrained=False)
+        stored = torch.load(locate(self.name), map_location="cpu", weights_only=True)
+        if self.recipe.renamed:
+            stored = dict(zip(network.state_dict(), stored.values(), strict=True))
+        network.load_state_dict(stored)
         # Convolutions run almost twice as fast on the processor when the channels lie next to each
         # other.
-        return self.recipe.build(locate(self.name)).to(memory_format=torch.channels_last)
+        return network.to(memory_format=torch.channels_last)
 
     def _batches(self, samples: Sequence[pictures.Picture], rows: list[int]) -> Iterator[Batch]:
         for done, batch in self._squares(samples, rows):

@@ -33,8 +33,15 @@ FORMATS = tuple(
 # what is odd in EXIF and costs nothing; here, since encoders read pictures in many threads
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ORIENTATION = 0x0112  # of EXIF
-TURNS = dict(enumerate(["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE"], 2))
-TURNS |= dict(enumerate(["ROTATE_270", "TRANSVERSE", "ROTATE_90"], 6))
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 

@@ -28,15 +28,15 @@ def card_markdown(data: Manifest) -> str:
     one of fields."""
     rows = "\n".join(f"| {key} | {value} |" for key, value in _facts(data))
     fields = "\n".join(f"| `{field}` | {_cell(text)} |" for field, text in data.fields.items())
+    rule = f"**How the subset was drawn.** {_text(data.subset_rule)}" if data.subset_rule else ""
     parts = [
         f"(card-{data.name})=\n## {_text(data.title)}",
         f"| fact | value |\n| --- | --- |\n{rows}",
         f"| field | meaning |\n| --- | --- |\n{fields}",
         f"**Notes.** {_text(data.notes)}",
+        rule,
     ]
-    if data.subset_rule:
-        parts.append(f"**How the subset was drawn.** {_text(data.subset_rule)}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _facts(data: Manifest) -> list[tuple[str, str]]:

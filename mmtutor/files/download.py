@@ -120,8 +120,7 @@ def _reason(file: File, error: requests.RequestException) -> str:
     host = urlsplit(file.url).netloc
     if error.response is not None:
         return f"{host} answered {error.response.status_code} for {file.path} ({file.url})"
-    if isinstance(error, requests.ConnectionError | requests.Timeout):
-        return f"no connection to {host} (is there a network?) while reading {file.path}"
     return (
-        f"the connection to {host} broke while reading {file.path}; the next try goes on from here"
+        f"no connection to {host}, or one that broke, while reading {file.path} (is there a"
+        " network?); the next try goes on from here"
     )

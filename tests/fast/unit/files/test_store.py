@@ -228,7 +228,7 @@ def test_no_network_says_what_the_set_is_and_how_to_get_it(make_set, home):
     make_set("http://127.0.0.1:9/", commercial_use=False, licence="CC BY-NC 4.0")
     with pytest.raises(store.DatasetUnavailable) as error:
         store.fetch(tiny(), accept_licence=True)
-    assert error.value.reason.startswith("no connection to 127.0.0.1:9 (is there a network?)")
+    assert error.value.reason.startswith("no connection to 127.0.0.1:9")
     for part in (
         "'tiny'",
         "0.1 MB",
