@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +95,6 @@ def fit(
     # on the CPU: the same order on every device and in every process
     order = torch.Generator().manual_seed(seed)
     draws = torch.Generator(accelerator.device).manual_seed(seed + accelerator.process_index)
-    change = partial(_augmented, augment, draws)
     with torch.random.fork_rng():  # dropout is seeded, the caller's random state is left alone
         torch.manual_seed(seed + accelerator.process_index)
         for epoch in tqdm(
@@ -107,7 +105,7 @@ def fit(
         ):
             shares = _shares(len(train), batch_size, order, accelerator)
             history.train_loss.append(
-                _epoch(wrapped, optimizer, accelerator, train, loss, shares, change)
+                _epoch(wrapped, optimizer, accelerator, train, loss, shares, augment, draws)
             )
             if validation is None:
                 history.best_epoch = epoch
@@ -181,7 +179,8 @@ def _epoch(
     train: Samples,
     loss: Loss,
     shares: Iterator[tuple[Tensor, float]],
-    change: Callable[[Samples], Samples],
+    augment: Augment | None,
+    draws: torch.Generator,
 ) -> float:
     """Train one epoch; return the mean loss over the training samples, as it was while they
     passed."""
@@ -189,7 +188,13 @@ def _epoch(
     precision = accelerator.autocast if accelerator.native_amp else nullcontext
     total = torch.zeros((), device=accelerator.device)
     for rows, weight in shares:
-        batch = change(train.take(rows.to(accelerator.device)))
+        batch = train.take(rows.to(accelerator.device))
+        if augment is not None:
+            batch = augment(batch, draws)
+            require(
+                len(batch) == len(rows),
+                f"augment made {len(batch)} samples of a batch of {len(rows)}, expected as many",
+            )
         with precision():
             outputs = model(*batch.inputs)
         mine = loss(outputs.float(), batch.labels).sum()
@@ -199,16 +204,6 @@ def _epoch(
         if weight:
             total += mine.detach()
     return _mean("training", accelerator.reduce(total, "sum"), train)
-
-
-def _augmented(augment: Augment | None, generator: torch.Generator, batch: Samples) -> Samples:
-    """Return the batch as `augment` changes it; ValueError for another number of samples."""
-    changed = augment(batch, generator) if augment else batch
-    require(
-        len(changed) == len(batch),
-        f"augment made {len(changed)} samples of a batch of {len(batch)}, expected as many",
-    )
-    return changed
 
 
 def _shares(

@@ -2,7 +2,6 @@
 splits, and the data card. Taught in chapter 1.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -136,9 +135,6 @@ class Dataset:
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         pairs = zip(self.classes, counts, strict=True)
         return f"{text}; classes {', '.join(f'{name} {count}' for name, count in pairs)}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(repr(self))}</p>"
 
 
 def _take(values: Sequence | Tensor | np.ndarray, rows: np.ndarray) -> Any:

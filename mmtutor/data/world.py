@@ -50,8 +50,11 @@ class World:
         given = {one_of("world", kind, KINDS): share for kind, share in self.weights.items()}
         weights = {kind: given[kind] for kind in KINDS if given.get(kind, 0) != 0}
         require(weights, f"a mixture needs one positive weight or more among {KINDS}")
-        one = self.noise
-        noise = dict(one) if isinstance(one, Mapping) else dict.fromkeys(MODALITIES, one)
+        noise = (
+            dict(self.noise)
+            if isinstance(self.noise, Mapping)
+            else dict.fromkeys(MODALITIES, self.noise)
+        )
         require(
             set(noise) == set(MODALITIES),
             f"noise must be one number or name exactly a and b, not {list(noise)}",

@@ -36,7 +36,6 @@ _RATE, _VOLUME, _PITCH = 1, 2, 3
 _SEED = 1
 _LONGEST_PATH = 120
 _MANY = 20  # utterances for which making 250 links is worth while
-_NEEDED = ("espeak_ng_SetRandSeed", "espeak_ng_GetSampleRate")  # espeak-ng 1.50 or later
 ADVICE = (
     "install it with `pip install 'espeakng-loader>=0.2.4'` (speech=\"fsdd\" has recorded digits"
     " instead)"
@@ -152,7 +151,7 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
         f" {ADVICE}",
         SpeechUnavailable,
     )
-    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
+    library.espeak_ng_SetRandSeed(_SEED)
     require(
         not library.espeak_SetVoiceByName(voice.encode()),
         f"this espeak-ng has no voice {voice!r}; {ADVICE}",
@@ -212,8 +211,7 @@ def _fresh_library(stack: ExitStack) -> ctypes.CDLL:
 def _load(path: Path, stack: ExitStack) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
-        for function in _NEEDED:
-            getattr(library, function)
+        library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]  # espeak-ng 1.50 or later has it
     except (OSError, AttributeError) as error:
         raise SpeechUnavailable(
             f"the library {path} cannot be loaded ({error}); {ADVICE}"

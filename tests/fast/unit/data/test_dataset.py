@@ -112,14 +112,10 @@ def test_targets_that_must_not_be_shown_are_hidden_too():
 
 
 def test_repr_shows_counts_only():
-    for text in (repr(make()), make()._repr_html_(), pretty(make())):
+    for text in (repr(make()), pretty(make())):
         assert (
             "toy: 3 samples, 2 groups; modalities image, text, audio; classes no 1, yes 2" in text
         )
-
-
-def test_html_repr_escapes_names():
-    assert "<b>" not in make(name="<b>")._repr_html_()
 
 
 SECRET = "a stranger's tweet"
@@ -154,7 +150,6 @@ def test_no_form_of_a_hidden_set_shows_a_sample(secret):
     ):
         for shown in (repr(thing), str(thing), pretty(thing)):
             assert SECRET not in shown
-    assert SECRET not in secret._repr_html_()
     assert SECRET not in repr(pickle.loads(pickle.dumps(texts)))
 
 

@@ -56,7 +56,6 @@ def test_no_post_is_shown(data):
         data.sample(0)
     for shown in (
         repr(data),
-        data._repr_html_(),
         repr(data.modalities),
         str(data.subset([0, 1]).modalities),
     ):
