@@ -27,7 +27,6 @@ PACKAGES = (
     "scikit-learn",
     "matplotlib",
 )
-_WIDEST_LICENCE = 48
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -124,17 +123,19 @@ def _speech() -> str:
 def list_sets() -> str:
     """Return a table of all sets: name, samples, size, commercial use, where it is on this machine,
     licence."""
-    rows: list[tuple[str, ...]] = [("name", "samples", "MB", "commercial", "present", "licence")]
-    rows += [
-        (
-            data.name,
-            str(data.n),
-            f"{data.total_bytes / 1e6:.1f}",
-            data.commercial,
-            presence(data),
-            shorten(data.licence, _WIDEST_LICENCE, placeholder="…"),
-        )
-        for data in map(manifest, names())
+    rows: list[tuple[str, ...]] = [
+        ("name", "samples", "MB", "commercial", "present", "licence"),
+        *(
+            (
+                data.name,
+                str(data.n),
+                f"{data.total_bytes / 1e6:.1f}",
+                data.commercial,
+                presence(data),
+                shorten(data.licence, 48, placeholder="…"),
+            )
+            for data in map(manifest, names())
+        ),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))

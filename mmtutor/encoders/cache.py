@@ -30,7 +30,6 @@ LOOKUP_KEYS = 256
 LOCK_SECONDS = 30.0
 """How long to wait while another process writes."""
 
-_TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, row BLOB, checksum BLOB)"
 
 Compute = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]
 """Positions to encode → batches (positions, features (B, D)), in any order."""
@@ -110,11 +109,9 @@ class FeatureCache:
     def _connect(self, mode: str) -> sqlite3.Connection:
         """Open the file: "ro" to read, also where nothing may be written, "rwc" to make or change
         it."""
-        database = sqlite3.connect(
+        return sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}", LOCK_SECONDS, isolation_level=None, uri=True
         )
-        database.text_factory = bytes  # in a damaged file, what is no text may pass for some
-        return database
 
     @contextmanager
     def _open_to_write(self, check: bool) -> Iterator[sqlite3.Connection]:
@@ -128,10 +125,13 @@ class FeatureCache:
                 database = stack.enter_context(closing(self._connect("rwc")))
                 # Three rows of width 1280 to a page; with the usual 4096 each is cut in two.
                 database.execute("PRAGMA page_size = 16384")
-                database.execute(_TABLE)
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS features"
+                    " (key BLOB PRIMARY KEY, row BLOB, checksum BLOB)"
+                )
                 database.execute("PRAGMA user_version = 1")  # writes, which making a table may not
                 require(
-                    not check or database.execute("PRAGMA integrity_check").fetchone() == (b"ok",),
+                    not check or database.execute("PRAGMA integrity_check").fetchone() == ("ok",),
                     "it is damaged inside",
                     sqlite3.DatabaseError,
                 )
@@ -207,11 +207,10 @@ class FeatureCache:
         try:
             yield
         except (OSError, sqlite3.OperationalError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise CacheNotWritable(
-                f"features cannot be stored in {self.folder}: {reason}. Set the environment"
-                " variable MMTUTOR_CACHE to a folder that you can write to, or give cache=False to"
-                " the encoder."
+                f"features cannot be stored in {self.folder}: {error}. Set the environment variable"
+                " MMTUTOR_CACHE to a folder that you can write to, or give cache=False to the"
+                " encoder."
             ) from error
 
 

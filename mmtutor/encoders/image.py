@@ -39,10 +39,15 @@ class Recipe:
     std: tuple[float, float, float]
 
 
-_HALF = (0.5, 0.5, 0.5)
 RECIPES = {
     "efficientnet-lite0": Recipe(
-        1280, "tf_efficientnet_lite0", True, 0.875, Image.Resampling.BICUBIC, _HALF, _HALF
+        1280,
+        "tf_efficientnet_lite0",
+        True,
+        0.875,
+        Image.Resampling.BICUBIC,
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
     ),
     "resnet18": Recipe(
         512,

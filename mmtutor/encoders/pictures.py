@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from mmtutor.checks import as_numpy, require
@@ -32,7 +32,6 @@ FORMATS = tuple(
 
 # what is odd in EXIF and costs nothing; here, since encoders read pictures in many threads
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-ORIENTATION = 0x0112  # of EXIF
 TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -158,7 +157,7 @@ def _upright(image: Image.Image) -> Image.Image:
     reason to lose the picture."""
     image.load()  # which turns a TIFF
     try:
-        turn = TURNS[image.getexif()[ORIENTATION]]
+        turn = TURNS[image.getexif()[ExifTags.Base.Orientation]]
     except Exception:  # none, or upright; and Pillow's reader raises errors of many kinds
         return image
     turned = image.transpose(Image.Transpose[turn])

@@ -41,7 +41,6 @@ class Source:
 
     repo: str
     commit: str
-    archive_url: str
     raw_url_base: str
 
 
@@ -155,7 +154,10 @@ def _read(path: Path) -> Manifest:
     known = {f.name for f in fields(Manifest)}
     extra = {key: stated.pop(key) for key in list(stated) if key not in known}
     try:
-        sources = tuple(Source(**source) for source in stated.pop("sources"))
+        sources = tuple(
+            Source(source["repo"], source["commit"], source["raw_url_base"])
+            for source in stated.pop("sources")
+        )
         files = tuple(_file(entry, sources) for entry in stated.pop("files"))
         return Manifest(**stated, sources=sources, files=files, extra=extra)
     except (LookupError, TypeError) as error:
@@ -174,5 +176,6 @@ def _file(entry: dict[str, Any], sources: tuple[Source, ...]) -> File:
             " (relative, without '..', drive letter or backslash); reinstall mmtutor if you did"
             " not write this manifest"
         )
-    url = source.raw_url_base + quote(entry["source_path"])
-    return File(path, entry["sha256"], entry["bytes"], url)
+    return File(
+        path, entry["sha256"], entry["bytes"], source.raw_url_base + quote(entry["source_path"])
+    )

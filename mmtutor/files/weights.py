@@ -152,14 +152,15 @@ def _from_address(weights: Weights, local: bool) -> Path | None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.file
     if local:
         return path if path.is_file() else None
-    downloaded = pooch.retrieve(
-        weights.source,
-        f"sha256:{weights.sha256}",
-        path.name,
-        path.parent,
-        downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60),
+    return Path(
+        pooch.retrieve(
+            weights.source,
+            f"sha256:{weights.sha256}",
+            path.name,
+            path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60),
+        )
     )
-    return Path(downloaded)
 
 
 def _from_hub(weights: Weights, local: bool) -> Path | None:
@@ -170,8 +171,11 @@ def _from_hub(weights: Weights, local: bool) -> Path | None:
     if local:
         path = try_to_load_from_cache(weights.source, weights.file, revision=weights.revision)
         return Path(path) if isinstance(path, str) else None
-    files = [weights.file, "config.json", "tokenizer*", "vocab.txt"]
-    folder = snapshot_download(weights.source, revision=weights.revision, allow_patterns=files)
+    folder = snapshot_download(
+        weights.source,
+        revision=weights.revision,
+        allow_patterns=[weights.file, "config.json", "tokenizer*", "vocab.txt"],
+    )
     return Path(folder, weights.file)
 
 

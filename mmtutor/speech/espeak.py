@@ -33,7 +33,6 @@ WORD, PHONEME = 1, 7
 _SYNCHRONOUS, _UTF8 = 2, 1
 _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 0x1, 0x2, 0x8000
 _RATE, _VOLUME, _PITCH = 1, 2, 3
-_SEED = 1
 _LONGEST_PATH = 120
 _MANY = 20  # utterances for which making 250 links is worth while
 ADVICE = (
@@ -67,8 +66,8 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class Event:
-    """Something that begins at `sample`: a WORD (position in the text from 0, length) or a PHONEME
-    (name in IPA)."""
+    """Something that begins at `sample`: a WORD (position in the text from 0, length), a PHONEME
+    (name in IPA) or another kind, such as a sentence."""
 
     kind: int
     sample: int
@@ -111,14 +110,12 @@ def _speak(folder: Path, text: str, voice: str, rate: int, pitch: int, volume: i
     @_Callback
     def collect(wave: ctypes._Pointer, n_samples: int, found: ctypes._Pointer) -> int:
         """Copy espeak's buffers, which are overwritten once this returns."""
-        if n_samples > 0:
-            chunks.append(ctypes.string_at(wave, 2 * n_samples))
+        chunks.append(ctypes.string_at(wave, 2 * n_samples))
         for event in takewhile(lambda event: event.type, (found[i] for i in count())):
-            if event.type in (WORD, PHONEME):
-                name = event.id.decode("utf-8", "ignore") if event.type == PHONEME else ""
-                events.append(
-                    Event(event.type, event.sample, event.text_position - 1, event.length, name)
-                )
+            name = event.id.decode("utf-8", "ignore") if event.type == PHONEME else ""
+            events.append(
+                Event(event.type, event.sample, event.text_position - 1, event.length, name)
+            )
         return 0
 
     encoded = text.encode("utf-8")
@@ -151,7 +148,7 @@ def _start(library: ctypes.CDLL, folder: Path, voice: str) -> None:
         f" {ADVICE}",
         SpeechUnavailable,
     )
-    library.espeak_ng_SetRandSeed(_SEED)
+    library.espeak_ng_SetRandSeed(1)
     require(
         not library.espeak_SetVoiceByName(voice.encode()),
         f"this espeak-ng has no voice {voice!r}; {ADVICE}",
