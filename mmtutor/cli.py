@@ -1,8 +1,8 @@
 """The command line: `mmtutor doctor` says what works here, `mmtutor data` lists, gets and verifies
 data sets.
 
-`mmtutor sentiment` trains, judges and uses a model of the sentiment of posts; `mmtutor demo` shows
-one in a browser.
+`mmtutor train` finds out what each modality of a table is worth and makes a model, `mmtutor
+evaluate` and `mmtutor predict` use one, `mmtutor demo` shows it in a browser.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from functools import partial
 from importlib import import_module
 from textwrap import shorten
 
-from mmtutor.apps import cli as sentiment_cli
+from mmtutor.apps import cli as table_cli
 from mmtutor.files import store
 from mmtutor.files.manifest import Manifest, manifest, names
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0 when it did what was asked, 1 when something is missing, 2 for a
     wrong call."""
     parser = argparse.ArgumentParser(prog="mmtutor", description=__doc__)
-    parser.set_defaults(run=sentiment_cli.run)
+    parser.set_defaults(run=table_cli.run)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser(
         "doctor", help="versions, device, packaged weights, data sets"
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument(
         "names", nargs="*", help="sets to verify; without names, all that are here"
     )
-    sentiment_cli.add_parsers(commands)
+    table_cli.add_parsers(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0  # what has nothing to say of its success has done it
@@ -153,8 +153,10 @@ def presence(data: Manifest) -> str:
         begun = (store.cache_root() / data.name / "partial").rglob("*")
         return "no (download begun)" if any(path.is_file() for path in begun) else "no"
     place = "MMTUTOR_DATA" if store.in_mirror(folder) else "cache"
-    paths = ((folder / file.path, file.bytes) for file in data.files)
-    complete = all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    complete = all(
+        (folder / f.path).is_file() and (folder / f.path).stat().st_size == f.bytes
+        for f in data.files
+    )
     return place if complete else f"{place}, incomplete"
 
 

@@ -11,6 +11,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import ReferenceRole
 
 from mmbook import teaching
+from mmbook.cards import card_markdown
 from mmtutor.files import store
 
 CARDS_PAGE = "book/data_cards"
@@ -45,12 +46,11 @@ def insert(app: Sphinx, page: str, source: list[str]) -> None:
     guide, read from the notebooks, at their places."""
     if page == TEACHING_PAGE:
         source[0] = teaching.insert(source[0], Path(app.srcdir))
-    if page != CARDS_PAGE:
-        return
-    if CARDS_PLACE not in source[0]:
-        raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
-    cards = [store.card_markdown(store.manifest(name)).strip() for name in store.names()]
-    source[0] = source[0].replace(CARDS_PLACE, "\n\n".join(cards))
+    if page == CARDS_PAGE:
+        if CARDS_PLACE not in source[0]:
+            raise ValueError(f"{CARDS_PAGE} has no line {CARDS_PLACE!r} to put the cards at")
+        cards = "\n\n".join(card_markdown(store.manifest(n)).strip() for n in store.names())
+        source[0] = source[0].replace(CARDS_PLACE, cards)
 
 
 def always_again(

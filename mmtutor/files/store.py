@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 from mmtutor.files import checking
-from mmtutor.files.card import card_markdown
 from mmtutor.files.manifest import (
     DatasetCorrupt,
     DatasetUnavailable,
@@ -28,7 +27,6 @@ __all__ = [
     "Manifest",
     "UnknownDataset",
     "cache_root",
-    "card_markdown",
     "fetch",
     "fetched",
     "find",
@@ -48,11 +46,13 @@ def locate(data: Manifest) -> Path | None:
     """
     for variable, root in (("MMTUTOR_DATA", mirror_root()), ("MMTUTOR_CACHE", cache_root())):
         try:
+            if variable == "MMTUTOR_DATA" and root is not None:
+                root.stat()  # a name that was mistyped is told, not passed over
             if root is not None and (root / data.name / "files").is_dir():
                 return root / data.name / "files"
         except OSError as error:
             raise data.unavailable(
-                f"cannot look into {root} ({error.strerror}): check its permissions, or set"
+                f"cannot look into {root} ({error.strerror}): check name and permissions, or set"
                 f" {variable} to another folder"
             ) from error
     return None

@@ -100,7 +100,8 @@ def test_warning_or_broken_formula_fails_the_build(tmp_path, capfd, node_package
 
 def test_inputs_cover_all_that_the_data_cards_are_made_from():
     script = (
-        "import sys; from mmtutor.files import store; [store.card_markdown(store.manifest(name))"
+        "import sys; from mmbook.cards import card_markdown; from mmtutor.files import store;"
+        " [card_markdown(store.manifest(name))"
         " for name in store.names()]\nprint(*[m.__file__ for name, m in sys.modules.items() if"
         " name.startswith('mmtutor.files')], sep='\\n')"
     )

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
+from mmbook.cards import card_markdown
+from mmtutor import cli
 from mmtutor.files import checking, store
 from mmtutor.files import manifest as packaged
 
@@ -91,7 +93,7 @@ def test_store_needs_the_standard_library_only():
     script = (
         "import sys\nfor name in ('torch', 'numpy', 'pandas', 'pooch', 'requests', 'tqdm',"
         " 'platformdirs', 'filelock'):\n    sys.modules[name] = None\nfrom mmtutor.files import"
-        " store\nprint(len([store.card_markdown(store.manifest(n)) for n in store.names()]))\n"
+        " store\nprint(len([store.manifest(n) for n in store.names()]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -256,7 +258,7 @@ def test_card_tells_what_a_reader_must_know(make_set):
         do_not_display=True,
         notes="See <guid> and a_b at https://example.org/a_b.",
     )
-    card = store.card_markdown(tiny())
+    card = card_markdown(tiny())
     lines = card.splitlines()
     assert lines[:2] == ["(card-tiny)=", "## A tiny set"]
     assert (
@@ -273,8 +275,16 @@ def test_card_tells_what_a_reader_must_know(make_set):
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_card_of_each_set_states_its_manifest(name):
-    card, data = store.card_markdown(store.manifest(name)), packaged_json(name)
+    card, data = card_markdown(store.manifest(name)), packaged_json(name)
     assert f"| samples | {data['n']} |" in card and "see the fields" not in card
     assert ("never show a sample" in card) == (name == "mvsa")
     assert all(source["commit"] in card for source in data["sources"])
     assert all(f"| `{field}` |" in card for field in data["fields"])
+
+
+def test_a_mistyped_mirror_is_told_and_not_passed_over(tmp_path, monkeypatch):
+    """Else every set would be "not on this machine", and nobody would look at the variable."""
+    monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirro"))
+    with pytest.raises(store.DatasetUnavailable, match=r"mirro.*No such file.*set MMTUTOR_DATA"):
+        store.locate(store.manifest("oasis"))
+    assert cli.presence(store.manifest("oasis")) == "unreadable"
