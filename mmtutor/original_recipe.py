@@ -20,9 +20,8 @@ class OriginalRecipe(nn.Module):
 
     image: (B, 3, H, W) float; tokens: (B, T) int64 WordPiece ids; mask: (B, T) int, 1 for real
     tokens, None: all are → (B, classes). The networks start from random weights, since this class
-    is here to be measured: a step costs the same whatever they are. `ImageEncoder("resnet18")` and
-    `TextEncoder("bert-base-uncased")` are the trained ones. He et al. 2016 (arXiv 1512.03385);
-    Devlin et al. 2019 (arXiv 1810.04805).
+    is here to be measured: a step costs the same whatever they are. He et al. 2016 (arXiv
+    1512.03385); Devlin et al. 2019 (arXiv 1810.04805).
     """
 
     def __init__(self, classes: int = 10) -> None:

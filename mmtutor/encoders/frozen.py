@@ -16,7 +16,6 @@ from tqdm import tqdm
 from mmtutor.checks import require, whole_number
 from mmtutor.device import pick_device
 from mmtutor.encoders.cache import FeatureCache
-from mmtutor.files.weights import WEIGHTS
 
 Batch = tuple[list[int], Tensor]
 """Positions of the samples, and their features (B, D)."""
@@ -39,15 +38,19 @@ class FrozenEncoder(ABC):
         device: str | torch.device | None,
         batch_size: int,
         cache: bool | Path | str,
-        fingerprint: dict[str, object],
+        sha256: str,
+        **fingerprint: object,
     ) -> None:
-        """Settle device, batch size and cache folder; see the subclasses for their meaning."""
+        """Settle device, batch size and cache folder; see the subclasses for their meaning. sha256:
+        of the weights; fingerprint: what else changes the features."""
         self.device = pick_device(device)
         self.batch_size = whole_number("batch_size", batch_size, 1)
-        fingerprint = {"weights": WEIGHTS[self.name].sha256, **fingerprint}
+        self.sha256, fingerprint["weights"] = sha256, sha256
         root = None if isinstance(cache, bool) else cache
         self.cache = (
-            None if cache is False else FeatureCache(self.name, fingerprint, self.dim, root)
+            None
+            if cache is False  # a name may be a folder's path
+            else FeatureCache(Path(self.name).name, fingerprint, self.dim, root)
         )
 
     @cached_property

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmtutor.checks import one_of, whole_number
 from mmtutor.encoders import pictures
 from mmtutor.encoders.frozen import Batch, FrozenEncoder
-from mmtutor.files.weights import locate
+from mmtutor.files.weights import WEIGHTS, locate
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,11 @@ class Recipe:
     """How a network wants its pictures, as published with its weights; pixels x in 0..1 become (x -
     mean) / std.
 
-    network: its name in timm; renamed: the tensors in the file of its weights bear other names than
-    timm's, but come in the same order. crop: share of the shorter side that the central square
-    keeps.
+    network: its name in timm. crop: share of the shorter side that the central square keeps.
     """
 
     dim: int
     network: str
-    renamed: bool
     crop: float
     resample: Image.Resampling
     mean: tuple[float, float, float]
@@ -43,20 +40,10 @@ RECIPES = {
     "efficientnet-lite0": Recipe(
         1280,
         "tf_efficientnet_lite0",
-        True,
         0.875,
         Image.Resampling.BICUBIC,
         (0.5, 0.5, 0.5),
         (0.5, 0.5, 0.5),
-    ),
-    "resnet18": Recipe(
-        512,
-        "resnet18",
-        False,
-        0.875,
-        Image.Resampling.BILINEAR,
-        (0.485, 0.456, 0.406),
-        (0.229, 0.224, 0.225),
     ),
 }
 
@@ -65,7 +52,7 @@ class ImageEncoder(FrozenEncoder):
     """Mean over the last feature map of a network trained on ImageNet: pictures → (N, D) float32.
 
     name: "efficientnet-lite0" (D = 1280, comes with the installation; Tan & Le 2019, arXiv
-    1905.11946) or "resnet18" (D = 512, downloaded on first use; He et al. 2016, arXiv 1512.03385).
+    1905.11946).
     device: "cpu", "cuda", "mps", or None for the best there is. batch_size: pictures at a time.
     cache: True for the usual cache folder, a path for another, False for none. image_size: side in
     pixels, from 32.
@@ -86,7 +73,12 @@ class ImageEncoder(FrozenEncoder):
         self.dim = self.recipe.dim
         self.image_size = whole_number("image_size", image_size, 32)
         super().__init__(
-            device, batch_size, cache, {"pictures": pictures.VERSION, "image_size": self.image_size}
+            device,
+            batch_size,
+            cache,
+            WEIGHTS[name].sha256,
+            pictures=pictures.VERSION,
+            image_size=self.image_size,
         )
 
     def grid(self, samples: Sequence[pictures.Picture]) -> Tensor:
@@ -116,10 +108,9 @@ class ImageEncoder(FrozenEncoder):
         import timm
 
         network = timm.create_model(self.recipe.network, pretrained=False)
-        stored = torch.load(locate(self.name), map_location="cpu", weights_only=True)
-        if self.recipe.renamed:
-            stored = dict(zip(network.state_dict(), stored.values(), strict=True))
-        network.load_state_dict(stored)
+        stored = torch.load(locate(self.name), map_location="cpu", weights_only=True).values()
+        # the file's tensors bear other names than timm's, but come in the same order
+        network.load_state_dict(dict(zip(network.state_dict(), stored, strict=True)))
         # Convolutions run almost twice as fast on the processor when the channels lie next to each
         # other.
         return network.to(memory_format=torch.channels_last)

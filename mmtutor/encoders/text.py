@@ -3,57 +3,47 @@
 Taught in chapter 2.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmtutor.checks import one_of, require, whole_number
+from mmtutor.checks import require, whole_number
 from mmtutor.encoders.cache import content_key
 from mmtutor.encoders.frozen import Batch, FrozenEncoder
-from mmtutor.files.weights import locate
+from mmtutor.files.weights import WEIGHTS, locate, model_folder, sha256_of
 
 VERSION = 1
 """Raised whenever the same text would give other features: those cached before are then computed
 again."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network's output becomes one vector, and the longest text it was trained for, in word
-    pieces.
-
-    pooling: "mean" over the real word pieces, or "pooler", the network's own layer on its first
-    word piece.
-    """
-
-    dim: int
-    pooling: str
-    max_tokens: int
-
-
-RECIPES = {"minilm": Recipe(384, "mean", 256), "bert-base-uncased": Recipe(768, "pooler", 512)}
+SIZES = {"minilm": (384, 256)}
+"""Name → width of its vectors, and the longest text it was trained for, in word pieces."""
+LONGEST = 512
+"""Word pieces of a text that other models read, unless they were trained for fewer."""
 
 
 class TextEncoder(FrozenEncoder):
     """One vector per text: list of N strings → (N, D) float32.
 
-    name: "minilm" (D = 384, comes with the installation; mean of the last layer over the real word
-    pieces: Reimers & Gurevych 2019, arXiv 1908.10084; Wang et al. 2020, arXiv 2002.10957) or
-    "bert-base-uncased" (D = 768, downloaded on first use; pooler output: Devlin et al. 2019, arXiv
-    1810.04805). Both know English; other scripts fall into single characters or the unknown piece,
-    and get a vector that means little.
+    The mean of the last layer over the real word pieces: Reimers & Gurevych 2019, arXiv 1908.10084.
+    name: "minilm" (D = 384, comes with the installation; Wang et al. 2020, arXiv 2002.10957), which
+    knows English: other scripts fall into single characters or the unknown piece, and get a vector
+    that means little. Or any encoder in transformers' format, by its folder or its name on the hub,
+    from which it is then downloaded, such as "google-bert/bert-base-multilingual-cased".
     device: "cpu", "cuda", "mps", or None for the best there is. batch_size: texts at a time.
     cache: True for the usual cache folder, a path for another, False for none.
     max_tokens: texts are cut after this many word pieces, two of them the marks at both ends; by
-    default, and at most, what the network was trained for (256 for minilm, 512 for
-    bert-base-uncased: roughly 190 and 380 words). The empty text is defined: it is encoded as its
-    two marks alone.
-    Raises ValueError for an unknown name, RuntimeError for a device that is not there.
+    default, and at most, what the network was trained for (256 for minilm, roughly 190 words; at
+    most LONGEST). The empty text is defined: it is encoded as its two marks alone.
+    Raises EncoderUnavailable for a name that cannot be had, RuntimeError for a device that is not
+    there.
     """
 
     def __init__(
@@ -65,10 +55,13 @@ class TextEncoder(FrozenEncoder):
         max_tokens: int | None = None,
     ) -> None:
         """Settle the options; weights are loaded when the first text needs them."""
-        self.name = one_of("text encoder", name, RECIPES)
-        self.recipe = RECIPES[name]
-        self.dim = self.recipe.dim
-        limit = self.recipe.max_tokens
+        self.name = name
+        if name in SIZES:
+            (self.dim, limit), weights = SIZES[name], WEIGHTS[name].sha256
+        else:
+            self.folder = model_folder(name)
+            self.dim, limit = sizes_of(self.folder)
+            weights = sha256_of(*sorted(self.folder.glob("*.safetensors")))
         self.max_tokens = whole_number(
             "max_tokens",
             limit if max_tokens is None else max_tokens,
@@ -76,9 +69,8 @@ class TextEncoder(FrozenEncoder):
             limit,
             f": {name} has that limit",
         )
-        self._tokenizer: Any = None
         super().__init__(
-            device, batch_size, cache, {"texts": VERSION, "max_tokens": self.max_tokens}
+            device, batch_size, cache, weights, texts=VERSION, max_tokens=self.max_tokens
         )
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -94,7 +86,7 @@ class TextEncoder(FrozenEncoder):
         out = torch.zeros(len(ids), steps, self.dim)
         mask = torch.zeros(len(ids), steps, dtype=torch.bool)
         for rows in self._by_length(ids, list(range(len(ids)))):
-            real, hidden, _ = self._run([ids[i] for i in rows])
+            real, hidden = self._run([ids[i] for i in rows])
             mask[rows, : real.shape[1]] = real.cpu()
             out[rows, : real.shape[1]] = (hidden * real[..., None]).cpu()
         return out, mask
@@ -102,7 +94,28 @@ class TextEncoder(FrozenEncoder):
     def pieces(self, text: str) -> list[str]:
         """Return the word pieces that the network sees, the marks at both ends included."""
         ids = self._ids(self._checked([text]))[0]
-        return self._tokenizer.convert_ids_to_tokens(ids)
+        return self.tokenizer.convert_ids_to_tokens(ids)
+
+    def unread(self, texts: Sequence[str]) -> dict[str, int]:
+        """Return how many texts are "cut", being longer than max_tokens, how many "pieces" all have
+        and how many of these are "unknown" to the encoder."""
+        ids = self._ids(texts, cut=False)
+        unknown = sum(pieces.count(self.tokenizer.unk_token_id) for pieces in ids)
+        cut = sum(len(pieces) > self.max_tokens for pieces in ids)
+        return {"cut": cut, "pieces": sum(map(len, ids)) - 2 * len(ids), "unknown": unknown}
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model lies, in transformers' format."""
+        return locate(self.name).parent
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """What cuts texts into word pieces."""
+        from transformers import AutoTokenizer
+
+        with _quiet():
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
     def _checked(self, texts: Sequence[str]) -> Sequence[str]:
         require(
@@ -130,19 +143,17 @@ class TextEncoder(FrozenEncoder):
         return content_key("text", sample.encode())
 
     def _build(self) -> nn.Module:
-        self._tokenizer, network = load(locate(self.name).parent)
-        return network
+        return load(self.folder)
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Cut texts into word pieces, by number; lists of different lengths, none above
-        max_tokens."""
+    def _ids(self, texts: Sequence[str], cut: bool = True) -> list[list[int]]:
+        """Cut texts into word pieces, by number; lists of different lengths, none above max_tokens
+        where `cut`."""
         if not texts:
             return []
-        _ = self.model  # loads the tokenizer too
-        # Both settings are given because minilm's tokenizer file asks for cutting and padding to
+        # All settings are given because minilm's tokenizer file asks for cutting and padding to
         # 128 pieces.
-        return self._tokenizer(
-            list(texts), truncation=True, max_length=self.max_tokens, padding=False
+        return self.tokenizer(
+            list(texts), truncation=cut, max_length=self.max_tokens, padding=False, verbose=False
         )["input_ids"]
 
     def _by_length(
@@ -156,21 +167,20 @@ class TextEncoder(FrozenEncoder):
     def _batches(self, samples: Sequence[str], rows: list[int]) -> Iterator[Batch]:
         ids = dict(zip(rows, self._ids([samples[i] for i in rows]), strict=True))
         for batch in self._by_length(ids, rows):
-            mask, hidden, pooled = self._run([ids[i] for i in batch])
-            yield batch, pooled if self.recipe.pooling == "pooler" else mean_pool(hidden, mask)
+            mask, hidden = self._run([ids[i] for i in batch])
+            yield batch, mean_pool(hidden, mask)
 
     @torch.no_grad()
-    def _run(self, ids: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pad and run one batch → mask (B, T) bool, last layer (B, T, D), pooler output (B, D)."""
+    def _run(self, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Pad and run one batch → mask (B, T) bool, last layer (B, T, D)."""
         padded = nn.utils.rnn.pad_sequence(
             [torch.tensor(i) for i in ids],
             batch_first=True,
-            padding_value=self._tokenizer.pad_token_id,
+            padding_value=self.tokenizer.pad_token_id or 0,
         ).to(self.device)
         lengths = torch.tensor([[len(i)] for i in ids], device=self.device)
         mask = torch.arange(padded.shape[1], device=self.device) < lengths
-        output = self.model(input_ids=padded, attention_mask=mask.long())
-        return mask, output.last_hidden_state, output.pooler_output
+        return mask, self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -180,14 +190,21 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def load(folder: Path) -> tuple[Any, nn.Module]:
-    """Load tokenizer and network, float32, from a folder in transformers' format; no hub is asked
-    for anything."""
-    from transformers import AutoModel, AutoTokenizer
+def sizes_of(folder: Path) -> tuple[int, int]:
+    """Return width and longest text of a model in transformers' format."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config["hidden_size"], min(config.get("max_position_embeddings") or LONGEST, LONGEST)
+
+
+def load(folder: Path) -> nn.Module:
+    """Load a network, float32, from a folder in transformers' format; no hub is asked for
+    anything."""
+    from transformers import AutoModel
 
     with _quiet():
-        network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True), network.float()
+        return AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        ).float()
 
 
 @contextmanager

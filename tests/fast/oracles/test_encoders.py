@@ -16,8 +16,7 @@ from PIL import Image
 from scipy.special import erf
 from skimage import data
 
-from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.files import weights
+from mmtutor.encoders import ImageEncoder, TextEncoder, image
 from mmtutor.files.weights import locate
 
 PHOTOGRAPHS = {
@@ -89,12 +88,15 @@ def test_pixels_are_timms_where_the_sizes_divide(image_encoder):
 
 @pytest.fixture
 def random_resnet(tmp_path, monkeypatch):
-    """A ResNet-18 with random weights, in the place where the downloaded one would lie."""
+    """A ResNet-18 with random weights, among the known encoders."""
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    monkeypatch.setattr(weights, "_from_address", lambda *_, **__: tmp_path / "resnet18.pth")
-    monkeypatch.setattr(weights, "check", lambda path, _: path)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    recipe = image.Recipe(512, "resnet18", 0.875, Image.Resampling.BILINEAR, mean, std)
+    monkeypatch.setitem(image.RECIPES, "resnet18", recipe)
+    monkeypatch.setitem(image.WEIGHTS, "resnet18", image.WEIGHTS["efficientnet-lite0"])
+    monkeypatch.setattr(image, "locate", lambda _: tmp_path / "resnet18.pth")
     network.fc = torch.nn.Identity()
     return network.eval()
 

@@ -8,7 +8,6 @@ from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
 from mmtutor.encoders import TextEncoder, text
-from mmtutor.files import weights
 from mmtutor.files.weights import locate
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -38,7 +37,7 @@ def test_each_text_gets_its_own_vector_in_order(text_encoder):
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_result_does_not_depend_on_batch_size(text_encoder, batch_size):
     other = TextEncoder(device="cpu", cache=False, batch_size=batch_size)
-    other.model, other._tokenizer = text_encoder.model, text_encoder._tokenizer
+    other.model, other.tokenizer = text_encoder.model, text_encoder.tokenizer
     torch.testing.assert_close(
         other.encode(TEXTS), text_encoder.encode(TEXTS), rtol=1e-4, atol=1e-5
     )
@@ -84,7 +83,7 @@ def test_long_text_is_cut_at_the_limit(text_encoder):
 
 def test_a_lower_limit_is_kept_and_cached_apart(text_encoder):
     short = TextEncoder(device="cpu", max_tokens=8)
-    short.model, short._tokenizer = text_encoder.model, text_encoder._tokenizer
+    short.model, short.tokenizer = text_encoder.model, text_encoder.tokenizer
     assert len(short.pieces(TEXTS[2])) == 8
     assert short.cache.folder != TextEncoder().cache.folder
     for limit in (2, 257, 0, -1, 9.5):
@@ -123,7 +122,6 @@ def test_half_a_surrogate_pair_is_named(cached):
 
 def test_empty_list_gives_no_rows():
     assert TextEncoder().encode([]).shape == (0, 384)
-    assert TextEncoder("bert-base-uncased", cache=False).encode([]).shape == (0, 768)
 
 
 def test_keys_of_other_samples_are_refused(text_encoder):
@@ -133,16 +131,9 @@ def test_keys_of_other_samples_are_refused(text_encoder):
             text_encoder.encode(["one", "two"], keys=few)
 
 
-def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match="unknown text encoder 'gpt'; known: minilm, bert-base-uncased"
-    ):
-        TextEncoder("gpt")
-
-
 def test_only_new_texts_run(text_encoder, monkeypatch):
     encoder = TextEncoder(device="cpu", batch_size=2)
-    encoder.model, encoder._tokenizer = text_encoder.model, text_encoder._tokenizer
+    encoder.model, encoder.tokenizer = text_encoder.model, text_encoder.tokenizer
     seen = []
     original = encoder._run
     monkeypatch.setattr(encoder, "_run", lambda ids: (seen.append(len(ids)), original(ids))[1])
@@ -163,34 +154,93 @@ def test_transformers_settings_are_left_as_they_were():
 
 @pytest.fixture
 def small_bert(tmp_path, monkeypatch):
-    """A BERT of BERT-base's width with one random layer, in the place where the downloaded one
-    would lie."""
+    """The folder of a BERT of BERT-base's width with one random layer, and the network."""
     folder = tmp_path / "bert"
     torch.manual_seed(0)
     BertModel(BertConfig(num_hidden_layers=1, intermediate_size=64)).eval().save_pretrained(folder)
     minilm = locate("minilm").parent  # its vocabulary is BERT-base's
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / name).write_bytes((minilm / name).read_bytes())
-    monkeypatch.setattr(weights, "_from_hub", lambda *_, **__: folder / "model.safetensors")
-    monkeypatch.setattr(weights, "check", lambda path, _: path)
-    return BertModel.from_pretrained(folder).eval()
+    return folder, BertModel.from_pretrained(folder).eval()
 
 
-def test_bert_takes_the_same_road_and_returns_the_pooler(small_bert):
-    encoder = TextEncoder("bert-base-uncased", device="cpu")
+def test_any_model_in_a_folder_is_read_as_the_mean_over_its_pieces(small_bert, tmp_path):
+    folder, network = small_bert
+    encoder = TextEncoder(str(folder), device="cpu", cache=tmp_path / "cache")
     features = encoder.encode(TEXTS)
-    assert features.shape == (6, 768)
+    assert features.shape == (6, 768) and encoder.name == str(folder)
     for index, sentence in enumerate(TEXTS):
-        ids = encoder._tokenizer.convert_tokens_to_ids(encoder.pieces(sentence))
+        ids = encoder.tokenizer.convert_tokens_to_ids(encoder.pieces(sentence))
         with torch.no_grad():
-            state = small_bert.encoder(
-                small_bert.embeddings(torch.tensor([ids]))
-            ).last_hidden_state[0, 0]
-            pooled = torch.tanh(
-                small_bert.pooler.dense.weight @ state + small_bert.pooler.dense.bias
-            )
-        torch.testing.assert_close(features[index], pooled, rtol=1e-4, atol=1e-5)
+            mean = network(torch.tensor([ids])).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(features[index], mean, rtol=1e-4, atol=1e-5)
     assert len(encoder.pieces("dog " * 10_000)) == 512
+    assert encoder.cache.folder.parent == tmp_path / "cache", (
+        "whatever the model's folder is called"
+    )
+
+
+def test_what_of_texts_is_not_read_is_counted(text_encoder):
+    """In one sum; the marks at both ends are no pieces."""
+    texts = ["", "a dog", "dog " * 300, "dog 😀 dog 😀", "cat " * 255]
+    assert text_encoder.unread(texts) == {"cut": 2, "pieces": 2 + 300 + 4 + 255, "unknown": 2}
+    assert text_encoder.unread([]) == text_encoder.unread([""]) == {
+        "cut": 0, "pieces": 0, "unknown": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [3, 8, 256])
+def test_a_text_is_cut_where_one_word_more_changes_nothing(text_encoder, limit):
+    encoder = TextEncoder(device="cpu", cache=False, max_tokens=limit)
+    encoder.model, encoder.tokenizer = text_encoder.model, text_encoder.tokenizer
+    for words in (limit - 3, limit - 2, limit - 1):  # two pieces are the marks
+        text = "dog " * words
+        one, more = encoder.encode([text, text + "guitar"])
+        assert encoder.unread([text])["cut"] == (words > limit - 2)
+        assert torch.equal(one, more) == (words >= limit - 2)
+        assert encoder.unread([text])["pieces"] == words, "cut or not"
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("😀😀🎉", 1), ("🤢 dog 🤢 cat", 0.5), ("一只狗", 2 / 3), ("naïve", 0)]
+)
+def test_unknown_pieces_are_those_that_the_network_sees_as_unknown(text_encoder, text, share):
+    found, pieces = text_encoder.unread([text]), text_encoder.pieces(text)[1:-1]
+    assert found["unknown"] == pieces.count("[UNK]") == share * found["pieces"]
+    assert found["pieces"] == len(pieces)
+
+
+def test_counting_needs_no_weights_and_leaves_the_tokenizer_as_it_was(caplog):
+    encoder = TextEncoder(cache=False)
+    before = encoder.pieces("dog " * 300)
+    encoder.unread(["dog " * 3000])  # longer than the network's positions, which is no warning
+    assert encoder.pieces("dog " * 300) == before and len(before) == 256
+    assert "model" not in vars(encoder) and not caplog.records
+
+
+def test_the_tokenizer_is_that_of_the_models_folder_and_is_read_once(small_bert):
+    folder, _ = small_bert
+    encoder = TextEncoder(str(folder), device="cpu", cache=False)
+    assert encoder.tokenizer is encoder.tokenizer
+    assert encoder.tokenizer.name_or_path == str(folder)
+    assert encoder.unread(["dog " * 510, "dog " * 511, "😀"]) == {
+        "cut": 1, "pieces": 510 + 511 + 1, "unknown": 1
+    }  # fmt: skip
+
+
+def test_a_tokenizer_without_an_unknown_piece_counts_none(small_bert):
+    """As those that fall back to bytes."""
+    encoder = TextEncoder(str(small_bert[0]), device="cpu", cache=False)
+    encoder.tokenizer.unk_token = None
+    assert encoder.unread(["a dog"]) == {"cut": 0, "pieces": 2, "unknown": 0}
+
+
+def test_other_weights_in_the_same_folder_are_another_encoder(small_bert):
+    folder, network = small_bert
+    before = TextEncoder(str(folder)).cache.folder
+    network.embeddings.word_embeddings.weight.data[0, 0] += 1
+    network.save_pretrained(folder)
+    assert TextEncoder(str(folder)).cache.folder != before
 
 
 def test_absent_cuda_is_named(monkeypatch):
