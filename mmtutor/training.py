@@ -43,7 +43,6 @@ class History:
     train_loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
-    stopped_early: bool = False
 
 
 def fit(
@@ -115,7 +114,6 @@ def fit(
                 history.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
             history.validation_loss.append(current)
             if patience is not None and epoch - history.best_epoch >= patience:
-                history.stopped_early = True
                 break
     if best is not None:
         model.load_state_dict(best)

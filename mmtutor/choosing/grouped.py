@@ -4,7 +4,7 @@ Taught in chapter 10.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from mmtutor.checks import require
 from mmtutor.choosing.optimum import stretch
 from mmtutor.types import Features, Present, Samples
 
-FUSIONS = ("early", "late")
-"""The levels of fusion that are compared: one head on all modalities, the average of the singles'
-opinions."""
+FUSIONS = ("early", "late", "product")
+"""The levels of fusion that are compared: one head on all modalities, average and product of the
+singles' opinions."""
+STRATA = 5
+"""Parts, equal in size, of targets that are numbers: folds hold like shares of each."""
 
 
 class TooFewSamples(ValueError):
@@ -28,9 +30,10 @@ class TooFewSamples(ValueError):
 class GroupedSamples:
     """N samples of any modalities, in groups whose members resemble each other.
 
-    features[m]: (N, D_m), may be a memory map; labels: (N,) int64 into `classes`; groups: (N,)
-    int64; present[m]: (N,) bool, absent or None where every sample has m. Where a sample lacks m
-    its row of features[m] may hold anything.
+    features[m]: (N, D_m), may be a memory map; labels: (N,) int64 into `classes`, or float32 and
+    no classes where the target is a number; groups: (N,) int64; present[m]: (N,) bool, absent or
+    None where every sample has m. Where a sample lacks m its row of features[m] may hold anything.
+    knots[m]: of a modality made of columns, see `scaling.Hats`, into how many hats each is cut.
     Raises ValueError, naming the modality, where lengths differ or a modality bears the name of a
     level of fusion; KeyError where `present` speaks of a modality without features.
     """
@@ -40,6 +43,7 @@ class GroupedSamples:
     groups: np.ndarray
     classes: tuple[str, ...]
     present: Present | None = None
+    knots: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse tables of unequal length and names that mean something else here."""
@@ -68,12 +72,31 @@ class GroupedSamples:
         present = dict.fromkeys(self.features, everyone) | (self.present or {})
         return torch.stack([everyone, *(present[m] for m in modalities)]).all(0)
 
+    @property
+    def outputs(self) -> int:
+        """Return how many numbers an opinion has: one a class, or one."""
+        return len(self.classes) or 1
+
+    @property
+    def strata(self) -> Tensor:
+        """Return what folds are to hold in like shares: the classes, or fifths of the numbers."""
+        if self.classes:
+            return self.labels
+        ends = self.labels.quantile(torch.linspace(0, 1, STRATA + 1)[1:-1])
+        return torch.bucketize(self.labels, ends).unique(return_inverse=True)[1]
+
     def only(self, modalities: Iterable[str]) -> "GroupedSamples":
         """Return the same samples with some of the modalities. Raises KeyError for others."""
         part = Samples(self.features, self.labels, self.present).only(list(modalities))
         return replace(self, features=part.features, present=part.present)
 
+    def having_any(self, modalities: Iterable[str]) -> Tensor:
+        """Return which samples have at least one of these modalities: (N,) bool."""
+        return torch.stack([self.having([m]) for m in modalities]).any(0)
+
     def samples(self, rows: Tensor, modalities: Iterable[str]) -> Samples:
-        """Return the samples `rows` (positions), all of which have `modalities`; what lies together
-        in a map is not copied."""
-        return Samples(self.only(modalities).features, self.labels)[stretch(rows)]
+        """Return the samples `rows` (positions) with these modalities; what lies together in a map
+        is not copied."""
+        part = self.only(modalities)
+        lacking = {m: mask for m, mask in (part.present or {}).items() if not mask[rows].all()}
+        return Samples(part.features, self.labels, lacking or None)[stretch(rows)]

@@ -4,8 +4,7 @@ made comparable.
 Taught in chapter 10.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -14,103 +13,68 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from mmtutor.choosing.optimum import fit_optimum, pieces
+from mmtutor.choosing.optimum import fit_optimum
+from mmtutor.choosing.scaling import Centred, Hats
 from mmtutor.fusion import EncoderFusion, SumFusion, decision
-from mmtutor.types import Samples
+from mmtutor.types import Present, Samples
 
 STRENGTHS = (0.5, 1.5, 5.0, 15.0)
 """Regularisation to choose from, as the inverse of scikit-learn's C: l2 = strength / N."""
+LIKELY = 0.8
+"""Share of truths that lie within the spread of a predicted number."""
 
 
-def heads_of(modalities: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return head → the modalities that it reads: one each, and "early", which reads all of two or
-    more.
-
-    Late fusion needs no head of its own: it averages the singles' opinions.
-    """
-    names = tuple(modalities)
-    heads: dict[str, tuple[str, ...]] = {m: (m,) for m in names}
-    return heads | {"early": names} if len(names) > 1 else heads
-
-
-def late(opinions: dict[str, Tensor]) -> Tensor:
-    """Return the late fusion of the singles' balanced opinions, each (N, C): their average."""
-    return decision.average(opinions)
-
-
-class Centred(nn.Module):
-    """x → (x - mean) / scale, with one scale for all features of a modality, so that the mean of
-    ‖x‖² is 1.
-
-    One scale keeps the features' own proportions, in which frozen encoders put what they find
-    important first; to give each feature the same variance was measured to be worse. x: (B, D) →
-    (B, D); D = 1 or more.
-    """
-
-    def __init__(self, dim: int) -> None:
-        """Start as the identity; `measure` sets mean and scale."""
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(()))
-
-    def measure(self, x: Tensor, rows: Tensor | None = None) -> None:
-        """Set mean and scale from training features x (N, D), or from some of their rows.
-
-        They are read in pieces: x may be a memory map.
-        """
-        rows = torch.arange(len(x)) if rows is None else rows
-        total, squares = torch.zeros(x.shape[1], dtype=torch.float64), 0.0
-        for piece in pieces(rows):
-            part = x[piece].double()
-            total += part.sum(0)
-            squares += float(part.square().sum())
-        mean = total / len(rows)
-        variance = max(squares / len(rows) - float(mean.square().sum()), 1e-12)
-        self.mean = mean.float()
-        self.scale = torch.tensor(variance).sqrt().float()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the scaled features."""
-        return (x - self.mean) / self.scale
-
-
-def new_head(dims: dict[str, int], classes: int) -> EncoderFusion:
-    """Return an untrained head, all zeros: logits = b + Σ_m W_m (x_m - mean_m) / scale_m.
+def new_head(
+    dims: dict[str, int], outputs: int, knots: dict[str, int] | None = None
+) -> EncoderFusion:
+    """Return an untrained head, all zeros: logits = b + Σ_m W_m s_m(x_m), s_m `Hats` with knots[m]
+    where modality m has knots, else `Centred`.
 
     For several modalities that is early fusion: a linear layer behind the concatenation.
     """
-    fusion = SumFusion(dims, classes)
+    knots = knots or {}
+    inputs: dict[str, nn.Module] = {
+        m: Hats(d // 2, knots[m]) if m in knots else Centred(d) for m, d in dims.items()
+    }
+    widths = {m: d // 2 * knots[m] if m in knots else d for m, d in dims.items()}
+    fusion = SumFusion(widths, outputs)
     for parameter in fusion.parameters():
         nn.init.zeros_(parameter)
-    return EncoderFusion({m: Centred(d) for m, d in dims.items()}, fusion)
+    return EncoderFusion(inputs, fusion)
 
 
 def fit_head(
     train: Samples,
-    classes: int,
+    outputs: int,
     strength: float,
     device: str | None = None,
     start: EncoderFusion | None = None,
     class_weights: str | None = "balanced",
     rows: Tensor | None = None,
+    knots: dict[str, int] | None = None,
 ) -> EncoderFusion:
     """Train one head to the optimum of its loss: l2 = strength / N, class weights as
-    `training.fit`.
+    `training.fit`; on float labels, with one output, to the least squared error.
 
     rows: positions of the N samples to learn from, None for all; features may be memory maps, which
-    are never copied whole. start: a head to begin near, which saves time and changes nothing else.
+    are never copied whole. A modality adds nothing to a sample that lacks it. start: a head to
+    begin near, of these modalities or more, which saves time and changes nothing else. knots: see
+    `new_head`.
     """
-    head = new_head({m: x.shape[1] for m, x in train.features.items()}, classes)
+    head = new_head({m: x.shape[1] for m, x in train.features.items()}, outputs, knots)
     if start is not None:
-        head.fusion.load_state_dict(start.fusion.state_dict())
+        head.fusion.load_state_dict(start.fusion.state_dict(), strict=False)
+    rows = torch.arange(len(train)) if rows is None else rows
     for m, x in train.features.items():
-        cast(Centred, head.encoders[m]).measure(x, rows)
+        has = (train.present or {}).get(m)
+        if len(having := rows if has is None else rows[has[rows]]):
+            cast(Centred | Hats, head.encoders[m]).measure(x, having)
     fit_optimum(
         head,
         train,
-        l2=strength / (len(train) if rows is None else len(rows)),
+        l2=strength / len(rows),
         rows=rows,
-        class_weights=class_weights,
+        class_weights=None if train.labels.is_floating_point() else class_weights,
         device=device,
         tolerance=1e-4,
     )
@@ -132,11 +96,58 @@ class OpinionCalibration:
 
     def __call__(self, opinions: Tensor) -> Tensor:
         """Return probabilities (N, C), float64, for opinions (N, C)."""
-        logits = opinions.double().clamp(min=1e-12).log() / self.temperature
-        return (logits + torch.tensor(self.offsets, dtype=torch.float64)).softmax(1)
+        return (
+            self.balanced(opinions).log() + torch.tensor(self.offsets, dtype=torch.float64)
+        ).softmax(1)
+
+    def balanced(self, opinions: Tensor) -> Tensor:
+        """Return opinions (N, C) of the right confidence, as if all classes were equally
+        frequent."""
+        return (opinions.double().clamp(min=1e-12).log() / self.temperature).softmax(1)
 
 
-def calibrate(opinions: Tensor, y: Tensor) -> OpinionCalibration:
+@dataclass(frozen=True)
+class NumberCalibration:
+    """Predictions v → offset + slope · v, which is within `spread` of the truth in LIKELY of all
+    cases."""
+
+    slope: float
+    offset: float
+    spread: float
+
+    def __call__(self, predictions: Tensor) -> Tensor:
+        """Return calibrated predictions, float64, of the same shape."""
+        return self.offset + self.slope * predictions.double()
+
+    balanced = __call__
+
+
+Calibration = OpinionCalibration | NumberCalibration
+
+
+def fused(level: str, opinions: dict[str, Tensor], present: Present | None = None) -> Tensor:
+    """Return the singles' opinions fused by their "product" or, "late", their average over those
+    present; numbers (N, 1) are averaged."""
+    if next(iter(opinions.values())).shape[1] == 1:
+        ones = {m: torch.ones(len(v), dtype=torch.bool) for m, v in opinions.items()}
+        mask = torch.stack([(ones | (present or {}))[m] for m in opinions])[..., None]
+        return torch.where(mask, torch.stack(list(opinions.values())), 0.0).sum(0) / mask.sum(0)
+    rule = decision.product_rule if level == "product" else decision.average
+    return rule(opinions, present=present)
+
+
+def calibrate_numbers(predictions: Tensor, y: Tensor) -> NumberCalibration:
+    """Fit slope and offset by least squares on predictions (N, 1) about samples that the heads were
+    not trained on, one of slope 1 counting as a sample; the spread is a quantile of the errors."""
+    v, truth = predictions[:, 0].double(), y.double()
+    centred = v - v.mean()
+    power = centred.square().mean() + 1e-12
+    slope = float((centred @ truth + power) / (len(v) * power + power))
+    fitted = NumberCalibration(slope, float(truth.mean() - slope * v.mean()), 0.0)
+    return replace(fitted, spread=float((fitted(v) - truth).abs().quantile(LIKELY)))
+
+
+def calibrate_opinions(opinions: Tensor, y: Tensor) -> OpinionCalibration:
     """Fit temperature and offsets on opinions (N, C) of samples that the heads were not trained on.
 
     Bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, ICML 2020, arXiv
@@ -164,3 +175,9 @@ def calibrate(opinions: Tensor, y: Tensor) -> OpinionCalibration:
     )
     log_t, *offsets = fitted.x.tolist()
     return OpinionCalibration(float(np.exp(log_t)), tuple(offsets))
+
+
+def calibrate(opinions: Tensor, y: Tensor) -> Calibration:
+    """Fit what suits the target: `calibrate_numbers` for y that are numbers, else
+    `calibrate_opinions`."""
+    return (calibrate_numbers if y.is_floating_point() else calibrate_opinions)(opinions, y)

@@ -1,36 +1,27 @@
 """Which way of reading samples is best, by how much, and is that real? Nested, grouped, repeated
-cross-validation among every single modality, early and late fusion.
+cross-validation among every single modality, all of them at each level of fusion, and all but one.
 
 Taught in chapter 10.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from sklearn.metrics import mean_absolute_error, r2_score
 from torch import Tensor
 from tqdm import tqdm
 
 from mmtutor.checks import one_of, require
-from mmtutor.choosing.grouped import FUSIONS, GroupedSamples, TooFewSamples
-from mmtutor.choosing.heads import (
-    STRENGTHS,
-    OpinionCalibration,
-    calibrate,
-    fit_head,
-    heads_of,
-    late,
-)
+from mmtutor.choosing.choice import Choice, Fold, methods_of
+from mmtutor.choosing.grouped import GroupedSamples, TooFewSamples
+from mmtutor.choosing.heads import STRENGTHS, calibrate, fit_head, fused
 from mmtutor.evaluation import (
-    Comparison,
-    Interval,
-    corrected_interval,
     expected_calibration_error,
     folds,
     grouped_split,
     log_loss,
     macro_f1,
-    paired_comparison,
 )
 from mmtutor.fusion import EncoderFusion
 from mmtutor.training import predict
@@ -41,59 +32,6 @@ and time stay flat."""
 
 DECISIONS = ("balanced", "likeliest")
 """How a label is taken from opinions: see `choose`."""
-
-Fold = tuple[np.ndarray, np.ndarray]
-"""Positions among the compared samples: (training part, test part)."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What cross-validation found. methods: those that could be tried, simpler ones first;
-    scores[method]: (folds,) macro-F1.
-
-    strengths[head]: regularisation for the final heads; calibrations[method]: fitted on answers
-    about samples not trained on. quality[method]: ECE and log loss of calibrated answers, each fold
-    calibrated on the others.
-    answers[method]: (repeats, N_c, C) balanced opinions on the N_c compared samples, whose
-    positions are `compared`;
-    guesses[method]: (repeats, N_c) the labels taken from them.
-    """
-
-    methods: tuple[str, ...]
-    scores: dict[str, np.ndarray]
-    n_train: float
-    n_test: float
-    strengths: dict[str, float]
-    calibrations: dict[str, OpinionCalibration]
-    quality: dict[str, dict[str, float]]
-    answers: dict[str, Tensor]
-    guesses: dict[str, Tensor]
-    compared: Tensor
-
-    @property
-    def winner(self) -> str:
-        """Return the method of the highest mean macro-F1; of equal ones the simpler."""
-        return max(self.methods, key=lambda m: self.scores[m].mean())
-
-    @property
-    def singles(self) -> tuple[str, ...]:
-        """Return the methods that read one modality."""
-        return tuple(m for m in self.methods if m not in FUSIONS)
-
-    @property
-    def best_single(self) -> str:
-        """Return the best of the single modalities that were tried."""
-        return max(self.singles, key=lambda m: self.scores[m].mean())
-
-    def interval(self, method: str) -> Interval:
-        """Return mean macro-F1 of a method, with the Nadeau–Bengio corrected interval."""
-        return corrected_interval(self.scores[method], n_train=self.n_train, n_test=self.n_test)
-
-    def against(self, method: str, other: str) -> Comparison:
-        """Return the corrected paired comparison of two methods over the folds."""
-        return paired_comparison(
-            self.scores[method], self.scores[other], n_train=self.n_train, n_test=self.n_test
-        )
 
 
 def choose(
@@ -107,13 +45,15 @@ def choose(
     device: str | None = None,
     progress: bool = True,
 ) -> Choice:
-    """Compare each modality alone, early and late fusion on the samples that have all modalities;
-    return scores, strengths, calibrations.
+    """Compare the methods of `methods_of` on the samples that have all modalities; return scores,
+    strengths, calibrations.
 
     In each fold the strength of each head is chosen on a quarter of its training groups, then the
     head is trained on all of them: no score comes from a sample that anything was fitted or chosen
-    on. Singles learn from every sample that has their modality. A modality that no sample has is
-    left out; where no sample has all others, the commonest one is scored alone.
+    on. Heads learn from every sample that has one of their modalities; "without" takes the strength
+    that all modalities together chose. Late fusion joins opinions that were brought to the right
+    confidence on the other folds. While too few samples have all modalities, the rarest is left
+    out.
     decision: how the scored labels are taken: "balanced", the class that a sample speaks for most
     beyond its frequency, or "likeliest", that of the highest calibrated probability.
     Of more than `most` samples, whole groups drawn at random take part, which is enough to choose;
@@ -122,32 +62,41 @@ def choose(
     another decision.
     """
     one_of("decision", decision, DECISIONS)
-    table = table.only([m for m in table.modalities if table.having([m]).any()] or table.modalities)
+    named = table.modalities
+    table = _comparable(table, splits)
     drawn = _drawn(table, most, splits, seed)
-    methods, rows = _comparable(table, drawn)
+    rows = (drawn & table.having(table.modalities)).nonzero().flatten()
+    methods = methods_of(table.modalities, numbers=not table.classes)
+    heads = [name for name, method in methods.items() if method.head]
     plan = _plan(table, rows, splits, repeats, seed)
-    answers = {m: torch.full((repeats, len(rows), len(table.classes)), torch.nan) for m in methods}
+    answers = {m: torch.full((repeats, len(rows), table.outputs), torch.nan) for m in heads}
     strengths: list[dict[str, float]] = []
     bar = tqdm(plan, "choosing", unit="fold", disable=None if progress else True)
     for number, (_, test) in enumerate(bar):
         tested = torch.from_numpy(np.isin(table.groups, table.groups[rows[test]]))
         opinions, chosen = answers_about(
-            table, drawn & ~tested, rows[test], methods, seed + number, device
+            table, drawn & ~tested, rows[test], heads, seed + number, device
         )
         strengths.append(chosen)
-        for m in methods:
+        for m in heads:
             answers[m][number // splits, test] = opinions[m]
-    y = table.labels[rows]
-    tests = [test for _, test in plan]
+    y, tests = table.labels[rows], [test for _, test in plan]
+    singles = {m: _calibrated(answers[m], y, tests, balanced=True) for m in table.modalities}
+    for name, method in methods.items():
+        if not method.head:
+            parts = {m: singles[m].flatten(0, 1) for m in method.reads}
+            answers[name] = fused(method.level, parts).reshape(answers[method.reads[0]].shape)
+    answers = {m: answers[m] for m in methods}
     calibrated = {m: _calibrated(a, y, tests) for m, a in answers.items()}
-    ranked = answers if decision == "balanced" else calibrated
-    guesses = {m: a.argmax(2) for m, a in ranked.items()}
+    ranked = answers if decision == "balanced" and table.classes else calibrated
+    guesses = {m: a.argmax(2) if table.classes else a[..., 0] for m, a in ranked.items()}
     return Choice(
         methods,
         {
-            m: np.array([macro_f1(g[n // splits, t], y[t]) for n, t in enumerate(tests)])
+            m: np.array([score_of(g[n // splits, t], y[t]) for n, t in enumerate(tests)])
             for m, g in guesses.items()
         },
+        plan,
         float(np.mean([len(train) for train, _ in plan])),
         float(np.mean([len(test) for test in tests])),
         # the median over the folds, on the scale of the logarithm
@@ -156,13 +105,12 @@ def choose(
             for head in strengths[0]
         },
         {m: calibrate(a.flatten(0, 1), y.repeat(repeats)) for m, a in answers.items()},
-        {
-            m: {"ece": expected_calibration_error(p[0], y), "log_loss": log_loss(p[0], y)}
-            for m, p in calibrated.items()
-        },
+        {m: _quality(p[0], y) for m, p in calibrated.items()},
         answers,
+        calibrated,
         guesses,
         rows,
+        tuple(m for m in named if m not in table.modalities),
     )
 
 
@@ -170,36 +118,54 @@ def answers_about(
     table: GroupedSamples,
     learnt: Tensor,
     test: Tensor,
-    methods: tuple[str, ...],
+    methods: Iterable[str],
     seed: int = 0,
     device: str | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return method → balanced opinions (n_test, C) about the samples `test`, and head → the
-    strength that it chose.
+    strength that it chose. Late fusion joins the singles' opinions as they are.
 
     learnt: (N,) bool, the samples to learn and to choose from; test: positions of samples that have
     what methods read.
     Raises TooFewSamples where a class is not among the learnt ones.
     """
-    opinions, strengths = {}, {}
-    for head, modalities in heads_of(table.modalities).items():
-        if head not in methods and not ("late" in methods and head in table.features):
-            continue
-        rows = (learnt & table.having(modalities)).nonzero().flatten()
-        counts = torch.bincount(table.labels[rows], minlength=len(table.classes))
-        require(
-            not (lost := [c for c, n in zip(table.classes, counts, strict=True) if not n]),
-            f"a fold holds all samples of {lost}",
-            TooFewSamples,
+    known = methods_of(table.modalities, numbers=not table.classes)
+    wanted = {name: known[name] for name in methods}
+    needed = {m for method in wanted.values() if not method.head for m in method.reads} | {*wanted}
+    opinions: dict[str, Tensor] = {}
+    strengths: dict[str, float] = {}
+    early: EncoderFusion | None = None
+    heads = {name: m for name, m in known.items() if m.head and name in needed}
+    for name, method in heads.items():
+        rows = (learnt & table.having_any(method.reads)).nonzero().flatten()
+        counts = torch.bincount(table.strata[rows], minlength=len(table.classes)).tolist()
+        lost = [c for c, n in zip(table.classes, counts, strict=False) if not n]
+        require(not lost, f"a fold holds all samples of {lost}", TooFewSamples)
+        strengths[name], start = (
+            (strengths["early"], early)  # without one of the modalities
+            if early is not None
+            else _strength(table, rows, method.reads, seed, device)
         )
-        strengths[head], start = _strength(table, rows, modalities, seed, device)
-        model = fit_head(
-            table.samples(rows, modalities), len(table.classes), strengths[head], device, start
-        )
-        opinions[head] = predict(model, table.samples(test, modalities)).softmax(1)
-    if "late" in methods:
-        opinions["late"] = late({m: opinions[m] for m in table.modalities})
-    return {m: opinions[m] for m in methods}, strengths
+        samples = table.samples(rows, method.reads)
+        model = fit_head(samples, table.outputs, strengths[name], device, start, knots=table.knots)
+        early = model if name == "early" else early
+        logits = predict(model, table.samples(test, method.reads))
+        opinions[name] = logits.softmax(1) if table.classes else logits
+    for name, method in wanted.items():
+        if not method.head:
+            opinions[name] = fused(method.level, {m: opinions[m] for m in method.reads})
+    return {m: opinions[m] for m in wanted}, strengths
+
+
+def score_of(guess: Tensor, y: Tensor) -> float:
+    """Return macro-F1 of labels (N,), R² of numbers."""
+    return float(r2_score(y, guess)) if y.is_floating_point() else macro_f1(guess, y)
+
+
+def _quality(calibrated: Tensor, y: Tensor) -> dict[str, float]:
+    if y.is_floating_point():
+        return {"mae": float(mean_absolute_error(y, calibrated[:, 0]))}
+    return {"ece": expected_calibration_error(calibrated, y), "log_loss": log_loss(calibrated, y)}
 
 
 def _drawn(table: GroupedSamples, most: int, splits: int, seed: int) -> Tensor:
@@ -216,33 +182,50 @@ def _drawn(table: GroupedSamples, most: int, splits: int, seed: int) -> Tensor:
     order = np.random.default_rng(seed).permutation(group.max() + 1)
     turn = np.argsort(order)[group]  # (N,) when each sample's group is drawn
     last = int(np.searchsorted(np.cumsum(np.bincount(group)[order]), most))
-    _, rows = _comparable(table, everyone)
-    for c in range(len(table.classes)):
-        turns = np.unique(turn[rows[table.labels[rows] == c].numpy()])
+    rows, strata = table.having(table.modalities).nonzero().flatten(), table.strata
+    for c in strata.unique():
+        turns = np.unique(turn[rows[strata[rows] == c].numpy()])
         last = max(last, int(turns[:splits].max(initial=0)))
     return torch.from_numpy(turn <= last)
 
 
-def _comparable(table: GroupedSamples, drawn: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return which methods can be compared, and the positions of those `drawn` to do it on."""
-    complete = (drawn & table.having(table.modalities)).nonzero().flatten()
-    if len(complete):
-        return table.modalities + (FUSIONS if len(table.modalities) > 1 else ()), complete
-    commonest = max(table.modalities, key=lambda m: int(table.having([m]).sum()))
-    return (commonest,), (drawn & table.having([commonest])).nonzero().flatten()
+def _comparable(table: GroupedSamples, splits: int) -> GroupedSamples:
+    """Return the table with as many modalities, the common ones, as enough samples have at once."""
+    kept = sorted(table.modalities, key=lambda m: -int(table.having([m]).sum()))
+    kept = [m for m in kept if table.having([m]).any()] or kept[:1]
+    while len(kept) > 1 and min(_groups_of(table, table.having(kept)).values()) < splits:
+        kept.pop()
+    return table.only([m for m in table.modalities if m in kept])
+
+
+def _groups_of(table: GroupedSamples, mask: Tensor) -> dict[str, int]:
+    """Return of each class, or fifth of the numbers, in how many groups of samples in `mask` it
+    stands."""
+    names = table.classes or [  # of few different numbers there are fewer than fifths
+        f"fifth {k + 1} of the numbers" for k in range(int(table.strata.max()) + 1)
+    ]
+    members = {name: (mask & (table.strata == c)).numpy() for c, name in enumerate(names)}
+    return {name: len(np.unique(table.groups[rows])) for name, rows in members.items()}
 
 
 def _plan(table: GroupedSamples, rows: Tensor, splits: int, repeats: int, seed: int) -> list[Fold]:
     """Return the folds of the samples `rows`; TooFewSamples unless each class stands in as many
     groups as there are folds."""
-    y, groups = table.labels[rows], table.groups[rows]
-    counts = {name: len(np.unique(groups[y == c])) for c, name in enumerate(table.classes)}
+    mask = torch.zeros(len(table), dtype=torch.bool)
+    mask[rows] = True
+    few = {name: n for name, n in _groups_of(table, mask).items() if n < splits}
     require(
-        not (few := {name: n for name, n in counts.items() if n < splits}),
+        not few,
         f"{len(rows)} samples are too few to choose and to judge on: of {few} (class: groups) at"
-        f" least {splits} are needed, one for each fold",
+        f" least {splits} are needed, one for each fold; "
+        + (
+            f"fewer folds, {min(few.values())}, could be filled"
+            if min(few.values(), default=0) > 1
+            else "what is there once cannot be learnt and judged: find more of it, or leave it out"
+        ),
         TooFewSamples,
     )
+    y, groups = table.strata[rows], table.groups[rows]
     try:
         return list(folds(y, groups, splits=splits, repeats=repeats, seed=seed))
     except ValueError as error:
@@ -258,34 +241,41 @@ def _strength(
     seed: int,
     device: str | None,
 ) -> tuple[float, EncoderFusion | None]:
-    """Return the strength with the lowest balanced loss on a held-out quarter of the groups of the
-    samples `learnt`, and the head it gave."""
-    y, groups, classes = table.labels[learnt], table.groups[learnt], len(table.classes)
+    """Return the strength with the lowest balanced loss, or squared error, on a held-out quarter of
+    the groups of the samples `learnt`, and the head it gave."""
+    y, groups = table.strata[learnt], table.groups[learnt]
     try:
         rest, part = grouped_split(y, groups, fraction=0.25, seed=seed)
     except ValueError:  # so few samples that a class would be lost: the strongest is the safest
         return STRENGTHS[-1], None
-    if len(y[rest].unique()) < classes:
+    if len(y[rest].unique()) < len(table.classes):
         return STRENGTHS[-1], None
     inner, outer = (table.samples(learnt[torch.from_numpy(k)], modalities) for k in (rest, part))
-    counts = torch.bincount(outer.labels, minlength=classes).clamp(min=1)
-    weight = counts.float().reciprocal()[outer.labels]
     best, lowest, kept, head = STRENGTHS[-1], np.inf, None, None
     for strength in sorted(STRENGTHS, reverse=True):  # each is a good start for the next weaker
-        head = fit_head(inner, classes, strength, device, head)
-        log_p = predict(head, outer).log_softmax(1)[range(len(outer)), outer.labels]
-        if float(loss := -(log_p * weight).sum()) < lowest:
-            best, lowest, kept = strength, float(loss), head
+        head = fit_head(inner, table.outputs, strength, device, head, knots=table.knots)
+        if (loss := _balanced_loss(predict(head, outer), outer.labels)) < lowest:
+            best, lowest, kept = strength, loss, head
     return best, kept
 
 
-def _calibrated(opinions: Tensor, y: Tensor, tests: list[np.ndarray]) -> Tensor:
-    """Return probabilities for opinions (repeats, N, C), each fold's calibrated on the other folds
-    of its repeat."""
-    probs = torch.empty(opinions.shape, dtype=torch.float64)
+def _balanced_loss(outputs: Tensor, y: Tensor) -> float:
+    """Return the log loss in which every class counts alike; of numbers the squared error."""
+    if y.is_floating_point():
+        return float((outputs[:, 0] - y).square().mean())
+    weight = torch.bincount(y, minlength=outputs.shape[1]).clamp(min=1).float().reciprocal()[y]
+    return float(-(outputs.log_softmax(1)[range(len(y)), y] * weight).sum())
+
+
+def _calibrated(
+    opinions: Tensor, y: Tensor, tests: list[np.ndarray], balanced: bool = False
+) -> Tensor:
+    """Return answers to opinions (repeats, N, C), each fold's calibrated on the other folds of its
+    repeat: probabilities, or balanced opinions; of numbers, predictions."""
+    found = torch.empty(opinions.shape, dtype=torch.float64)
     for number, test in enumerate(tests):
         repeat = number // (len(tests) // len(opinions))
         others = np.setdiff1d(np.arange(len(y)), test)
         fitted = calibrate(opinions[repeat, others], y[others])
-        probs[repeat, test] = fitted(opinions[repeat, test])
-    return probs
+        found[repeat, test] = (fitted.balanced if balanced else fitted)(opinions[repeat, test])
+    return found

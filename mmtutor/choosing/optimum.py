@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtutor.checks import check_finite, check_labels, positive, require
+from mmtutor.checks import check_finite, check_labels, positive, require, shaped
 from mmtutor.device import make_accelerator
 from mmtutor.training import weights_of_classes
 from mmtutor.types import Samples
@@ -48,27 +48,27 @@ def fit_optimum(
     tolerance: float = 1e-5,
 ) -> float:
     """Minimise (1/N) Σ_i w_{y_i} · CE(model(x_i), y_i) + l2/2 · Σ ‖W‖² over the weights; return the
-    value reached.
+    value reached. For labels that are numbers, ½ (model(x_i) - y_i)² takes the place of CE.
 
     model: logits (B, C) that are linear in its parameters, else the optimum is a local one and the
     start matters; it is trained from the parameters it has, in place, by full-batch L-BFGS, in eval
     mode. Biases (one-dimensional parameters) are not penalised. With one linear layer this is
     scikit-learn's LogisticRegression with C = 1/(N · l2).
-    train: int64 labels; memory-mapped features are read in pieces of ROWS and never copied whole.
+    train: int64 labels, or float ones and a model with one output; memory-mapped features are read
+    in pieces of ROWS and never copied whole.
     rows: positions of the N samples to learn from, None for all. l2 > 0: without it separable
     classes have no optimum. class_weights: as `training.fit`. tolerance: largest gradient entry at
     the end.
-    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output, a mask as
-    rows; FloatingPointError for a loss that is not finite. Nocedal & Wright, Numerical
-    Optimization, 2006, ch. 7.
+    Raises ValueError for l2 ≤ 0, empty or non-finite data, labels without an output, numbers and
+    more outputs than one, a mask as rows; FloatingPointError for a loss that is not finite.
+    Nocedal & Wright, Numerical Optimization, 2006, ch. 7.
     """
     positive("l2 (without it separable classes have no optimum)", l2)
     rows = torch.arange(len(train)) if rows is None else rows
     require(len(rows), "training data hold no samples")
     require(
-        not train.labels.is_floating_point() and rows.dtype == torch.int64,
-        f"labels are {train.labels.dtype} and rows {rows.dtype}, expected whole numbers and int64"
-        " positions: of a mask take nonzero().flatten()",
+        rows.dtype == torch.int64,
+        f"rows are {rows.dtype}, expected int64 positions: of a mask take nonzero().flatten()",
     )
     for piece in pieces(rows):
         check_finite("training data", train[piece])
@@ -91,8 +91,11 @@ def fit_optimum(
             pieces(rows), accelerator.process_index, None, accelerator.num_processes
         ):
             batch = train[piece].to(accelerator.device)
-            losses = F.cross_entropy(
-                model(*batch.inputs), batch.labels, weight=weight, reduction="none"
+            outputs = model(*batch.inputs)
+            losses = (
+                (outputs[:, 0] - batch.labels).square() / 2
+                if batch.labels.is_floating_point()
+                else F.cross_entropy(outputs, batch.labels, weight=weight, reduction="none")
             )
             share = losses.sum() / len(rows)
             share.backward()
@@ -128,5 +131,8 @@ def _weights(
     learnt = Samples({}, train.labels[rows])
     with torch.no_grad():
         outputs = model(*train[rows[:1]].to(device).inputs)
+    if train.labels.is_floating_point():
+        shaped("outputs, for labels that are numbers,", outputs, ("B", 1))
+        return None
     weight = weights_of_classes(class_weights, learnt.labels, check_labels(outputs, learnt, None))
     return None if weight is None else weight.to(device)

@@ -1,6 +1,8 @@
 """The table that choosing reads: masks for what is absent, groups, and no copy of what lies
 together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,3 +49,43 @@ def test_what_does_not_belong_together_is_refused(synthetic):
         GroupedSamples({"late": x["a"]}, y, groups, ("n", "p"))
     with pytest.raises(KeyError, match=r"present names \['b'\], the features are \['a'\]"):
         GroupedSamples(x, y, groups, ("n", "p"), {"b": torch.ones(4, dtype=torch.bool)})
+
+
+def test_some_of_the_modalities_are_enough_where_any_will_do(synthetic):
+    table = synthetic(n=6, lacking=[("image", 3), ("text", 3), ("text", 5)])
+    assert table.having_any(("text", "image")).tolist() == [True] * 3 + [False] + [True] * 2
+    assert torch.equal(table.having_any(("text",)), table.having(("text",)))
+
+
+def test_a_part_speaks_of_absence_only_where_someone_in_it_lacks_something(synthetic):
+    table = synthetic(n=6, lacking=[("image", 3), ("text", 5)])
+    both = ("text", "image")
+    assert table.samples(torch.tensor([0, 1, 4]), both).present is None
+    part = table.samples(torch.tensor([0, 3, 4]), both)
+    assert list(part.present) == ["image"]
+    assert part.present["image"].tolist() == [True, False, True]
+
+
+def numbers_of(table: GroupedSamples, labels: torch.Tensor) -> GroupedSamples:
+    return replace(table, labels=labels, classes=())
+
+
+def test_classes_are_their_own_strata_and_numbers_fall_into_equal_fifths(synthetic):
+    table = synthetic(n=50)
+    assert torch.equal(table.strata, table.labels) and table.outputs == 2
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    numbers = numbers_of(table, order.float() ** 3)
+    assert torch.equal(numbers.strata, order // 10) and numbers.outputs == 1
+    part = numbers.only(["image"])
+    assert torch.equal(part.strata, numbers.strata) and part.classes == ()
+
+
+def test_equal_numbers_are_of_one_stratum_and_no_stratum_is_empty(synthetic):
+    table = synthetic(n=50)
+    for values in (torch.zeros(50), torch.arange(50) % 3, (torch.arange(50) > 44) * 7.0):
+        strata = numbers_of(table, values.float()).strata
+        assert strata.unique().tolist() == list(range(len(strata.unique())))
+        for value in values.unique():
+            assert len(strata[values == value].unique()) == 1
+        by_size = strata[values.argsort()]
+        assert (by_size.diff() >= 0).all(), "larger numbers, later strata"

@@ -97,6 +97,21 @@ def test_frozen_parameters_and_gradients_of_others_are_left_alone():
     assert before.abs().max() > 0.1 and model["unused"].weight.abs().max() < 1e-3
 
 
+def test_numbers_lead_to_the_least_squared_error(monkeypatch):
+    """The gradient of (1/N) Σ ½ (model(x) - y)² + l2/2 · ‖W‖² vanishes, and the value is that; in
+    pieces, on some of the rows."""
+    monkeypatch.setattr(optimum, "ROWS", 7)
+    data, model, rows = some(), head(1), torch.arange(3, 70)
+    y = data.features["a"][:, 0] * 2 - data.features["b"][:, 1]
+    value = fit_optimum(model, Samples(data.features, y), l2=0.1, rows=rows, device="cpu")
+    errors = model({m: x[rows] for m, x in data.features.items()})[:, 0] - y[rows]
+    penalty = sum(p.square().sum() for p in model.parameters() if p.dim() > 1)
+    whole = errors.square().mean() / 2 + 0.1 / 2 * penalty
+    whole.backward()
+    assert value == pytest.approx(whole.item(), rel=1e-5)
+    assert max(p.grad.abs().max().item() for p in model.parameters()) < 5e-4
+
+
 @pytest.mark.parametrize("l2", [0, -1, float("nan"), float("inf")])
 def test_without_a_penalty_there_is_no_optimum(l2):
     with pytest.raises(ValueError, match=r"l2 \(without it separable.*\) must be .* above 0"):
@@ -110,9 +125,12 @@ def test_faulty_data_are_named(monkeypatch):
     with pytest.raises(ValueError, match=r"training data features\['b'\] hold NaN or inf"):
         fit_optimum(head(), data, l2=0.1, device="cpu")
     floats = Samples(some().features, some().labels.float())
-    with pytest.raises(ValueError, match=r"labels are torch.float32 .*, expected whole numbers"):
+    with pytest.raises(
+        ValueError,
+        match=r"outputs, for labels that are numbers, has shape \(1, 3\), expected \(B, 1\)",
+    ):
         fit_optimum(head(), floats, l2=0.1)
-    with pytest.raises(ValueError, match=r"rows torch.bool, expected .* int64 positions"):
+    with pytest.raises(ValueError, match=r"rows are torch.bool, expected int64 positions"):
         fit_optimum(head(), some(), l2=0.1, rows=some().labels > 0)
     with pytest.raises(ValueError, match="training data hold no samples"):
         fit_optimum(head(), some()[:0], l2=0.1, device="cpu")
