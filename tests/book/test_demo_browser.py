@@ -7,12 +7,14 @@ import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from mmtutor.apps import demo
 from tests import browsing
 from tests.book import test_demo as server_test
+from tests.posts import SKIES, tone
 
 TEXT = server_test.TEXT
 DROP = """([name, data]) => {
@@ -25,17 +27,19 @@ DROP = """([name, data]) => {
 
 
 @pytest.fixture(scope="module")
-def tried(tmp_path_factory) -> Iterator[demo.Demo]:
-    with demo.opened(
-        server_test.small_model(tmp_path_factory.mktemp("demo") / "tiny"), "cpu"
-    ) as opened:
-        yield opened
+def tried(posts_model, tmp_path_factory) -> demo.Demo:
+    return demo.Demo(posts_model, tmp_path_factory.mktemp("home"), "cpu")
 
 
 @pytest.fixture(scope="module")
-def address(tried) -> Iterator[str]:
-    with server_test.running(tried) as port:
-        yield f"http://127.0.0.1:{port}/"
+def heard(sounds_model, tmp_path_factory) -> demo.Demo:
+    return demo.Demo(sounds_model, tmp_path_factory.mktemp("home"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def addresses(tried, heard) -> Iterator[dict[str, str]]:
+    with server_test.running(tried) as port, server_test.running(heard) as sounds_port:
+        yield {"tiny": f"http://127.0.0.1:{port}/", "prices": f"http://127.0.0.1:{sounds_port}/"}
 
 
 @pytest.fixture
@@ -45,15 +49,21 @@ def picture(tmp_path) -> Path:
 
 
 @pytest.fixture
-def visit(open_page, address) -> Iterator[Callable[..., Page]]:
+def sound(tmp_path) -> Path:
+    (tmp_path / "beep.wav").write_bytes(server_test.SOUND)
+    return tmp_path / "beep.wav"
+
+
+@pytest.fixture
+def visit(open_page, addresses) -> Iterator[Callable[..., Page]]:
     """A function that opens the page in a view. At the end nothing was wrong, but for statuses
     named as expected."""
     seen = []
 
-    def start(view: str = "light", expected: tuple[int, ...] = ()) -> Page:
-        page, noticed = open_page(address, view)
+    def start(view: str = "light", expected: tuple[int, ...] = (), model: str = "tiny") -> Page:
+        page, noticed = open_page(addresses[model], view)
         seen.append((noticed, expected))
-        expect(page.locator("#about")).to_contain_text("tiny")
+        expect(page.locator("#about")).to_contain_text(model)
         return page
 
     yield start
@@ -89,7 +99,8 @@ def shown(page: Page) -> dict:
 
 
 def said(tried: demo.Demo, text: str, picture: Path | None) -> dict:
-    answer = tried.answer(text, picture.read_bytes() if picture else None)
+    image = picture and base64.b64encode(picture.read_bytes()).decode()
+    answer = tried.answer({"text": text, "image": image})
     return {k: answer[k] for k in ("label", "probabilities", "contributions")}
 
 
@@ -117,34 +128,35 @@ def test_text_and_picture_are_answered_as_by_the_server(visit, tried, picture):
             "r => ['.fill', '.bar'].map(c => r.querySelector(c).getBoundingClientRect().width)"
         )
         assert widths[0] / widths[1] == pytest.approx(p, abs=0.01)
+    for row, (m, added) in zip(
+        page.locator("#contributions li").all(), answer["contributions"].items(), strict=True
+    ):
+        words = f"{100 * added:+.1f} points".replace("-", "\u2212")
+        assert (row.get_attribute("data-name"), row.locator(".value").inner_text()) == (m, words)
     p, share = answer["probabilities"][answer["label"]], tried.facts()["shares"][answer["label"]]
     text = page.locator("#sum").inner_text()
     assert text.startswith(f"{100 * share:.1f} (share) ") and text.endswith(f"= {percent(p)}")
     assert "(text)" in text and "(picture)" in text
-    expect(page.locator("#status")).to_contain_text("from text and picture, by early fusion")
+    expect(page.locator("#status")).to_contain_text("from text and picture.")
 
 
-def test_signs_of_contributions_are_shown(visit, tried, picture):
-    page = visit()
-    texts, seen = (TEXT, "My cat sleeps.", "Goodbye, old friend"), set()
-    page.get_by_label("Picture", exact=True).set_input_files(picture)
-    for text in texts:
-        page.get_by_label("Text", exact=True).fill(text)
-        ask(page)
-        expect(page.locator("#contributions .text .value")).to_have_attribute(
-            "data-value", str(said(tried, text, picture)["contributions"]["text"])
+@pytest.mark.parametrize(("hertz", "weight"), [(300, "9.5"), (1200, "0.5")])
+def test_signs_of_contributions_are_shown(visit, tmp_path, hertz, weight):
+    page = visit(model="prices")
+    (tmp_path / "tone.wav").write_bytes(tone(hertz, np.random.default_rng(1)))
+    page.get_by_label("Sound", exact=True).set_input_files(tmp_path / "tone.wav")
+    page.get_by_label("weight").fill(weight)
+    ask(page)
+    for m, adds in {"audio": hertz > 1000, "numbers": weight > "5"}.items():
+        row = page.locator(f"#contributions .{m}")
+        added = float(row.locator(".value").get_attribute("data-value"))
+        assert (added > 0) == adds and abs(added) > 5
+        assert row.locator(".value").inner_text().startswith("+" if adds else "\u2212")
+        middle = row.evaluate(
+            """r => { const [f, b] = ['.fill', '.bar'].map(c => r.querySelector(c)
+            .getBoundingClientRect()); return f.left + f.width / 2 - b.left - b.width / 2 }"""
         )
-        for row in page.locator("#contributions li").all():
-            added = float(row.locator(".value").get_attribute("data-value"))
-            words = row.locator(".value").inner_text()
-            assert words == f"{'+' if added > 0 else '−'}{abs(100 * added):.1f} points"
-            middle = row.evaluate(
-                """r => { const [f, b] = ['.fill', '.bar'].map(c => r.querySelector(c)
-                .getBoundingClientRect()); return f.left + f.width / 2 - b.left - b.width / 2 }"""
-            )
-            assert middle * added > 0  # to the right of the middle if it added, else to the left
-            seen.add((row.get_attribute("data-name"), added > 0))
-    assert len(seen) == 4
+        assert middle * added > 0  # to the right of the middle if it added, else to the left
 
 
 @pytest.mark.parametrize("part", ["text", "picture"])
@@ -165,7 +177,7 @@ def test_leaving_one_part_out_answers_from_the_other(visit, tried, picture, part
     expect(row.locator(".value")).to_have_text("left out")
     for name, before in whole["probabilities"].items():
         note = page.locator(f"#probabilities li[data-name='{name}'] .note")
-        expect(note).to_contain_text(f"the whole post had {percent(before)}")
+        expect(note).to_contain_text(f"the whole row had {percent(before)}")
     with page.expect_response("**/predict"):
         page.get_by_label(f"leave the {part} out").uncheck()
     expect(page.locator("#status")).to_contain_text("text and picture")
@@ -176,11 +188,13 @@ def test_leaving_one_part_out_answers_from_the_other(visit, tried, picture, part
 def test_nothing_and_all_left_out_are_told(visit):
     page = visit()
     page.get_by_role("button", name="Ask the model").click()
-    expect(page.get_by_role("alert")).to_have_text("Write a text or choose a picture first.")
+    expect(page.get_by_role("alert")).to_have_text(
+        "Give the model something to read first: text, picture."
+    )
     page.get_by_label("leave the text out").check()
     page.get_by_label("Text", exact=True).fill(TEXT)
     page.get_by_role("button", name="Ask the model").click()
-    expect(page.get_by_role("alert")).to_contain_text("All of the post is left out")
+    expect(page.get_by_role("alert")).to_contain_text("All of it is left out")
     expect(page.locator("#answer")).to_be_hidden()
 
 
@@ -191,7 +205,7 @@ def test_a_corrupt_picture_is_told_and_can_be_replaced(visit, tried, picture, tm
     for name in ("broken.jpg", "words.png"):
         page.get_by_label("Picture", exact=True).set_input_files(tmp_path / name)
         page.get_by_role("button", name="Ask the model").click()
-        expect(page.get_by_role("alert")).to_contain_text("Corrupt picture")
+        expect(page.get_by_role("alert")).to_contain_text("Unreadable picture")
         expect(page.locator("#answer")).to_be_hidden()
     page.get_by_label("Picture", exact=True).set_input_files(picture)
     expect(page.get_by_role("alert")).to_be_empty()
@@ -202,9 +216,9 @@ def test_a_corrupt_picture_is_told_and_can_be_replaced(visit, tried, picture, tm
 def test_a_file_that_is_too_large_is_not_even_sent(visit, tmp_path):
     page = visit()
     with (tmp_path / "huge.png").open("wb") as file:
-        file.truncate(22_000_001)
+        file.truncate(20_000_001)
     page.get_by_label("Picture", exact=True).set_input_files(tmp_path / "huge.png")
-    expect(page.get_by_role("alert")).to_contain_text("huge.png has 23 MB, the limit is 22 MB")
+    expect(page.get_by_role("alert")).to_contain_text("huge.png has 21 MB, the limit is 20 MB")
     expect(page.get_by_alt_text("The chosen picture")).to_be_hidden()
 
 
@@ -213,15 +227,15 @@ def test_a_picture_can_be_dropped_and_removed(visit, tried, picture):
     page.get_by_label("Text", exact=True).fill(TEXT)
     page.evaluate(DROP, ["dropped.jpg", base64.b64encode(picture.read_bytes()).decode()])
     expect(page.get_by_alt_text("The chosen picture, dropped.jpg")).to_be_visible()
-    assert page.locator("#file").evaluate("field => field.files[0].name") == "dropped.jpg"
+    assert page.locator("#file-image").evaluate("field => field.files[0].name") == "dropped.jpg"
     ask(page)
     assert shown(page) == said(tried, TEXT, picture)
     page.get_by_role("button", name="remove the picture").click()
     expect(page.get_by_alt_text("The chosen picture")).to_be_hidden()
     expect(page.locator("#status")).to_have_text(
-        "The post has changed since this answer: ask again."
+        "The row has changed since this answer: ask again."
     )
-    expect(page.locator("#file")).to_be_focused()
+    expect(page.locator("#file-image")).to_be_focused()
     ask(page)
     assert shown(page) == said(tried, TEXT, None)
     page.evaluate(DROP, ["", ""])
@@ -237,7 +251,7 @@ def test_all_can_be_done_by_keyboard(visit, tried, picture, key):
     page.keyboard.press("Tab")
     expect(page.get_by_label("leave the text out")).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.locator("#file")).to_be_focused()
+    expect(page.locator("#file-image")).to_be_focused()
     # Chromium reports choosers once somebody listens. The answer to the second line says that it
     # heard the first; without it, half of the keys came too early.
     page.on("filechooser", lambda _: None)
@@ -246,7 +260,7 @@ def test_all_can_be_done_by_keyboard(visit, tried, picture, key):
         page.keyboard.press(key)
     chooser.value.set_files(picture)
     expect(page.get_by_alt_text("The chosen picture, coffee.jpg")).to_be_visible()
-    for name in ("#remove", "#no-image", "form button[type=submit]"):
+    for name in ("#remove-image", "#no-image", "form button[type=submit]"):
         page.keyboard.press("Tab")
         expect(page.locator(name)).to_be_focused()
         width, style = page.locator(name).evaluate(
@@ -303,6 +317,112 @@ def test_changes_are_announced(visit):
         assert field.evaluate("e => getComputedStyle(e).direction") == direction
 
 
+def test_a_page_has_fields_for_what_its_model_reads_only(visit):
+    fields = "fs => fs.map(f => f.labels[0].textContent)"
+    page = visit()
+    assert page.locator("textarea, input, select").evaluate_all(fields) == [
+        "Text",
+        "leave the text out",
+        "Picture",
+        "leave the picture out",
+    ]
+    page = visit(model="prices")
+    assert page.locator("textarea, input, select").evaluate_all(fields) == [
+        "Sound",
+        "leave the sound out",
+        "weight",
+        "age & size",
+        "leave the numbers out",
+        "sky",
+        "leave the categories out",
+    ]
+    options = page.get_by_label("sky").locator("option").all_inner_texts()
+    assert options == ["unknown", *SKIES]  # its <i> is text, no element
+
+
+def test_a_number_is_told_with_its_interval_from_sound_numbers_and_words(visit, heard, sound):
+    page = visit(model="prices")
+    page.get_by_label("Sound", exact=True).set_input_files(sound)
+    player = page.locator("audio[aria-label='The chosen sound, beep.wav']")
+    expect(player).to_be_visible()
+    assert player.evaluate("a => a.duration") == pytest.approx(0.5)
+    page.get_by_label("weight").fill("7.5")
+    page.get_by_label("sky").select_option(SKIES[2])
+    ask(page)
+    row = {
+        "audio": base64.b64encode(sound.read_bytes()).decode(),
+        "numbers": {"weight": "7.5"},
+        "categories": {"sky": SKIES[2]},
+    }
+    compare_number(page, heard, row, "from sound, numbers and categories.")
+    page.get_by_label("sky").select_option("unknown")
+    expect(page.locator("#status")).to_have_text(
+        "The row has changed since this answer: ask again."
+    )
+    ask(page)
+    del row["categories"]
+    compare_number(page, heard, row, "from sound and numbers.")
+    expect(page.locator("#contributions .categories .value")).to_have_text("missing")
+    with page.expect_response("**/predict"):
+        page.get_by_label("leave the sound out").check()
+    compare_number(page, heard, {"numbers": row["numbers"]}, "from the numbers alone.")
+    whole = heard.answer(row)["label"]
+    expect(page.locator("#status")).to_contain_text(f"The whole row: {whole:.0f}.")
+    expect(page.locator("#contributions .audio .value")).to_have_text("left out")
+
+
+def compare_number(page: Page, heard: demo.Demo, row: dict, words: str) -> None:
+    """The page says of a row what the server says, rounded, in figures and in bars."""
+    expect(page.locator("#status")).to_contain_text(words)
+    answer, facts = heard.answer(row), heard.facts()
+    status = page.locator("#status").inner_text()
+    told = page.locator("#status strong").inner_text()
+    digits = len(told.partition(".")[2])  # fewer where the interval is wide
+    assert told == f"{answer['label']:.{digits}f}"
+    low, high = (f"{end:.{digits}f}" for end in answer["interval"])
+    share = f"{100 * facts['likely']:.0f}\u00a0%"
+    assert f"In {share} of cases the truth lies between {low} and {high}." in status
+    assert float(high) - float(low) < 100 * 0.1**digits
+    expect(page.locator("#classes")).to_be_hidden()
+    for m in answer["answered_by"].split(" + "):
+        value, added = page.locator(f"#contributions .{m} .value"), answer["contributions"][m]
+        assert float(value.get_attribute("data-value")) == added
+        assert value.inner_text() == f"{added:+.{digits}f}".replace("-", "\u2212")
+    total = page.locator("#sum").inner_text()
+    assert total.startswith(f"{facts['mean']:.{digits}f} (average) ")
+    assert total.endswith(f" = {told}")
+
+
+def test_what_is_no_number_is_told(visit):
+    page = visit(expected=(400,), model="prices")
+    page.get_by_label("weight").fill("heavy")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Not a number (weight): 'heavy'")
+    page.get_by_label("weight").fill("3")
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("The model says price is")
+
+
+def test_what_is_odd_is_told(visit, tried):
+    page = visit()
+    page.get_by_label("Text", exact=True).fill("word " * 5000)
+    ask(page)
+    expect(page.locator("#remarks li")).to_contain_text(["cut."])
+    page.get_by_label("Text", exact=True).fill(TEXT)
+    ask(page)
+    expect(page.locator("#remarks li")).to_have_count(0)
+
+
+def test_a_dropped_sound_goes_where_sounds_go(visit, sound, picture):
+    page = visit(model="prices")
+    page.evaluate(DROP, ["beep.wav", base64.b64encode(sound.read_bytes()).decode()])
+    expect(page.locator("#preview-audio")).to_be_visible()
+    assert page.locator("#file-audio").evaluate("field => field.files[0].name") == "beep.wav"
+    page.get_by_role("button", name="remove the sound").click()
+    expect(page.locator("#preview-audio")).to_be_hidden()
+
+
 @pytest.mark.parametrize("view", [*browsing.VIEWS, "dark phone"])
 def test_everybody_can_use_it(visit, monkeypatch, picture, tmp_path, view):
     monkeypatch.setitem(browsing.VIEWS, "dark phone", (360, 780, "dark"))
@@ -322,7 +442,23 @@ def test_everybody_can_use_it(visit, monkeypatch, picture, tmp_path, view):
     (tmp_path / ("n" * 100 + ".png")).write_text("no picture")
     page.get_by_label("Picture", exact=True).set_input_files(tmp_path / ("n" * 100 + ".png"))
     page.get_by_role("button", name="Ask the model").click()
-    expect(page.get_by_role("alert")).to_contain_text("Corrupt picture")
+    expect(page.get_by_role("alert")).to_contain_text("Unreadable picture")
+    check(page)
+
+
+@pytest.mark.parametrize("view", [*browsing.VIEWS, "dark phone", "tablet"])
+def test_everybody_can_use_numbers_and_sounds(visit, monkeypatch, sound, view):
+    monkeypatch.setitem(browsing.VIEWS, "dark phone", (360, 780, "dark"))
+    monkeypatch.setitem(browsing.VIEWS, "tablet", (768, 1000, "light"))
+    page = visit(view, model="prices")
+    check(page)
+    page.get_by_label("Sound", exact=True).set_input_files(sound)
+    page.get_by_label("weight").fill("7.5")
+    page.get_by_label("sky").select_option(SKIES[0])
+    ask(page)
+    check(page)
+    page.get_by_label("leave the sound out").check()
+    expect(page.locator("#status")).to_contain_text("from numbers and categories")
     check(page)
 
 
