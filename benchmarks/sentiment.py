@@ -1,4 +1,4 @@
-"""The sentiment tool's speed and memory: features, choosing, predicting, and what end-to-end
+"""The table tool's speed and memory: features, choosing, predicting, and what end-to-end
 training would take.
 
 python -m benchmarks.sentiment         about six minutes on two cores; needs the data set mvsa
@@ -21,17 +21,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks.encoders import bare_pictures, bare_texts
 from benchmarks.measure import Row, as_table, ratio, turns
 from mmtutor import data
 from mmtutor.apps import Options, predict, train
-from mmtutor.apps.features import PostEncoder
-from mmtutor.apps.posts import Post
+from mmtutor.apps.encoding import RowEncoder
+from mmtutor.apps.rows import Roles, Rows
+from mmtutor.apps.rows import Row as TableRow
+from mmtutor.choosing.grouped import GroupedSamples
+from mmtutor.choosing.nested import choose
+from mmtutor.device import one_thread
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.encoders.text import load as load_text
-from mmtutor.files.weights import locate
 
 PART, TURNS = 128, 5  # posts that the encoders are timed on, and how often
 FEW, MANY = 1_000, 100_000
@@ -62,22 +65,23 @@ def throughput(loaded: data.Dataset) -> Row:
     """The tool's feature extraction from an empty cache, against bare loops over the same two
     networks."""
     text, image = TextEncoder(cache=False), ImageEncoder(cache=False)
-    tokenizer, _ = load_text(locate("minilm").parent)
-    text.model, image.model  # noqa: B018  loaded before anything is timed
+    text.model, text.tokenizer, image.model  # noqa: B018  loaded before anything is timed
     paths, texts = loaded.modalities["image"][:PART], list(loaded.modalities["text"][:PART])
-    posts = [Post(k, t, p.name) for k, (t, p) in enumerate(zip(texts, paths, strict=True))]
+    pairs = zip(texts, paths, strict=True)
+    posts = [TableRow(k, {"text": t, "image": p.name}) for k, (t, p) in enumerate(pairs)]
+    roles = Roles(text="text", image="image")
 
     def tool() -> None:
         with tempfile.TemporaryDirectory() as cache:
-            encoder = PostEncoder(paths[0].parent, cache=cache)
+            encoder = RowEncoder(roles, paths[0].parent, cache=cache)
             for m, known in (("text", text), ("image", image)):
                 encoder.encoders[m].model = known.model
-            encoder.encoders["text"]._tokenizer = tokenizer
+            encoder.encoders["text"].tokenizer = text.tokenizer
             encoder.encode(posts)
 
     def bare() -> None:
         bare_pictures(image, paths)
-        bare_texts(text, tokenizer, texts)
+        bare_texts(text, text.tokenizer, texts)
 
     times = turns({"tool": tool, "bare": bare}, TURNS, warm=1)
     return Row(
@@ -131,16 +135,17 @@ def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
     )
     first = write_table(place / "first.csv", list(loaded.modalities["text"]), pictures, labels, RAW)
     images = loaded.modalities["image"][0].parent
-    options = Options(images, cache=place / "train")
-    encoder = options.encoder(table)
+    options = Options(folder=images, cache=place / "train")
+    rows = Rows(options.table(table), options.roles)
+    encoder = RowEncoder(rows.roles, **options.encoding_of(table))
     start = time.perf_counter()
-    for _ in encoder.chunks(options.table(table), "image"):
+    for _ in encoder.chunks(rows):
         pass
     encoding = time.perf_counter() - start
     start = time.perf_counter()
     report = train(table, place / "model", options)
     choosing = time.perf_counter() - start
-    call = ["sentiment", "predict", str(place / "model"), str(first), "--images", str(images)]
+    call = ["predict", str(place / "model"), str(first), "--folder", str(images)]
     raw, _ = run([*call, "--out", str(place / "answers.csv")], MMTUTOR_CACHE=str(place / "raw"))
     answers = turns(
         {"cached": lambda: sum(1 for _ in predict(place / "model", table, options))}, 5, warm=1
@@ -182,6 +187,39 @@ def speed_rows(loaded: data.Dataset, place: Path) -> list[Row]:
     ]
 
 
+def modality_row() -> Row:
+    """Choosing among five modalities against two of them: made-up features as wide as the tool's,
+    2,000 samples, one repeat."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 3, (POSTS,), generator=generator)
+    widths = {"text": 384, "image": 1280, "audio": 768, "numbers": 10, "categories": 6}
+    features = {}
+    for m, width in widths.items():
+        noise = torch.randn(POSTS, width, generator=generator)
+        features[m] = noise + 2 * torch.eye(3, width)[y]
+    features["numbers"][:, 5:] = features["categories"][:, 3:] = 1.0
+    features["categories"][:, :3] = torch.randint(0, 14, (POSTS, 3), generator=generator).float()
+    five = GroupedSamples(
+        features,
+        y,
+        np.arange(POSTS),
+        ("a", "b", "c"),
+        knots={"numbers": 6, "categories": 14},
+    )
+
+    def run(table: GroupedSamples) -> None:
+        with one_thread():
+            choose(table, repeats=1, progress=False)
+
+    ways = {"five": lambda: run(five), "two": lambda: run(five.only(["text", "image"]))}
+    return Row(
+        "choosing among five modalities / two",
+        ratio(turns(ways, 3), "five", "two"),
+        2.5,
+        "ratio of time",
+    )
+
+
 def memory_rows(place: Path) -> list[Row]:
     """Training on and predicting of 100,000 posts against 1,000: the same process, but for the
     table."""
@@ -202,10 +240,9 @@ def memory_rows(place: Path) -> list[Row]:
         )
         shared = {"MMTUTOR_CACHE": str(place / "flat")}
         call = [
-            "sentiment",
             "train",
             str(table),
-            "--images",
+            "--folder",
             str(pictures),
             "--out",
             str(place / f"m{n}"),
@@ -213,7 +250,7 @@ def memory_rows(place: Path) -> list[Row]:
             "1",
         ]
         _, peaks["training", n] = run([*call, "--folds", "2"], **shared)
-        call = ["sentiment", "predict", str(place / f"m{n}"), str(table), "--images", str(pictures)]
+        call = ["predict", str(place / f"m{n}"), str(table), "--folder", str(pictures)]
         _, peaks["predicting", n] = run([*call, "--out", str(place / f"{n}.jsonl")], **shared)
     print(
         json.dumps({f"{what} {n}": round(mb) for (what, n), mb in peaks.items()}), file=sys.stderr
@@ -251,7 +288,7 @@ def rows() -> list[Row]:
     """Measure everything; raises DatasetUnavailable where mvsa cannot be had."""
     loaded = data.load("mvsa")
     with tempfile.TemporaryDirectory() as place:
-        speed = [throughput(loaded), *speed_rows(loaded, Path(place))]
+        speed = [throughput(loaded), *speed_rows(loaded, Path(place)), modality_row()]
     with tempfile.TemporaryDirectory() as place:
         return speed + memory_rows(Path(place))
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from mmtutor.files import manifest as packaged
 from mmtutor.files import store
-from tests.posts import COLOURS, made
+from tests.posts import COLOURS, made, mixed_posts, priced_sounds
 from tests.source import CONTENT, Source
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def options(pictures, cache) -> Options:
     """Return options with the pictures and the shared cache, on the processor."""
     from mmtutor.apps.commands import Options
 
-    return Options(images=pictures, device="cpu", cache=cache, progress=False)
+    return Options(folder=pictures, device="cpu", cache=cache, progress=False)
 
 
 @pytest.fixture(scope="session")
@@ -324,6 +324,31 @@ def text_only(tmp_path_factory, rows, write, options) -> Path:
     table = write(folder / "posts.csv", [{k: row[k] for k in ("text", "label")} for row in rows])
     train(table, folder / "model", options, splits=3, repeats=1)
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def posts_model(tmp_path_factory) -> Path:
+    """Return a model folder trained on texts and pictures, to tell three classes apart."""
+    from mmtutor.apps.commands import Options, train
+
+    folder = tmp_path_factory.mktemp("posts-model")
+    options = Options(folder=folder, device="cpu", cache=folder / "cache", progress=False)
+    train(mixed_posts(folder), folder / "tiny", options, splits=5, repeats=2)
+    return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def sounds_model(tmp_path_factory) -> Path:
+    """Return a model folder trained on sounds, numbers and categories, to tell a number."""
+    from mmtutor.apps.commands import Options, Roles, train
+
+    pytest.importorskip("soundfile")
+    folder = tmp_path_factory.mktemp("sounds-model")
+    columns = {"numbers": ("weight", "age & size"), "categories": ("sky",)}
+    roles = Roles(audio="tone", target="price", **columns)
+    options = Options(roles, folder, device="cpu", cache=folder / "cache", progress=False)
+    train(priced_sounds(folder), folder / "prices", options, splits=5, repeats=2)
+    return folder / "prices"
 
 
 @pytest.fixture(scope="session")

@@ -1,44 +1,27 @@
-"""From a table of posts to a model of their sentiment: train, evaluate, predict, and a page to try
-it on.
+"""From a table of any modalities to what each of them is worth, and to a model: train, evaluate,
+predict, and a page to try it on.
 
     from mmtutor.apps import Options, train
-    train("posts.csv", "model", Options(images="pictures"))
+    train("posts.csv", "model", Options(folder="pictures"))
 
 The functions are imported on first use, so that the command line starts fast.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mmtutor.apps.commands import Options, evaluate, predict, predict_one, train
-    from mmtutor.apps.faults import PostsUnusable
-    from mmtutor.apps.folder import ModelUnusable, load
-    from mmtutor.apps.posts import Columns
+from typing import Any
 
 _HOME = {
-    "Columns": "posts",
     "ModelUnusable": "folder",
     "Options": "commands",
-    "PostsUnusable": "faults",
+    "Roles": "rows",
+    "TableUnusable": "faults",
     "evaluate": "commands",
     "load": "folder",
     "predict": "commands",
-    "predict_one": "commands",
     "train": "commands",
 }
 
-__all__ = [
-    "Columns",
-    "ModelUnusable",
-    "Options",
-    "PostsUnusable",
-    "evaluate",
-    "load",
-    "predict",
-    "predict_one",
-    "train",
-]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,88 +1,115 @@
-"""train, evaluate, predict: what `mmtutor sentiment` does, each callable from Python with the same
-arguments."""
+"""train, evaluate, predict: what `mmtutor` does with a table, each callable from Python with the
+same arguments."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from mmtutor.apps import folder
-from mmtutor.apps.classifier import Answer, SentimentModel, train_final
-from mmtutor.apps.faults import MAX_MEGABYTES, Faults, PostsUnusable, Problem
-from mmtutor.apps.features import MODALITIES, Chunk, PostEncoder
-from mmtutor.apps.posts import Columns, Post, PostTable
-from mmtutor.apps.report_page import page
-from mmtutor.apps.scores import figures
-from mmtutor.apps.table import Grouping, read_table
-from mmtutor.apps.training_report import training_report
-from mmtutor.checks import require
+from mmtutor.apps import encoding, folder, gathering, reading, scores
+from mmtutor.apps.faults import MAX_MEGABYTES, Faults, Problem, TableUnusable
+from mmtutor.apps.model import Answer, Model, train_final
+from mmtutor.apps.report import findings, learning_curve, page
+from mmtutor.apps.rows import Roles, Row, Rows, canonical, survey
+from mmtutor.checks import known_names, require
 from mmtutor.choosing.grouped import TooFewSamples
 from mmtutor.choosing.nested import choose
 from mmtutor.device import make_accelerator, one_thread
 
+Source = Path | str | Iterable[Mapping[str, object]]
+"""A table's file, "-" for standard input, or its rows as dictionaries."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the three commands share. images: the folder of pictures, None for the table's own
-    folder.
+    """What the three commands share. folder: of pictures and sounds, None for the table's own.
 
-    strict: stop at the first faulty post. cache: True for the usual feature cache, or a folder.
+    text_encoder: "minilm" (English), or "characters" (any language). strict: stop at the first
+    faulty row. cache: True for the usual feature cache, or a folder. without: modalities that are
+    taken as absent.
     """
 
-    images: Path | str | None = None
-    columns: Columns = field(default_factory=Columns)
+    roles: Roles = field(default_factory=Roles)
+    folder: Path | str | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    quoting: str = "auto"
+    text_encoder: str = "minilm"
     strict: bool = False
     device: str | None = None
     cache: bool | Path | str = True
     max_megabytes: float = MAX_MEGABYTES
     progress: bool = True
+    without: tuple[str, ...] = ()
 
-    def table(self, posts: Path | str, *needed: str) -> PostTable:
-        """Open a table that must have the columns `needed`."""
-        return PostTable(Path(posts), self.columns, needed, self.delimiter, self.encoding)
+    def table(self, source: Source) -> reading.Table:
+        """Open a table."""
+        return reading.Table(
+            source, delimiter=self.delimiter, encoding=self.encoding, quoting=self.quoting
+        )
 
-    def encoder(self, posts: Path | str | None) -> PostEncoder:
-        """Return the encoder of this table's posts."""
-        images = self.images if self.images is not None or posts is None else Path(posts).parent
-        return PostEncoder(images, self.device, self.cache, self.max_megabytes)
+    def encoding_of(self, source: Source) -> dict:
+        """Return what an encoder of this table's rows is made with."""
+        beside = Path(source).parent if isinstance(source, Path | str) else None
+        return {
+            "folder": beside if self.folder is None else self.folder,
+            "device": self.device,
+            "cache": self.cache,
+            "max_megabytes": self.max_megabytes,
+        }
+
+
+USUAL = Options()
 
 
 def train(
-    posts: Path | str,
+    source: Source,
     out: Path | str,
-    options: Options | None = None,
+    options: Options = USUAL,
     *,
     splits: int = 5,
     repeats: int = 3,
     seed: int = 0,
     decision: str = "balanced",
+    positive: tuple[str, ...] = (),
     overwrite: bool = False,
     faults: Faults | None = None,
 ) -> dict:
-    """Choose among text, image, early and late fusion, train the choice, write the model folder;
+    """Choose among all ways to read the table's rows, train the choice, write the model folder;
     return the report.
 
     Under several processes (torchrun) all take part and the first one writes. The same call on the
     same machine gives the same bytes; where features were encoded in other batches, as after an
     interruption, the last digits may differ.
-    faults: where to note what is wrong with posts, as in `evaluate` and `predict`.
-    Raises PostsUnusable, FileExistsError or what the encoders raise; then nothing was written.
+    positive: classes whose sensitivity the report tells, by default the rarer of two. faults: where
+    to note what is wrong with rows, as in `evaluate` and `predict`.
+    Raises TableUnusable, FileExistsError or what the encoders raise; then nothing was written.
     """
-    options = options or Options()
     # first: it says which GPU this process has
     accelerator = make_accelerator(options.device, mixed=False)
     faults = Faults(options.strict) if faults is None else faults
-    table, encoder = options.table(posts, "label"), options.encoder(posts)
+    rows = Rows(options.table(source), options.roles, labelled=True)
     out = folder.check_free(out, overwrite)
-    data = read_table(table, encoder, faults, options.progress)
+    found = survey(rows)
+    known_names("positive", dict.fromkeys(positive), found.classes, "classes")
+    if not positive and len(found.classes) == 2:
+        positive = (min(found.classes, key=lambda name: found.counts[name]),)
+    encoder = encoding.RowEncoder(
+        rows.roles,
+        text_encoder=options.text_encoder,
+        vocabulary=found.vocabulary,
+        **options.encoding_of(source),
+    )
+    table, slices = gathering.gather(rows, found, encoder, faults, options.progress)
+    lost = f"{rows.name} holds no usable row.\n{faults.summary()}"
+    require(len(table), lost, TableUnusable)
+    faults.remarks += [*found.remarks, *encoder.remarks()]
     with one_thread():
         try:
             choice = choose(
-                data,
+                table,
                 splits=splits,
                 repeats=repeats,
                 seed=seed,
@@ -91,13 +118,26 @@ def train(
                 progress=options.progress,
             )
         except TooFewSamples as problem:
-            raise PostsUnusable(
-                f"the posts cannot be compared: {problem}. A group is a post with its reposts."
-                " Label more, or say fewer --folds or another --seed"
+            raise TableUnusable(
+                f"the rows cannot be compared: {problem}. Rows of the same words (numbers and links"
+                " aside) or the same file are one group, unless --group names a column. --folds"
+                f" says how many folds.\n{faults.summary()}"
             ) from problem
-        model = train_final(data, choice, decision, options.device)
-    report = training_report(
-        data, choice, model, faults, table, splits=splits, repeats=repeats, seed=seed
+        model = train_final(table, choice, decision, options.device, found.target)
+        curve = learning_curve(table, choice, seed, options.device)
+    report = findings(
+        table,
+        slices,
+        choice,
+        found,
+        rows,
+        faults,
+        positive=positive,
+        curve=curve,
+        decision=decision,
+        splits=splits,
+        repeats=repeats,
+        seed=seed,
     )
     if accelerator.is_main_process:
         folder.save(model, encoder, report, page(report), out, overwrite)
@@ -107,54 +147,53 @@ def train(
 
 def evaluate(
     model_folder: Path | str,
-    posts: Path | str,
-    options: Options | None = None,
+    source: Source,
+    options: Options = USUAL,
     faults: Faults | None = None,
 ) -> dict:
-    """Return the model's scores on labelled posts, with intervals; see `scores.figures`, and
-    "problems", "answered_by".
+    """Return the model's scores on labelled rows, with intervals, see `scores`, and how many rows
+    each set of modalities has answered.
 
-    Raises PostsUnusable where no post is left to judge on, ModelUnusable for a folder that is no
+    Raises TableUnusable where no row is left to judge on, ModelUnusable for a folder that is no
     whole model.
     """
-    options = options or Options()
     faults = Faults(options.strict) if faults is None else faults
-    table, encoder = options.table(posts, "label"), options.encoder(posts)
-    model, _ = folder.load(model_folder, encoder)
-    y, guess, probs, grouping, counts = [], [], [], Grouping(), {"text": 0, "image": 0, "both": 0}
-    for chunk, answer in _answers(
-        table.labelled(model.classes), encoder, model, faults, options, "evaluate"
-    ):
-        pictures = chunk.pictures
-        for k, post in enumerate(chunk.kept):
-            y.append(model.classes.index(post.label))
-            grouping.add(post, pictures.get(k))
-            counts["both" if post.text and post.image else "text" if post.text else "image"] += 1
+    model, encoder, rows = opened(model_folder, source, options, labelled=True)
+    grouping, y, guess, values = gathering.Grouping(), [], [], []
+    answered: Counter[str] = Counter()
+    names = {canonical(name): name for name in model.classes}
+    for chunk, answer in answers(rows.labelled(names), encoder, model, faults, options, "evaluate"):
+        grouping.add(chunk)
+        answered.update(" + ".join(read) for read in answer.read)
+        labels = [str(row.label) for row in chunk.kept]
+        y += [model.classes.index(each) if model.classes else float(each) for each in labels]
         guess.append(answer.label.numpy())
-        probs.append(answer.probabilities.numpy())
+        values.append(answer.values.numpy())
+    faults.remarks += [*rows.table.notes, *rows.remarks, *encoder.remarks()]
     require(
         y,
-        f"{table.path.name} holds no post to judge on.\n{faults.summary() or 'It has no rows.'}",
-        PostsUnusable,
+        f"{rows.name} holds no row to judge on.\n{faults.summary() or 'It has no rows.'}",
+        TableUnusable,
     )
-    result = figures(
-        np.concatenate(guess),
-        np.concatenate(probs),
-        np.array(y),
-        grouping.numbers(),
-        len(model.classes),
+    truth, said, groups = np.array(y), np.concatenate(values), grouping.numbers()
+    judged = (
+        scores.class_scores(np.concatenate(guess), said, truth, groups)
+        if model.classes
+        else scores.number_scores(said[:, 0], truth, groups)
     )
-    return result | {
+    return {
+        **judged,
+        "n": {"value": len(y), "interval": [len(y), len(y)]},
         "classes": list(model.classes),
-        "posts_with": counts,
+        "answered_by": dict(answered),
         "problems": faults.as_json(),
     }
 
 
 def predict(
     model_folder: Path | str,
-    posts: Path | str,
-    options: Options | None = None,
+    source: Source,
+    options: Options = USUAL,
     faults: Faults | None = None,
 ) -> Iterator[dict]:
     """Yield one answer per row of the table, in order; a faulty row's answer holds its problem
@@ -162,105 +201,72 @@ def predict(
 
     The first row is answered before the second part of the table is read: memory stays flat.
     """
-    options = options or Options()
     faults = Faults(options.strict) if faults is None else faults
-    table, encoder = options.table(posts), options.encoder(posts)
-    model, _ = folder.load(model_folder, encoder)
-    for chunk, answer in _answers(table, encoder, model, faults, options, "predict"):
-        rows = iter(range(len(chunk.kept)))
+    model, encoder, rows = opened(model_folder, source, options)
+    for chunk, answer in answers(rows, encoder, model, faults, options, "predict"):
+        said = iter(range(len(chunk.kept)))
         for each in chunk.outcome:
             if isinstance(each, Problem):
                 problem = asdict(each)
                 yield {"row": problem.pop("row"), "label": None, "problem": problem}
             else:
-                yield record(model, each, answer, next(rows))
+                yield record(model, each, answer, next(said))
+    faults.remarks += [*rows.table.notes, *rows.remarks, *encoder.remarks()]
 
 
-def predict_one(
-    model_folder: Path | str, text: str, image: Path | str | None, options: Options | None = None
-) -> dict:
-    """Return the answer about one post given by its text ("" for none) and the path of its picture
-    (None for none)."""
-    options = options or Options()
-    # where a link leads, which may be another folder
-    image = Path(image).resolve() if image else None
-    if image is not None:
-        options = replace(options, images=image.parent)
-    encoder = options.encoder(None)
-    model, _ = folder.load(model_folder, encoder)
-    require(
-        text.strip() or image is not None,
-        "there is neither a text nor a picture: say --text, --image or both",
-        PostsUnusable,
-    )
-    chunk = encoder.encode([Post(1, text.strip(), "" if image is None else image.name)])
-    chunk, answer = answer_chunk(chunk, model, encoder)
-    if isinstance(problem := chunk.outcome[0], Problem):
-        raise PostsUnusable(f"{problem.kind}: {problem.detail}")
-    return {
-        k: v for k, v in record(model, chunk.kept[0], answer, 0).items() if k not in ("row", "id")
-    }
+def opened(
+    model_folder: Path | str, source: Source, options: Options, labelled: bool = False
+) -> tuple[Model, encoding.RowEncoder, Rows]:
+    """Return a model, the encoder it was trained behind, and the rows of a table in the roles that
+    it was trained with, or in those that the options name."""
+    model, config = folder.load(model_folder)
+    rows = Rows(options.table(source), options.roles, labelled, folder.roles_of(config))
+    encoder = folder.encoder_of(config, model_folder, rows.roles, **options.encoding_of(source))
+    return model, encoder, rows
 
 
-def record(model: SentimentModel, post: Post, answer: Answer, k: int) -> dict:
+def record(model: Model, row: Row, answer: Answer, k: int) -> dict:
     """Return one answer as JSON holds it."""
+    values = [round(float(v), 6) for v in answer.values[k]]
+    if model.classes:
+        label: object = model.classes[int(answer.label[k])]
+        said: dict[str, object] = {"probabilities": dict(zip(model.classes, values, strict=True))}
+    else:
+        label, spread = values[0], model.spread(answer.read[k])
+        said = {"interval": [values[0] - spread, values[0] + spread]}
     return {
-        "row": post.row,
-        "id": post.id,
-        "label": model.classes[int(answer.label[k])],
-        "probabilities": {
-            c: round(float(p), 6)
-            for c, p in zip(model.classes, answer.probabilities[k], strict=True)
-        },
+        "row": row.row,
+        "id": row.id,
+        "label": label,
+        **said,
         "contributions": {m: round(float(v[k]), 6) for m, v in answer.contributions.items()},
-        "answered_by": model.method
-        if post.text and post.image
-        else "text"
-        if post.text
-        else "image",
+        "answered_by": " + ".join(answer.read[k]),
     }
 
 
-def _answers(
-    posts: Iterable[Post | Problem],
-    encoder: PostEncoder,
-    model: SentimentModel,
+def answers(
+    rows: Iterable[Row | Problem],
+    encoder: encoding.RowEncoder,
+    model: Model,
     faults: Faults,
     options: Options,
     name: str,
-) -> Iterator[tuple[Chunk, Answer]]:
-    chunks = encoder.chunks(posts, options.columns.image, name if options.progress else "")
-    for chunk in chunks:
-        chunk, answer = answer_chunk(chunk, model, encoder, options.columns)
+) -> Iterator[tuple[encoding.Chunk, Answer]]:
+    """Yield the rows chunk by chunk, less those of which the model can read nothing, and the
+    answers."""
+    known_names("without", dict.fromkeys(options.without), model.modalities, "modalities")
+    able = {*model.modalities} - {*options.without}
+
+    def readable() -> Iterator[Row | Problem]:
+        for row in rows:
+            if isinstance(row, Row) and not able & row.has.keys():
+                detail = f"the model reads {', '.join(sorted(able))}, and this row has none of it"
+                row = Problem(row.row, next(iter(row.has)), "unknown modality", detail)
+            yield row
+
+    for chunk in encoder.chunks(readable(), name if options.progress else ""):
         faults.note(chunk.outcome)
-        yield chunk, answer
-
-
-def answer_chunk(
-    chunk: Chunk, model: SentimentModel, encoder: PostEncoder, columns: Columns | None = None
-) -> tuple[Chunk, Answer]:
-    """Return the chunk, less the posts of which the model can read nothing, and the answer about
-    the rest."""
-    columns = columns or Columns()
-    if unreadable := [m for m in MODALITIES if m not in model.modalities]:
-        (odd,) = unreadable
-        able = {chunk.kept[k].row for m in model.modalities for k in chunk.where[m]}
-        outcome = [
-            each
-            if isinstance(each, Problem) or each.row in able
-            else Problem(
-                each.row,
-                getattr(columns, odd),
-                "unknown modality",
-                f"the model was trained without any {odd}, and this post has nothing else",
-            )
-            for each in chunk.outcome
-        ]
-        chunk = encoder.encode(outcome, columns.image)
-    n = len(chunk.kept)
-    features = {m: torch.zeros(n, encoder.dims[m]) for m in MODALITIES}
-    present = {m: torch.zeros(n, dtype=torch.bool) for m in MODALITIES}
-    for m in MODALITIES:
-        features[m][chunk.where[m]] = chunk.features[m]
-        present[m][chunk.where[m]] = True
-    return chunk, model.predict(features, present)
+        features, present = chunk.table()
+        for m in options.without:
+            present[m][:] = False
+        yield chunk, model.answer(features, present)

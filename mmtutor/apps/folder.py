@@ -6,33 +6,28 @@ import importlib.metadata as metadata
 import json
 import math
 import os
-import platform
 import shutil
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+import safetensors.torch
 from torch import Tensor
 
-from mmtutor.apps.classifier import DECISIONS, SentimentModel
-from mmtutor.apps.features import PostEncoder
+from mmtutor.apps.encoding import RowEncoder
+from mmtutor.apps.model import Model
+from mmtutor.apps.rows import Roles
 from mmtutor.checks import require
-from mmtutor.choosing.heads import OpinionCalibration, new_head
-from mmtutor.files.weights import WEIGHTS
+from mmtutor.choosing.choice import Method, methods_of
+from mmtutor.choosing.heads import NumberCalibration, OpinionCalibration, new_head
+from mmtutor.choosing.nested import DECISIONS
 
-FORMAT = 1
+FORMAT = 2
 SUMS = "SHA256SUMS"
-CONFIG, WEIGHT_FILE, REPORT, PAGE = (
-    "config.json",
-    "weights.safetensors",
-    "report.json",
-    "report.html",
-)
-FILES = (CONFIG, WEIGHT_FILE, REPORT, PAGE)
+FILES = ("config.json", "weights.safetensors", "report.json", "report.html")
 PACKAGES = ("mmtutor", "torch", "torchvision", "transformers", "timm")
 
 
@@ -45,33 +40,23 @@ def check_free(folder: Path | str, overwrite: bool = False) -> Path:
     """Return the path for a new model; FileExistsError where something is there that must not be
     overwritten."""
     folder = Path(folder)
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    require(
-        not taken or overwrite,
-        f"{folder} exists already: name another folder, or say --overwrite to replace a model",
-        FileExistsError,
-    )
-    require(
-        not taken or (folder / SUMS).is_file(),
-        f"{folder} holds no model of this tool, so it is not overwritten: name another folder",
-        FileExistsError,
-    )
-    if taken and (others := sorted({path.name for path in folder.iterdir()} - {SUMS, *FILES})):
-        raise FileExistsError(
-            f"{folder} holds more than a model, {others}, so it is not overwritten: move them away"
-        )
     parent = folder.resolve().parent
-    require(
-        parent.is_dir() and os.access(parent, os.W_OK),
-        f"{folder} cannot be made: {parent} is no folder that can be written to",
-        FileExistsError,
-    )
+    inside = folder.iterdir() if folder.is_dir() else [folder] * folder.exists()
+    names = {path.name for path in inside}
+    others = sorted(names - {SUMS, *FILES})
+    for fine, told in (
+        (not names or overwrite, "exists already: name another folder, or say --overwrite"),
+        (not names or SUMS in names, "holds no model of this tool: name another folder"),
+        (not others, f"holds more than a model, {others}: move them away"),
+        (parent.is_dir() and os.access(parent, os.W_OK), f"cannot be made: look at {parent}"),
+    ):
+        require(fine, f"{folder} {told}; nothing was overwritten", FileExistsError)
     return folder
 
 
 def save(
-    model: SentimentModel,
-    encoder: PostEncoder,
+    model: Model,
+    encoder: RowEncoder,
     report: dict,
     page: str,
     folder: Path | str,
@@ -89,18 +74,13 @@ def save(
         for name, head in model.heads.items()
         for k, v in head.state_dict().items()
     }
-    contents = {
-        CONFIG: _json(config_of(model, encoder)),
-        WEIGHT_FILE: save_tensors(dict(sorted(tensors.items()))),
-        REPORT: _json(report),
-        PAGE: page.encode(),
-    }
+    weights = safetensors.torch.save(dict(sorted(tensors.items())))
+    contents = [_json(config_of(model, encoder)), weights, _json(report), page.encode()]
+    sums = b"".join(line + b"\n" for line in _sums(contents))
     partial.mkdir(parents=True)
     try:
-        for name, content in contents.items():
+        for name, content in zip((*FILES, SUMS), (*contents, sums), strict=True):
             (partial / name).write_bytes(content)
-        sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES)
-        (partial / SUMS).write_text(sums, encoding="ascii")
         _swap(partial, check_free(folder, overwrite))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,160 +108,160 @@ def _swap(partial: Path, folder: Path) -> None:
         old.rmdir()
 
 
-def config_of(model: SentimentModel, encoder: PostEncoder) -> dict:
-    """Return what, besides the weights, makes the model: names, classes, calibrations, encoders,
-    versions."""
-    text, image = encoder.text, encoder.image
+def config_of(model: Model, encoder: RowEncoder) -> dict:
+    """Return what, besides the weights, makes the model: names, classes, calibrations, columns,
+    encoders, versions."""
     return {
         "format": FORMAT,
         "classes": list(model.classes),
-        "method": model.method,
+        "method": model.name,
         "decision": model.decision,
         "shares": list(model.shares),
+        "target": list(model.target),
         "calibrations": {m: asdict(c) for m, c in sorted(model.calibrations.items())},
-        "heads": {m: {k: encoder.dims[k] for k in h.encoders} for m, h in model.heads.items()},
-        "encoders": {
-            "text": {
-                "name": text.name,
-                "sha256": WEIGHTS[text.name].sha256,
-                "max_tokens": text.max_tokens,
-            },
-            "image": {
-                "name": image.name,
-                "sha256": WEIGHTS[image.name].sha256,
-                "image_size": image.image_size,
-            },
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
+        "heads": {m: list(h.encoders) for m, h in model.heads.items()},
+        "dims": encoder.dims,
+        "knots": encoder.knots,
+        "roles": asdict(encoder.roles),
+        "vocabulary": [list(words) for words in encoder.vocabulary],
+        "encoders": _encoders(encoder),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
     }
 
 
-def load(folder: Path | str, encoder: PostEncoder | None = None) -> tuple[SentimentModel, dict]:
+def load(folder: Path | str) -> tuple[Model, dict]:
     """Return the model and its config. Every file is compared with SHA256SUMS first; no code comes
     from the folder.
 
-    encoder: compare its networks with those that the model was trained behind.
     Raises ModelUnusable naming what is missing, differs or does not fit.
     """
-    folder = Path(folder)
-    contents = _checked(folder)
+    settings, weights, *_ = _checked(folder := Path(folder))
     try:
-        config = json.loads(contents[CONFIG])
+        config = json.loads(settings)
         require(
             config["format"] == FORMAT,
-            f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}",
+            f"{folder} has format {config['format']!r}; this version of mmtutor reads {FORMAT}:"
+            " train it again",
             ModelUnusable,
         )
-        tensors = load_tensors(contents[WEIGHT_FILE])
+        tensors = safetensors.torch.load(weights)
         _check_values(folder, config, tensors)
         heads = {}
-        for name, dims in config["heads"].items():
-            heads[name] = new_head(dims, len(config["classes"]))
-            heads[name].load_state_dict(
-                {
-                    k.removeprefix(f"{name}."): v
-                    for k, v in tensors.items()
-                    if k.startswith(f"{name}.")
-                }
-            )
-        calibrations = {
-            m: OpinionCalibration(c["temperature"], tuple(c["offsets"]))
-            for m, c in config["calibrations"].items()
-        }
-        model = SentimentModel(
+        for name, reads in config["heads"].items():
+            dims = {m: config["dims"][m] for m in reads}
+            heads[name] = new_head(dims, len(config["classes"]) or 1, config["knots"])
+            own = {k: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            heads[name].load_state_dict({k.removeprefix(f"{name}."): v for k, v in own.items()})
+        kind = OpinionCalibration if config["classes"] else NumberCalibration
+        return Model(
             tuple(config["classes"]),
             config["method"],
+            _methods(config)[config["method"]],
             heads,
-            calibrations,
+            {m: kind(**_tuples(c)) for m, c in config["calibrations"].items()},
             tuple(config["shares"]),
             config["decision"],
-        )
-        if encoder is not None:
-            _check_encoders(folder, config, config_of(model, encoder)["encoders"])
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, ModelUnusable):
-            raise
+            tuple(config["target"]),
+        ), config
+    except ModelUnusable:
+        raise
+    except Exception as odd:  # what a forged config makes of Python is anybody's guess
         raise ModelUnusable(
-            f"{folder} does not hold a model of this tool: {type(error).__name__}: {error}"
-        ) from error
-    return model, config
+            f"{folder} does not hold a model of this tool: {type(odd).__name__}: {odd}"
+        ) from odd
+
+
+def roles_of(config: dict) -> Roles:
+    """Return the roles of columns that a model was trained with."""
+    return Roles(**_tuples(config["roles"]))
+
+
+def encoder_of(config: dict, model: Path | str, roles: Roles, **options: Any) -> RowEncoder:
+    """Return the encoder that a model was trained behind, for the columns `roles`; ModelUnusable
+    where the packaged networks are no longer the same, or columns are more or fewer."""
+    words = tuple(map(tuple, config["vocabulary"]))
+    name = config["encoders"].get("text", {}).get("name", "minilm")
+    encoder = RowEncoder(roles, vocabulary=words, text_encoder=name, **options)
+    now = {"encoders": _encoders(encoder), "dims": encoder.dims}
+    for what, here in now.items():
+        require(
+            here == config[what],
+            f"{model} was trained with the {what} {config[what]}, here are {here}: train it again",
+            ModelUnusable,
+        )
+    return encoder
+
+
+def _encoders(encoder: RowEncoder) -> dict:
+    each = encoder.encoders.items()
+    return {m: {"name": e.name, "sha256": getattr(e, "sha256", None)} for m, e in each}
+
+
+def _tuples(content: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+
+
+def _methods(config: dict) -> dict[str, Method]:
+    singles = [m for m in config["heads"] if config["heads"][m] == [m]]
+    return methods_of(singles, numbers=not config["classes"])
 
 
 def _check_values(folder: Path, config: dict, tensors: dict[str, Tensor]) -> None:
     """Raise ModelUnusable, naming the entry, for numbers and names with which no model answers."""
-    classes, shares, methods = config["classes"], config["shares"], {*config["heads"], "late"}
+    classes, shares, methods = config["classes"], config["shares"], _methods(config)
     names = all(isinstance(name, str) for name in classes)
+    heads = {name for name, reads in config["heads"].items() if {*reads} <= {*config["dims"]}}
+    needed = {*methods.get(config["method"], Method("", ())).reads, config["method"]}
     right = {
-        "classes": names and len(classes) == len(set(classes)) > 1,
-        "method": config["method"] in methods,
+        "classes": names and len(classes) == len(set(classes)) != 1,
+        "heads": {*config["heads"]} == heads <= {*methods},
+        "method": config["method"] in methods
+        and (not methods[config["method"]].head or config["method"] in heads),
+        "roles": isinstance(config["roles"], dict),
+        "vocabulary": isinstance(config["vocabulary"], list)
+        and len(config["vocabulary"]) == len(dict(config["roles"]).get("categories", ())),
+        "encoders": all(isinstance(e, dict) and "name" in e for e in config["encoders"].values()),
         "decision": config["decision"] in DECISIONS,
         "shares": len(shares) == len(classes)
         and all(0 <= share <= 1 for share in shares)
-        and math.isclose(sum(shares), 1, abs_tol=1e-3),
-        "calibrations": {*config["heads"], config["method"]} <= {*config["calibrations"]},
+        and (not classes or math.isclose(sum(shares), 1, abs_tol=1e-3)),
+        "target": len(config["target"]) == 2
+        and all(map(math.isfinite, config["target"]))
+        and config["target"][1] > 0,
+        "calibrations": needed | {*heads} <= {*config["calibrations"]},
     }
     for m, fitted in config["calibrations"].items():
+        offsets = fitted.get("offsets", ())
         right[f"calibrations of {m!r}"] = (
-            0 < fitted["temperature"] < math.inf
-            and len(fitted["offsets"]) == len(classes)
-            and all(map(math.isfinite, fitted["offsets"]))
+            len(offsets) == len(classes)
+            and all(map(math.isfinite, [*offsets, *(fitted[k] for k in fitted if k != "offsets")]))
+            and fitted.get("temperature", 1) > 0
         )
     right |= {f"weights {k}": bool(v.isfinite().all()) for k, v in tensors.items()}
     for entry, fine in right.items():
         require(fine, f"{folder}: {entry} holds what no model has: train it again", ModelUnusable)
 
 
-def _checked(folder: Path) -> dict[str, bytes]:
-    """Return the contents of all files; ModelUnusable where one is missing or is not as it was
+def _checked(folder: Path) -> list[bytes]:
+    """Return the contents of FILES; ModelUnusable where one is missing or is not as it was
     written."""
-    require(
-        folder.is_dir(),
-        f"{folder} is no folder: expected a model made by `mmtutor sentiment train`",
-        ModelUnusable,
-    )
-    require(
-        (folder / SUMS).is_file(),
-        f"{folder} has no {SUMS}: it is no model, or one that was copied in part; train or copy"
-        " it again",
-        ModelUnusable,
-    )
-    lines = (folder / SUMS).read_text(encoding="ascii", errors="replace").splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    contents = {}
-    for name in FILES:
-        path = folder / name
-        require(
-            path.is_file(),
-            f"{path} is missing: the model was copied in part; train or copy it again",
-            ModelUnusable,
-        )
-        contents[name] = path.read_bytes()
-        require(
-            hashlib.sha256(contents[name]).hexdigest() == sums.get(name),
-            f"{path} is not as it was written (its sha256 differs): train or copy the model again",
-            ModelUnusable,
-        )
+    made = f"{folder} is no folder: expected a model made by `mmtutor train`"
+    require(folder.is_dir(), made, ModelUnusable)
+    paths = [folder / name for name in (SUMS, *FILES)]
+    for path in paths:
+        missing = f"{path} is missing: train the model, or copy it, again"
+        require(path.is_file(), missing, ModelUnusable)
+    sums, *contents = [path.read_bytes() for path in paths]
+    for path, line in zip(paths[1:], _sums(contents), strict=True):
+        altered = f"{path} is not as it was written (its sha256 differs): train it again"
+        require(line in sums.splitlines(), altered, ModelUnusable)
     return contents
 
 
-def _check_encoders(folder: Path, config: dict, current: dict) -> None:
-    for m, trained in config["encoders"].items():
-        require(
-            trained == current[m],
-            f"{folder} was trained behind the {m} encoder {trained}, here is {current[m]}:"
-            " train it again",
-            ModelUnusable,
-        )
+def _sums(contents: Iterable[bytes]) -> list[bytes]:
+    """Return the lines of SHA256SUMS on the contents of FILES."""
+    pairs = zip(contents, FILES, strict=True)
+    return [f"{hashlib.sha256(content).hexdigest()}  {name}".encode() for content, name in pairs]
 
 
 def _json(content: dict) -> bytes:

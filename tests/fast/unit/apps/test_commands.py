@@ -1,26 +1,60 @@
-"""train, evaluate, predict from Python: real encoders on 48 small posts."""
+"""train, evaluate, predict from Python: real encoders on 48 small posts, numbers on 90 flats."""
 
 import json
-import re
+from collections import Counter
 from dataclasses import replace
 from types import GeneratorType
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mmtutor.apps import commands
-from mmtutor.apps.answers import write_answers
-from mmtutor.apps.commands import Options, evaluate, predict, predict_one, train
-from mmtutor.apps.faults import Faults, PostsUnusable
+from mmtutor.apps.commands import Options, evaluate, predict, train
+from mmtutor.apps.faults import Faults, TableUnusable
 from mmtutor.apps.folder import FILES, SUMS, ModelUnusable, load
+from mmtutor.apps.rows import Roles
 from mmtutor.encoders import TextEncoder
 from mmtutor.evaluation import macro_f1
 
 pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
 
 
+QUIET = Options(device="cpu", progress=False)
+
+
 def answers(model, table, options, **more) -> list[dict]:
     return list(predict(model, table, options, **more))
+
+
+def bare(said: list[dict]) -> list[dict]:
+    """Answers without the numbers of their rows: a file has a header, records have none."""
+    return [{k: v for k, v in each.items() if k != "row"} for each in said]
+
+
+def counted(words) -> dict[str, int]:
+    return dict(Counter(words))
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict[str, str]]:
+    """Flats: a price of metres, age and site, with noise."""
+    rng, rows = np.random.default_rng(0), []
+    for k in range(90):
+        metres, age, site = rng.uniform(20, 100), rng.integers(1, 60), k % 3
+        price = 10 * metres - 5 * age + (0, 90, -90)[site] + rng.normal(0, 40)
+        cells = {"metres": f"{metres:.2f}", "age": str(age), "site": ("sea", "hill", "road")[site]}
+        rows.append(cells | {"price": f"{price:.2f}"})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def numbers_model(records, tmp_path_factory):
+    """A model of numbers and categories that tells a number."""
+    out = tmp_path_factory.mktemp("flats") / "model"
+    roles = Roles(numbers=("metres", "age"), categories=("site",), target="price")
+    train(records, out, replace(QUIET, roles=roles), splits=5, repeats=2)
+    return out
 
 
 def test_a_trained_model_knows_its_posts(trained, posts, options, rows):
@@ -42,7 +76,7 @@ def test_a_trained_model_knows_its_posts(trained, posts, options, rows):
         ]
         gain = a["probabilities"][a["label"]] - 0.5
         assert sum(a["contributions"].values()) == pytest.approx(gain, abs=1e-5)
-        assert a["answered_by"] == report["winner"]
+        assert a["answered_by"] == " + ".join(load(trained)[0].method.reads)
 
 
 def test_equal_runs_give_equal_bytes_and_another_seed_another_report(
@@ -75,18 +109,19 @@ def test_posts_of_one_modality_or_none_are_answered_by_what_there_is(
         {"id": "a", "text": "again", "image": ""},
     ]
     faults = Faults()
-    said = answers(trained, write(tmp_path / "posts.csv", table), options, faults=faults)
+    known = replace(options, roles=Roles(id="id"))
+    said = answers(trained, write(tmp_path / "posts.csv", table), known, faults=faults)
     assert [a["row"] for a in said] == [2, 3, 4, 5, 6, 7]
     assert [a.get("answered_by") for a in said][:4] == ["text", "image", None, None]
     assert [a.get("id") for a in said] == ["a", "b", None, None, "e", None]
     assert said[0]["contributions"]["image"] == 0 == said[1]["contributions"]["text"]
     assert [a["problem"]["kind"] for a in said if "problem" in a] == [
-        "empty post",
+        "empty row",
         "missing picture",
         "duplicated id",
     ]
     assert said[2]["label"] is None and faults.counts == {
-        "empty post": 1,
+        "empty row": 1,
         "missing picture": 1,
         "duplicated id": 1,
     }
@@ -95,18 +130,18 @@ def test_posts_of_one_modality_or_none_are_answered_by_what_there_is(
 
 def test_predict_is_a_stream(trained, options, write, tmp_path, rows, monkeypatch):
     """The first part is answered before the second is read, in which a strict run stops."""
-    monkeypatch.setattr("mmtutor.apps.features.CHUNK", 4)
+    monkeypatch.setattr("mmtutor.apps.encoding.CHUNK", 4)
     table = write(tmp_path / "posts.csv", [*rows[:6], {"text": "", "image": "", "label": ""}])
     stream = predict(trained, table, replace(options, strict=True))
     assert isinstance(stream, GeneratorType)
     assert [next(stream)["row"] for _ in range(4)] == [2, 3, 4, 5]
-    with pytest.raises(PostsUnusable, match="row 8, column 'text': empty post"):
+    with pytest.raises(TableUnusable, match="row 8, column 'text': empty row"):
         next(stream)
 
 
 def test_chunks_do_not_change_answers(trained, posts, options, monkeypatch):
     whole = answers(trained, posts, options)
-    monkeypatch.setattr("mmtutor.apps.features.CHUNK", 5)
+    monkeypatch.setattr("mmtutor.apps.encoding.CHUNK", 5)
     assert answers(trained, posts, options) == whole
 
 
@@ -125,7 +160,7 @@ def test_evaluation_scores_the_answers_that_prediction_gives(
         sum(g == t for g, t in zip(guess, y, strict=True)) / 48
     )
     assert found["n"] == {"value": 48, "interval": [48, 48]}
-    assert found["posts_with"] == {"text": 1, "image": 1, "both": 46}
+    assert found["answered_by"] == counted(a["answered_by"] for a in said)
     low, high = found["accuracy"]["interval"]
     assert low < found["accuracy"]["value"] < high
     assert found["classes"] == ["bad", "good"] and found["problems"]["total"] == 0
@@ -147,11 +182,11 @@ def test_evaluation_names_what_it_cannot_judge_on(trained, options, rows, write,
         (10, "image", "missing picture"),
     ]
     assert found["problems"]["first"][0]["detail"] == "'meh'; the model knows bad, good"
-    with pytest.raises(PostsUnusable, match="row 8, column 'label': unknown label: 'meh'"):
+    with pytest.raises(TableUnusable, match="row 8, column 'label': unknown label: 'meh'"):
         evaluate(trained, path, replace(options, strict=True))
-    with pytest.raises(PostsUnusable, match=r"holds no post to judge on\.\n1 × unknown label"):
+    with pytest.raises(TableUnusable, match=r"holds no row to judge on\.\n1 × unknown label"):
         evaluate(trained, write(tmp_path / "posts.csv", table[6:7]), options)
-    with pytest.raises(PostsUnusable, match="has no column 'label'"):
+    with pytest.raises(TableUnusable, match="has no column 'label'"):
         evaluate(trained, write(tmp_path / "posts.csv", [{"text": "a"}]), options)
 
 
@@ -171,83 +206,82 @@ def test_reposts_are_one_group_when_scores_get_their_interval(
     assert found["accuracy"] == {"value": 0.5, "interval": [0, 1], "level": 0.95}
 
 
-def test_one_post_is_answered_as_a_table_of_one(trained, options, pictures, write, tmp_path):
-    (said,) = answers(
-        trained,
-        write(tmp_path / "posts.csv", [{"text": "a sad day", "image": "bad-3.png"}]),
-        options,
-    )
-    alone = predict_one(
-        trained, " a sad day ", pictures / "bad-3.png", replace(options, images=None)
-    )
-    assert alone == {k: v for k, v in said.items() if k not in ("row", "id")}
-    assert predict_one(trained, "a sad day", None, options)["answered_by"] == "text"
-    assert predict_one(trained, "", str(pictures / "bad-3.png"), options)["answered_by"] == "image"
-    (tmp_path / "link.png").symlink_to(pictures / "bad-3.png")
-    assert predict_one(trained, "a sad day", tmp_path / "link.png", options) == alone
+def test_a_record_is_answered_as_a_table_of_one(trained, options, write, tmp_path):
+    post = {"text": "a sad day", "image": "bad-3.png"}
+    said = answers(trained, write(tmp_path / "posts.csv", [post]), options)
+    assert said[0].pop("row") == 2  # a header is row 1
+    assert answers(trained, [post], options) == [{"row": 1, **said[0]}]
+    assert answers(trained, [{"text": "a sad day"}], options)[0]["answered_by"] == "text"
+    assert answers(trained, [{"image": "bad-3.png"}], options)[0]["answered_by"] == "image"
 
 
-def test_one_post_that_cannot_be_answered_is_told(trained, text_only, options, tmp_path, pictures):
-    for image in (None, ""):
-        with pytest.raises(
-            PostsUnusable, match="neither a text nor a picture: say --text, --image or both"
-        ):
-            predict_one(trained, "  ", image, options)
+def test_a_record_that_cannot_be_answered_is_told(trained, options, pictures, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
-    with pytest.raises(PostsUnusable, match=r"corrupt picture: bad\.png: no readable picture"):
-        predict_one(trained, "words", tmp_path / "bad.png", options)
-    with pytest.raises(PostsUnusable, match=r"missing picture: nothere\.png is not in"):
-        predict_one(trained, "words", tmp_path / "nothere.png", options)
-    with pytest.raises(
-        PostsUnusable, match="unknown modality: the model was trained without any image"
-    ):
-        predict_one(text_only, "", pictures / "bad-3.png", options)
-
-
-def test_a_model_without_pictures_answers_texts_and_names_posts_that_have_none(
-    text_only, options, write, tmp_path
-):
-    table = [
-        {"text": "a happy day", "file": ""},
-        {"text": "", "file": "good-1.png"},
-        {"text": "a sad day", "file": "good-2.png"},
+    told = [
+        ({"text": "  "}, "empty row"),
+        ({"text": "a", "image": "nothere.png"}, "missing picture"),
+        ({"text": "a", "image": "../x.png"}, "path leaves the folder"),
+        ({"text": "a", "image": "bad.png"}, "unreadable picture"),
     ]
-    columns = replace(options.columns, image="file")
+    for record, kind in told:
+        (said,) = answers(trained, [record], replace(options, folder=tmp_path))
+        assert said["label"] is None and said["problem"]["kind"] == kind
+    (said,) = answers(trained, [{"text": "a", "image": "bad-3.png"}], replace(options, folder=None))
+    assert said["problem"]["kind"] == "no folder of pictures"
+
+
+def test_a_model_without_pictures_answers_texts_and_refuses_what_it_cannot_read(text_only, options):
+    table = [{"text": "a happy day", "image": ""}, {"text": "", "image": "good-1.png"}]
     faults = Faults()
-    path = write(tmp_path / "posts.csv", table)
-    said = answers(text_only, path, replace(options, columns=columns), faults=faults)
-    assert [a.get("answered_by") for a in said] == ["text", None, "text"]
-    assert (
-        str(faults.first[0])
-        == "row 3, column 'file': unknown modality: the model was trained without any image, and"
-        " this post has nothing else"
-    )
-    assert said[2]["contributions"]["image"] == 0 and said[1]["problem"]["column"] == "file"
-    only = write(tmp_path / "only.csv", [{"file": "good-1.png", "label": "good"}])
-    with pytest.raises(PostsUnusable, match=r"no post to judge on\.\n1 × unknown modality"):
-        evaluate(text_only, only, replace(options, columns=columns))
+    said = answers(text_only, table, options, faults=faults)
+    assert [a.get("answered_by") for a in said] == ["text", None]
+    assert faults.counts == {"empty row": 1} and "Columns not read: image." in faults.remarks
+    with pytest.raises(TableUnusable, match="text"):
+        answers(text_only, [{"image": "good-1.png"}], options)
+    with pytest.raises(ModelUnusable, match="was trained with the encoders"):
+        answers(text_only, table, replace(options, roles=Roles(image="image")))
+
+
+@pytest.mark.parametrize(("m", "other"), [("image", "text"), ("text", "image")])
+def test_a_modality_that_is_taken_as_absent_says_nothing(trained, posts, options, rows, m, other):
+    """The same answers as where its cells are empty; rows that have nothing else are named."""
+    blind = answers(trained, [row | {m: ""} for row in rows], options)
+    without = replace(options, without=(m,))
+    assert bare(answers(trained, posts, without)) == bare(blind)
+    (said,) = answers(trained, [{other: "", m: rows[0][m]}], without)
+    assert said["problem"]["kind"] == "unknown modality"
+    assert said["problem"]["detail"] == f"the model reads {other}, and this row has none of it"
+    found = evaluate(trained, posts, without)
+    assert found["answered_by"] == {other: 48}
+    right = sum(a["label"] == row["label"] for a, row in zip(blind, rows, strict=True))
+    assert found["accuracy"]["value"] == pytest.approx(right / 48)
+
+
+def test_a_modality_to_leave_out_must_be_one_of_the_model(trained, posts, options):
+    with pytest.raises((KeyError, ValueError), match=r"pictures.*text.*image"):
+        answers(trained, posts, replace(options, without=("pictures",)))
 
 
 def test_pictures_alone_can_be_learnt(options, rows, write, tmp_path):
     table = write(tmp_path / "posts.csv", [{k: row[k] for k in ("image", "label")} for row in rows])
     report = train(table, tmp_path / "model", options, splits=3, repeats=1)
     assert list(report["methods"]) == ["image"] and report["comparison"] is None
-    assert any("nothing was compared" in sentence for sentence in report["words"])
+    assert any("Nothing was compared" in sentence for sentence in report["words"])
     (said,) = answers(
         tmp_path / "model", write(tmp_path / "one.csv", [{"image": "bad-1.png"}]), options
     )
-    assert said["label"] == "bad" and said["contributions"]["text"] == 0
+    assert said["label"] == "bad" and list(said["contributions"]) == ["image"]
 
 
 def test_the_tables_own_folder_is_the_default_for_pictures(trained, pictures, options, write, rows):
     table = write(pictures / "posts.csv", rows[:2])
-    said = answers(trained, table, replace(options, images=None))
+    said = answers(trained, table, replace(options, folder=None))
     table.unlink()
-    assert [a["answered_by"] for a in said] == [load(trained)[0].method] * 2
+    assert [a["answered_by"] for a in said] == [" + ".join(load(trained)[0].method.reads)] * 2
 
 
 BAD_TRAINING = [
-    ({"images": "nothere"}, "the folder of pictures, nothere, is no folder"),
+    ({"folder": "nothere"}, "the folder of pictures and sounds, nothere, is no folder"),
     ({"strict": True}, "row 4, column 'image': missing picture: nothere.png .*nothing was written"),
 ]
 
@@ -257,7 +291,7 @@ def test_training_that_cannot_go_on_writes_nothing(options, rows, write, tmp_pat
     table = write(
         tmp_path / "posts.csv", [rows[0], rows[1], {**rows[2], "image": "nothere.png"}, *rows[3:]]
     )
-    with pytest.raises(PostsUnusable, match=words):
+    with pytest.raises(TableUnusable, match=words):
         train(table, tmp_path / "model", replace(options, **change), splits=3, repeats=1)
     assert [p.name for p in tmp_path.iterdir() if p.name != "own-cache"] == ["posts.csv"]
 
@@ -266,21 +300,21 @@ def test_ten_posts_and_one_class_are_refused_and_nothing_is_written(options, row
     for some, words in (
         (
             rows[:8],
-            r"8 samples are too few .* of \{'bad': 4, 'good': 4\}.* say fewer --folds",
+            r"8 samples are too few .*\{'bad': 4, 'good': 4\}.* fewer folds, 4, .*--folds says",
         ),
-        (rows[::2], "all 24 usable posts are 'good': nothing to tell apart"),
-        ([{**rows[0], "label": "nan"}], r"holds no usable post\.\n1 × missing label"),
+        (rows[::2], "all usable rows are 'good': nothing to tell apart"),
+        ([{**rows[0], "label": "nan"}], r"holds no usable row\.\n1 × missing label"),
     ):
-        with pytest.raises(PostsUnusable, match=words):
+        with pytest.raises(TableUnusable, match=words):
             train(write(tmp_path / "posts.csv", some), tmp_path / "model", options)
     assert not (tmp_path / "model").exists()
 
 
 def test_a_taken_place_is_told_before_anything_is_encoded(trained, posts, options, monkeypatch):
-    monkeypatch.setattr(commands, "read_table", lambda *a: pytest.fail("posts were read"))
+    monkeypatch.setattr(commands.gathering, "gather", lambda *a: pytest.fail("rows were encoded"))
     with pytest.raises(FileExistsError, match="say --overwrite"):
         train(posts, trained, options)
-    with pytest.raises(FileExistsError, match="is no folder that can be written to"):
+    with pytest.raises(FileExistsError, match="cannot be made: look at"):
         train(posts, trained / "config.json" / "model", options)
 
 
@@ -292,14 +326,14 @@ def test_faulty_posts_are_left_out_and_told_in_the_report(options, rows, write, 
     ]
     table = write(tmp_path / "posts.csv", [*odd[:2], *rows])
     report = train(table, tmp_path / "model", options, splits=3, repeats=1)
-    assert report["data"]["posts"] == 48 and report["problems"]["counts"] == {
+    assert report["data"]["rows"] == 48 and report["problems"]["counts"] == {
         "missing label": 1,
         "path leaves the folder": 1,
     }
     assert (report["problems"]["first"][0]["row"], report["problems"]["first"][1]["row"]) == (2, 3)
     page = (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
     assert "2 faulty rows were left out" in page and "path leaves the folder" in page
-    with pytest.raises(PostsUnusable, match=r"of \{'<b>': 0\}"):
+    with pytest.raises(TableUnusable, match=r"of \{'<b>': 1\}.* is there once cannot"):
         train(write(tmp_path / "posts.csv", [*rows, odd[2]]), tmp_path / "other", options, splits=3)
 
 
@@ -329,7 +363,7 @@ def test_an_interrupted_training_is_resumed_from_what_was_encoded(
     options, rows, write, tmp_path, monkeypatch
 ):
     """Ctrl-C while texts are encoded: no model, and the next run encodes only the rest."""
-    own = replace(options, cache=tmp_path / "features", images=None)
+    own = replace(options, cache=tmp_path / "features", folder=None)
     texts = write(
         tmp_path / "texts.csv",
         [{"text": row["text"] + " again", "label": row["label"]} for row in rows],
@@ -349,9 +383,8 @@ def test_an_interrupted_training_is_resumed_from_what_was_encoded(
     assert 0 < len(done) < 48 and not (tmp_path / "model").exists()
     monkeypatch.setattr(TextEncoder, "_batches", watch)
     train(texts, tmp_path / "model", own, splits=3, repeats=1)
-    assert sorted(done) == sorted({row["text"] + " again" for row in rows}), (
-        "each text was encoded once"
-    )
+    once = sorted({row["text"] + " again" for row in rows})
+    assert sorted(done) == once, "each text was encoded once"
 
 
 def test_half_a_model_is_refused_by_each_command(trained, posts, options, tmp_path):
@@ -361,55 +394,29 @@ def test_half_a_model_is_refused_by_each_command(trained, posts, options, tmp_pa
     for call in (
         lambda m: evaluate(m, posts, options),
         lambda m: answers(m, posts, options),
-        lambda m: predict_one(m, "a", None, options),
     ):
-        with pytest.raises(ModelUnusable, match="has no SHA256SUMS"):
+        with pytest.raises(ModelUnusable, match="SHA256SUMS is missing"):
             call(tmp_path / "model")
 
 
-def test_the_report_says_what_was_found(trained, posts):
+def test_the_report_says_what_was_found(trained):
     report = json.loads((trained / "report.json").read_text(encoding="utf-8"))
-    assert report["settings"] == {"splits": 3, "repeats": 2, "seed": 0}
-    assert report["data"]["table"] == "posts.csv" and report["data"]["encodings"] == {"utf-8": 49}
-    assert set(report["methods"]) == {"text", "image", "early", "late"}
+    assert report["settings"] == {"splits": 3, "repeats": 2, "seed": 0, "decision": "balanced"}
+    assert report["data"]["table"] == "posts.csv"
+    assert report["data"]["with"] == {"text": 48, "image": 48}
+    assert list(report["methods"]) == ["text", "image", "early", "late", "product"]
     for m in report["methods"].values():
         folds = m["folds"]
         assert len(folds) == 6 and m["macro_f1"]["value"] == pytest.approx(sum(folds) / 6, abs=1e-5)
     best = max(report["methods"], key=lambda m: report["methods"][m]["macro_f1"]["value"])
-    winner = report["winner"]
-    assert report["methods"][best]["macro_f1"] == report["methods"][winner]["macro_f1"]
-    confusion = report["per_class"]["confusion"]
+    highest = report["methods"][best]["macro_f1"]["value"]
+    assert report["methods"][report["best"]]["macro_f1"]["value"] == highest
+    confusion = report["judged"]["confusion"]
     assert sum(map(sum, confusion)) == 48
-    assert report["per_class"]["classes"]["bad"]["recall"] == confusion[0][0] / sum(confusion[0])
-    assert report["words"][0].startswith(report["methods"][winner]["name"].capitalize())
-
-
-def test_the_page_needs_nothing_else_and_is_well_formed(trained):
-    from html.parser import HTMLParser
-
-    page = (trained / "report.html").read_text(encoding="utf-8")
-    assert (
-        not re.search(r"""(src|href)=["'](?!data:)""", page)
-        and "<script" not in page
-        and "@import" not in page
-    )
-    opened, figures = [], []
-
-    class Parser(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            if tag == "img":
-                figures.append(dict(attributes)["alt"])
-            if tag not in ("meta", "link", "img"):
-                opened.append(tag)
-
-        def handle_endtag(self, tag):
-            assert opened.pop() == tag
-
-    Parser().feed(page)
-    assert opened == [] and len(figures) == 1
-    report = json.loads((trained / "report.json").read_text(encoding="utf-8"))
-    for m in report["methods"].values():
-        assert f"{m['name']} {m['macro_f1']['value']:.2f}" in figures[0] and m["name"] in page
+    hits = confusion[0][0] + confusion[1][1]
+    assert report["judged"]["accuracy"]["value"] == pytest.approx(hits / 48)
+    chosen = report["methods"][report["winner"]]["name"]
+    assert report["words"][0].startswith(f"{chosen.capitalize()} is chosen")
 
 
 def test_options_that_are_left_out_are_the_defaults(trained, posts, pictures, write, rows):
@@ -422,7 +429,7 @@ def test_options_that_are_left_out_are_the_defaults(trained, posts, pictures, wr
 def test_answers_to_a_table_with_a_huge_picture_obey_the_limit(trained, options, tmp_path, write):
     Image.new("RGB", (300, 300)).save(tmp_path / "a.bmp")
     table = write(tmp_path / "posts.csv", [{"text": "a", "image": "a.bmp"}])
-    small = replace(options, images=tmp_path, max_megabytes=0.1)
+    small = replace(options, folder=tmp_path, max_megabytes=0.1)
     (said,) = answers(trained, table, small)
     assert (
         said["problem"]["kind"] == "picture too large"
@@ -430,26 +437,84 @@ def test_answers_to_a_table_with_a_huge_picture_obey_the_limit(trained, options,
     )
 
 
-def test_answers_written_as_csv_and_json_lines_hold_the_same(
-    trained, options, write, tmp_path, rows
-):
-    import csv
+def test_numbers_are_learnt_with_an_interval_that_holds_most_of_them(numbers_model, records):
+    report = json.loads((numbers_model / "report.json").read_text(encoding="utf-8"))
+    assert report["score"] == "r2" and report["data"]["classes"] == {}
+    assert report["methods"]["numbers"]["r2"]["value"] > 0.8
+    prices = np.array([float(row["price"]) for row in records])
+    assert report["data"]["target"] == pytest.approx(
+        {"mean": prices.mean(), "deviation": prices.std()}, rel=1e-5
+    )
+    said = list(predict(numbers_model, records, QUIET))
+    inside = [a["interval"][0] <= p <= a["interval"][1] for a, p in zip(said, prices, strict=True)]
+    assert 0.8 < np.mean(inside) < 1
+    for a in said:
+        assert sum(a["interval"]) / 2 == pytest.approx(a["label"], abs=1e-4)
+        total = sum(a["contributions"].values())
+        assert total == pytest.approx(a["label"] - prices.mean(), abs=1e-3)
+    found = evaluate(numbers_model, records, QUIET)
+    values = np.array([a["label"] for a in said])
+    assert found["mae"]["value"] == pytest.approx(np.abs(values - prices).mean(), abs=1e-5)
+    unexplained = ((values - prices) ** 2).sum() / ((prices - prices.mean()) ** 2).sum()
+    assert found["r2"]["value"] == pytest.approx(1 - unexplained, abs=1e-6)
 
-    table = write(
-        tmp_path / "posts.csv",
-        [{"id": "é", **rows[0]}, {"id": "b", **rows[1], "image": "nothere.png"}],
+
+def test_a_category_that_was_not_learnt_is_told_and_says_nothing(numbers_model):
+    faults = Faults()
+    row = {"metres": "50", "age": "3"}
+    known, unknown, empty = predict(
+        numbers_model, [row | {"site": site} for site in ("hill", "moon", "")], QUIET, faults
     )
-    said = answers(trained, table, options)
-    assert write_answers(iter(said), tmp_path / "out.jsonl", ("bad", "good")) == 2
-    assert write_answers(iter(said), tmp_path / "out.csv", ("bad", "good")) == 2
-    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == said
-    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
-        first, second = csv.DictReader(file)
-    assert first["id"] == "é" and first["label"] == said[0]["label"] and first["problem"] == ""
-    assert float(first["p(good)"]) == said[0]["probabilities"]["good"]
-    assert float(first["from image"]) == said[0]["contributions"]["image"]
-    assert (second["row"], second["label"], second["p(bad)"]) == ("3", "", "")
-    assert (
-        second["problem"] == "image: missing picture: nothere.png is not in the folder of pictures"
-    )
+    assert "1 × 'moon' in 'site', a category that was not learnt." in faults.remarks
+    assert known["contributions"]["categories"] != 0 == empty["contributions"]["categories"]
+    assert unknown["label"] is not None and unknown["label"] != known["label"]
+
+
+def test_the_order_of_columns_and_columns_beside_them_change_nothing(
+    numbers_model, records, write, tmp_path
+):
+    turned = [{"note": "x"} | dict(reversed(row.items())) for row in records]
+    faults = Faults()
+    table = write(tmp_path / "turned.csv", turned)
+    said = bare(answers(numbers_model, table, QUIET, faults=faults))
+    assert said == bare(answers(numbers_model, records, QUIET))
+    assert any("not read" in r and "note" in r for r in faults.remarks)
+
+
+def test_columns_that_are_absent_are_taken_as_empty_and_told(numbers_model, records):
+    faults = Faults()
+    some = [{"metres": row["metres"]} for row in records[:5]]
+    said = list(predict(numbers_model, some, QUIET, faults))
+    full = [row | {"age": "", "site": ""} for row in some]
+    assert said == list(predict(numbers_model, full, QUIET))
+    assert "Columns missing, and taken as empty: age, site." in faults.remarks
+
+
+def test_two_of_48_rows_with_a_picture_train_on_the_texts(options, rows, tmp_path):
+    """Also one of them, which once was an IndexError."""
+    for some in (1, 2):
+        table = [row | {"image": row["image"] if k < some else ""} for k, row in enumerate(rows)]
+        report = train(table, tmp_path / f"model {some}", options, splits=3, repeats=1)
+        assert report["left_out"] == ["image"] and report["winner"] == "text"
+        assert any("Left out" in s and "image" in s for s in report["words"])
+        assert report["data"]["compared_on"] == 48
+
+
+def test_positive_names_a_class(options, posts, tmp_path):
+    with pytest.raises(KeyError, match=r"positive.*'ill'.*'bad', 'good'"):
+        train(posts, tmp_path / "model", options, positive=("ill",))
+    assert not (tmp_path / "model").exists()
+
+
+def test_every_refusal_tells_what_was_lost(options, rows, tmp_path):
+    lost = [row | {"image": "nothere.png"} for row in rows[8:]]
+    with pytest.raises(TableUnusable, match=r"(?s)cannot be compared.*40 × missing picture"):
+        train([*rows[:8], *lost], tmp_path / "model", options)
+    lost = [row | {"label": "N/A"} for row in rows]
+    with pytest.raises(TableUnusable, match="48 × missing label"):
+        train(lost, tmp_path / "model", options)
+
+
+def test_the_last_record_of_a_generator_is_read(trained, options, rows):
+    said = answers(trained, (row for row in rows[:3]), options)
+    assert [a["row"] for a in said] == [a["row"] for a in answers(trained, rows[:3], options)]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,32 +14,56 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from mmtutor.apps import folder as module
-from mmtutor.apps.classifier import SentimentModel
-from mmtutor.apps.features import PostEncoder
-from mmtutor.apps.folder import FILES, SUMS, ModelUnusable, check_free, load, save
-from mmtutor.choosing.heads import OpinionCalibration, new_head
+from mmtutor.apps.encoding import RowEncoder
+from mmtutor.apps.folder import (
+    FILES,
+    FORMAT,
+    SUMS,
+    ModelUnusable,
+    check_free,
+    encoder_of,
+    load,
+    roles_of,
+    save,
+)
+from mmtutor.apps.model import Model
+from mmtutor.apps.rows import Roles
+from mmtutor.choosing.choice import methods_of
+from mmtutor.choosing.heads import NumberCalibration, OpinionCalibration, new_head
 from mmtutor.files.weights import WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")
 
 
+ROLES = Roles(text="text", image="image", categories=("sky", "place"), label="label")
+WORDS = (("rain", "sun"), ("park", "school", "station"))
+
+
 @pytest.fixture(scope="module")
-def encoder(pictures, cache) -> PostEncoder:
-    return PostEncoder(pictures, "cpu", cache)
+def encoder(pictures, cache) -> RowEncoder:
+    return RowEncoder(ROLES, pictures, vocabulary=WORDS, device="cpu", cache=cache)
+
+
+def heads_for(dims, knots, outputs, *names) -> dict:
+    """Heads of random weights that have seen features: one for each of these modalities."""
+    generator, heads = torch.Generator().manual_seed(0), {}
+    for m in names:
+        heads[m] = new_head({m: dims[m]}, outputs, knots)
+        seen = torch.randint(0, 2, (20, dims[m]), generator=generator).float()
+        heads[m].encoders[m].measure(seen, torch.arange(20))
+        for p in heads[m].parameters():
+            torch.nn.init.normal_(p, generator=generator)
+    return heads
 
 
 @pytest.fixture
-def model(encoder) -> SentimentModel:
-    torch.manual_seed(0)
-    heads = {"text": new_head({"text": 384}, 2), "image": new_head({"image": 1280}, 2)}
-    for head in heads.values():
-        for p in head.parameters():
-            torch.nn.init.normal_(p)
-    calibrations = {
-        m: OpinionCalibration(t, (0.1, -0.2))
-        for m, t in (("text", 1.5), ("image", 2.5), ("late", 0.7))
-    }
-    return SentimentModel(("schön", "好"), "late", heads, calibrations, (0.3, 0.7), "likeliest")
+def model(encoder) -> Model:
+    heads = heads_for(encoder.dims, encoder.knots, 2, *encoder.dims)
+    temperatures = {"text": 1.5, "image": 2.5, "categories": 1.1, "late": 0.7}
+    calibrations = {m: OpinionCalibration(t, (0.1, -0.2)) for m, t in temperatures.items()}
+    method = methods_of(encoder.dims)["late"]
+    classes = ("schön", "好")
+    return Model(classes, "late", method, heads, calibrations, (0.3, 0.7), "likeliest")
 
 
 @pytest.fixture
@@ -53,24 +78,49 @@ def forge(folder, name, content: bytes) -> None:
     (folder / SUMS).write_text("".join(f"{digest}  {n}\n" for n, digest in sums.items()))
 
 
+def seen(encoder, n=5) -> tuple[dict, dict]:
+    """Features and presence of n rows; categories hold codes and whether they are known."""
+    x = {m: torch.randn(n, d) for m, d in encoder.dims.items()}
+    if "categories" in x:
+        x["categories"] = torch.tensor([[1.0, 2, 1, 1], [0, 0, 1, 0]]).repeat(n, 1)[:n]
+    return x, {m: torch.ones(n, dtype=torch.bool) for m in x}
+
+
 def test_a_loaded_model_is_the_saved_one(saved, model, encoder):
-    loaded, config = load(saved, encoder)
-    assert (
-        loaded.classes == model.classes
-        and loaded.method == "late"
-        and loaded.decision == "likeliest"
-    )
-    assert loaded.calibrations == model.calibrations and loaded.shares == model.shares
-    x = {"text": torch.randn(5, 384), "image": torch.randn(5, 1280)}
-    there = {m: torch.ones(5, dtype=torch.bool) for m in x}
-    assert torch.equal(
-        loaded.predict(x, there).probabilities, model.predict(x, there).probabilities
-    )
-    assert config["encoders"]["text"]["name"] == "minilm" and torch.__version__.startswith(
-        config["versions"]["torch"]
-    )
+    loaded, config = load(saved)
+    for field in ("classes", "name", "method", "decision", "calibrations", "shares", "target"):
+        assert getattr(loaded, field) == getattr(model, field), field
+    x, there = seen(encoder)
+    there["image"][:2] = False
+    was, is_now = model.answer(x, there), loaded.answer(x, there)
+    assert torch.equal(was.values, is_now.values) and was.read == is_now.read
+    assert all(torch.equal(v, is_now.contributions[m]) for m, v in was.contributions.items())
+    assert config["encoders"]["text"]["name"] == "minilm"
+    assert torch.__version__.startswith(config["versions"]["torch"])
     assert config["encoders"]["image"]["sha256"] == WEIGHTS["efficientnet-lite0"].sha256
     assert config["classes"] == ["schön", "好"]
+
+
+def test_columns_and_their_words_come_back_with_the_encoder(saved, encoder, pictures, cache):
+    _, config = load(saved)
+    assert roles_of(config) == ROLES
+    again = encoder_of(config, saved, ROLES, folder=pictures, device="cpu", cache=cache)
+    assert (again.vocabulary, again.knots, again.dims) == (WORDS, encoder.knots, encoder.dims)
+
+
+def test_a_model_of_numbers_comes_back(tmp_path):
+    roles = Roles(numbers=("age", "weight"), target="price")
+    encoder = RowEncoder(roles)
+    calibrations = {"numbers": NumberCalibration(0.9, 0.1, 0.5)}
+    heads = heads_for(encoder.dims, encoder.knots, 1, "numbers")
+    method = methods_of(["numbers"], numbers=True)["numbers"]
+    model = Model((), "numbers", method, heads, calibrations, (), target=(100.0, 20.0))
+    loaded, config = load(save(model, encoder, {}, "", tmp_path / "model"))
+    assert roles_of(config) == roles and loaded.calibrations == calibrations
+    x = {"numbers": torch.tensor([[0.5, 0.2, 1, 1], [0.9, 0, 1, 0]])}
+    there = {"numbers": torch.tensor([True, True])}
+    assert torch.equal(loaded.answer(x, there).values, model.answer(x, there).values)
+    assert loaded.spread(("numbers",)) == pytest.approx(10)
 
 
 def test_the_folder_holds_what_it_says_and_nothing_else(saved, tmp_path):
@@ -107,7 +157,7 @@ def test_a_file_that_is_not_as_it_was_written_is_named(saved, name, how):
             {"truncated": content[: len(content) // 2], "altered": flipped, "emptied": b""}[how]
         )
     words = (
-        "is missing: the model was copied in part"
+        "is missing: train the model, or copy it, again"
         if how == "missing"
         else r"is not as it was written \(its sha256"
     )
@@ -120,26 +170,36 @@ def test_a_folder_without_sums_or_that_is_none_is_told(saved, tmp_path):
     with pytest.raises(ModelUnusable, match=r"config\.json is not as it was written"):
         load(saved)
     (saved / SUMS).unlink()
-    with pytest.raises(
-        ModelUnusable, match="has no SHA256SUMS: it is no model, or one that was copied in part"
-    ):
+    with pytest.raises(ModelUnusable, match="SHA256SUMS is missing: train the model, or copy it"):
         load(saved)
     for wrong in (tmp_path / "nothere", saved / "config.json"):
-        with pytest.raises(
-            ModelUnusable, match="is no folder: expected a model made by `mmtutor sentiment train`"
-        ):
+        with pytest.raises(ModelUnusable, match=r"is no folder: .* made by `mmtutor train`"):
             load(wrong)
 
 
-def test_other_encoders_are_refused_and_named(saved, encoder, monkeypatch):
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    config["encoders"]["image"]["sha256"] = "0" * 64
-    forge(saved, "config.json", json.dumps(config).encode())
-    with pytest.raises(
-        ModelUnusable, match=r"was trained behind the image encoder .*'0000.*train it again"
-    ):
-        load(saved, encoder)
-    assert load(saved)[0].method == "late", "without an encoder there is nothing to compare"
+def config_in(folder) -> dict:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def change_config(folder, change) -> None:
+    forge(folder, "config.json", json.dumps(config_in(folder) | change).encode())
+
+
+def test_other_encoders_are_refused_and_named(saved, pictures):
+    encoders = config_in(saved)["encoders"]
+    encoders["image"]["sha256"] = "0" * 64
+    change_config(saved, {"encoders": encoders})
+    model, config = load(saved)
+    assert model.name == "late", "without an encoder there is nothing to compare"
+    with pytest.raises(ModelUnusable, match=r"with the encoders .*'0000.*train it again"):
+        encoder_of(config, saved, ROLES, folder=pictures)
+
+
+def test_columns_that_are_more_than_were_learnt_are_refused_and_named(saved):
+    _, config = load(saved)
+    more = replace(ROLES, categories=("sky", "place", "month"))
+    with pytest.raises(ModelUnusable, match=r"with the dims .*'categories': 4.*'categories': 6"):
+        encoder_of(config, saved, more)
 
 
 class Bomb:
@@ -156,35 +216,60 @@ def test_no_code_is_run_from_a_forged_folder(saved, tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
+NAN = float("nan")
 FORGED = [
-    ({"format": 2}, "has format 2; this version of mmtutor reads 1"),
-    ({"heads": {"text": {"text": 383}}}, "size mismatch"),
-    ({"heads": {"sound": {"sound": 3}}}, "calibrations holds what"),
+    ({"format": 1}, f"has format 1; this version of mmtutor reads {FORMAT}"),
+    ({"dims": {"text": 383, "image": 1280, "categories": 4}}, "size mismatch"),
+    ({"dims": {"image": 1280, "categories": 4}}, "heads holds what"),
+    ({"heads": {"sound": ["sound"]}}, "heads holds what"),
+    ({"heads": {"text": ["text"], "early": ["text"]}}, "heads holds what"),
     ({"heads": None}, "TypeError"),
-    ({"calibrations": {"text": {}}}, "KeyError: 'temperature'"),
+    ({"knots": {}}, "RuntimeError"),
+    ({"knots": {"categories": 4}}, "size mismatch"),
+    ({"calibrations": {"text": {}}}, "calibrations holds what"),
+    ({"calibrations": {}}, "calibrations holds what"),
     ({"classes": ["only"]}, "classes holds what no model has"),
     ({"classes": ["a", "a"]}, "classes holds what"),
     ({"classes": ["a", 1]}, "classes holds what"),
     ({"classes": ["a", "b", "c"]}, "shares holds what"),
+    ({"classes": []}, "shares holds what"),
     ({"method": "vote"}, "method holds what"),
+    ({"method": None}, "method holds what"),
     ({"decision": "best"}, "decision holds what"),
     ({"shares": [0.5]}, "shares holds what"),
     ({"shares": [0.9, 0.9]}, "shares holds what"),
     ({"shares": [1.5, -0.5]}, "shares holds what"),
-    ({"shares": [float("nan"), 0.5]}, "shares holds what"),
-    ({"calibrations": {}}, "calibrations holds what"),
-    ({"encoders": {}}, None),
+    ({"shares": [NAN, 0.5]}, "shares holds what"),
+    ({"target": [NAN, 1.0]}, "target holds what"),
+    ({"target": [0.0, 0.0]}, "target holds what"),
+    ({"target": [0.0, -1.0]}, "target holds what"),
+    ({"target": [0.0, float("inf")]}, "target holds what"),
+    ({"target": [0.0]}, "target holds what|does not hold"),
+    ({"target": []}, "target holds what|does not hold"),
 ]
 
 
 @pytest.mark.parametrize(("change", "words"), FORGED)
-def test_a_config_that_does_not_fit_is_told(saved, change, words, encoder):
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    forge(saved, "config.json", json.dumps(config | change).encode())
-    if words is None:
-        assert load(saved)[0].method == "late"
-        return
+def test_a_config_that_does_not_fit_is_told(saved, change, words):
+    change_config(saved, change)
     with pytest.raises(ModelUnusable, match=words):
+        load(saved)
+
+
+def test_a_method_whose_head_is_not_there_is_told(saved):
+    calibrations = config_in(saved)["calibrations"]
+    calibrations["early"] = calibrations["late"]
+    change_config(saved, {"method": "early", "calibrations": calibrations})
+    with pytest.raises(ModelUnusable):
+        load(saved)
+
+
+@pytest.mark.parametrize("key", ["classes", "method", "heads", "dims", "knots", "calibrations"])
+def test_an_entry_that_is_not_there_is_told(saved, key):
+    config = config_in(saved)
+    del config[key]
+    forge(saved, "config.json", json.dumps(config).encode())
+    with pytest.raises(ModelUnusable, match=f"does not hold a model of this tool: .*'{key}'"):
         load(saved)
 
 
@@ -193,18 +278,19 @@ def test_a_config_that_does_not_fit_is_told(saved, change, words, encoder):
     [
         {"temperature": 0},
         {"temperature": -1.0},
-        {"temperature": float("nan")},
+        {"temperature": NAN},
         {"temperature": float("inf")},
         {"offsets": [0.0]},
-        {"offsets": [0.0, float("nan")]},
+        {"offsets": [0.0, NAN]},
         {"offsets": [0.0, float("-inf")]},
     ],
 )
-def test_forged_numbers_are_named(saved, change):
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    config["calibrations"]["text"] |= change
-    forge(saved, "config.json", json.dumps(config).encode())
-    with pytest.raises(ModelUnusable, match="calibrations of 'text' holds what no model has"):
+@pytest.mark.parametrize("m", ["text", "late"])
+def test_forged_numbers_are_named(saved, change, m):
+    calibrations = config_in(saved)["calibrations"]
+    calibrations[m] |= change
+    change_config(saved, {"calibrations": calibrations})
+    with pytest.raises(ModelUnusable, match=f"calibrations of '{m}' holds what no model has"):
         load(saved)
 
 
@@ -224,12 +310,29 @@ def test_a_config_that_is_no_config_is_told(saved, content):
         load(saved)
 
 
-def test_an_encoder_missing_from_the_config_is_told(saved, encoder):
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    del config["encoders"]
-    forge(saved, "config.json", json.dumps(config).encode())
-    with pytest.raises(ModelUnusable, match="KeyError: 'encoders'"):
-        load(saved, encoder)
+ENTRIES = [
+    *({"roles": entry} for entry in (None, 7)),
+    *({"vocabulary": entry} for entry in (None, 7, {"text": 7}, [["rain", "sun"]])),
+    *({"encoders": entry} for entry in (None, 7, {"text": 7})),
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *ENTRIES,
+        {"roles": {"text": 7}},
+        {"roles": {}},
+        {"encoders": {}},
+        {"encoders": {"text": {}}},
+    ],
+)
+def test_what_the_encoder_is_made_from_is_checked_too(saved, change):
+    """However it was forged, the model is what cannot be used."""
+    change_config(saved, change)
+    with pytest.raises(ModelUnusable):
+        _, config = load(saved)
+        encoder_of(config, saved, roles_of(config))
 
 
 def test_a_place_is_free_where_nothing_or_an_empty_folder_is(tmp_path):
@@ -238,9 +341,7 @@ def test_a_place_is_free_where_nothing_or_an_empty_folder_is(tmp_path):
         check_free(tmp_path / "new") == tmp_path / "new"
         and check_free(tmp_path / "empty") == tmp_path / "empty"
     )
-    with pytest.raises(
-        FileExistsError, match=r"cannot be made: .*nothere is no folder that can be written to"
-    ):
+    with pytest.raises(FileExistsError, match=r"cannot be made: look at .*nothere;"):
         check_free(tmp_path / "nothere" / "model")
 
 
@@ -255,13 +356,13 @@ def test_a_model_is_overwritten_only_when_told_and_nothing_else_ever(saved, tmp_
         other.mkdir()
         (other / name).write_text(content)
         with pytest.raises(
-            FileExistsError, match="holds no model of this tool, so it is not overwritten"
+            FileExistsError, match=r"holds no model of this tool: .*nothing was overwritten"
         ):
             check_free(other, overwrite=True)
     (saved / "predictions.csv").write_text("answers")
     with pytest.raises(
         FileExistsError,
-        match=r"holds more than a model, \['predictions.csv'\], so it is not overwritten",
+        match=r"holds more than a model, \['predictions.csv'\]: move them away",
     ):
         check_free(saved, overwrite=True)
     with pytest.raises(FileExistsError, match="holds no model"):
@@ -270,7 +371,7 @@ def test_a_model_is_overwritten_only_when_told_and_nothing_else_ever(saved, tmp_
 
 def test_an_unwritable_parent_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(FileExistsError, match="is no folder that can be written to"):
+    with pytest.raises(FileExistsError, match="cannot be made: look at"):
         check_free(tmp_path / "model")
 
 
@@ -283,7 +384,7 @@ def test_the_old_model_stays_until_the_new_one_stands(saved, model, encoder, tmp
 
     for stage, error in (
         ("write_bytes", OSError("disk full")),
-        ("write_text", KeyboardInterrupt()),
+        ("write_bytes", KeyboardInterrupt()),
     ):
         with monkeypatch.context() as patch:
 
@@ -324,12 +425,12 @@ def test_the_current_folder_can_be_the_place(model, encoder, tmp_path, monkeypat
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     save(model, encoder, {}, "new", check_free("."))
-    assert load(tmp_path / "here")[0].method == "late"
+    assert load(tmp_path / "here")[0].name == "late"
 
 
-def test_a_copy_is_as_good(saved, encoder, tmp_path):
+def test_a_copy_is_as_good(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")
-    assert load(tmp_path / "copy", encoder)[0].classes == ("schön", "好")
+    assert load(tmp_path / "copy")[0].classes == ("schön", "好")
 
 
 def test_what_json_cannot_hold_is_not_written(model, encoder, tmp_path):
@@ -346,10 +447,34 @@ def test_what_appears_while_a_model_is_made_is_never_removed(saved, model, encod
     (saved / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds more than a model"):
         save(model, encoder, {}, "new", saved, overwrite=True)
-    with pytest.raises(FileExistsError, match=r"holds \['notes.txt'\] since just now"):
-        partial = tmp_path / "partial"
-        partial.mkdir()
-        module._swap(partial, saved)
     assert (saved / "notes.txt").read_text() == "mine"
     (saved / "notes.txt").unlink()
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_appears_at_the_very_swap_stays(saved, model, encoder, tmp_path, monkeypatch):
+    """After the last check: what was put into the old model is found once it is out of the way."""
+    before, free = {p.name: p.read_bytes() for p in saved.iterdir()}, module.check_free
+
+    def late_arrival(folder, overwrite=False):
+        found = free(folder, overwrite)
+        (folder / "notes.txt").write_text("mine")
+        return found
+
+    monkeypatch.setattr(module, "check_free", late_arrival)
+    with pytest.raises(FileExistsError, match=r"holds \['notes.txt'\] since just now"):
+        save(model, encoder, {}, "new", saved, overwrite=True)
+    assert (saved / "notes.txt").read_text() == "mine"
+    (saved / "notes.txt").unlink()
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_place_that_is_taken_while_features_are_encoded_stays(model, encoder, tmp_path):
+    """It was free when the run began; when it ends, another run's model stands there."""
+    place = check_free(tmp_path / "model")
+    save(model, encoder, {}, "the other run's", place)
+    with pytest.raises(FileExistsError, match="exists already"):
+        save(model, encoder, {}, "new", place)
+    assert (place / "report.html").read_text() == "the other run's"
