@@ -154,8 +154,8 @@ def _done(arguments: argparse.Namespace) -> None:
     options, faults = commands.Options(rows.Roles(**columns), **known), Faults(arguments.strict)
     out = said.get("json", said.get("out"))
     if arguments.command == "train":
-        named = {name: said[name] for name in TRAINING}
-        report = commands.train(arguments.table, arguments.out, options, faults=faults, **named)
+        settings = {name: said[name] for name in TRAINING}
+        report = commands.train(arguments.table, arguments.out, options, faults=faults, **settings)
         if PartialState().is_main_process:
             print("\n".join(report["words"]))
             print(f"{arguments.out}: open {Path(arguments.out) / 'report.html'} in a browser")

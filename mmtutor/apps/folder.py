@@ -245,16 +245,25 @@ def _check_values(folder: Path, config: dict, tensors: dict[str, Tensor]) -> Non
 def _checked(folder: Path) -> list[bytes]:
     """Return the contents of FILES; ModelUnusable where one is missing or is not as it was
     written."""
-    made = f"{folder} is no folder: expected a model made by `mmtutor train`"
-    require(folder.is_dir(), made, ModelUnusable)
+    require(
+        folder.is_dir(),
+        f"{folder} is no folder: expected a model made by `mmtutor train`",
+        ModelUnusable,
+    )
     paths = [folder / name for name in (SUMS, *FILES)]
     for path in paths:
-        missing = f"{path} is missing: train the model, or copy it, again"
-        require(path.is_file(), missing, ModelUnusable)
+        require(
+            path.is_file(),
+            f"{path} is missing: train the model, or copy it, again",
+            ModelUnusable,
+        )
     sums, *contents = [path.read_bytes() for path in paths]
     for path, line in zip(paths[1:], _sums(contents), strict=True):
-        altered = f"{path} is not as it was written (its sha256 differs): train it again"
-        require(line in sums.splitlines(), altered, ModelUnusable)
+        require(
+            line in sums.splitlines(),
+            f"{path} is not as it was written (its sha256 differs): train it again",
+            ModelUnusable,
+        )
     return contents
 
 

@@ -238,8 +238,11 @@ class Table:
         auto, plain, marked = self._quoting == "auto", self._header(False), self._header(True)
         self._quoted = self._quoting == "yes" or (auto and isinstance(marked[1], list))
         self._header_row, header = marked if self._quoted else plain
-        words = f"{self.name}: row {self._header_row} cannot be read as a header: {header}"
-        require(isinstance(header, list), f"{words}; {EXPECTED}", TableUnusable)
+        require(
+            isinstance(header, list),
+            f"{self.name}: row {self._header_row} cannot be read as a header: {header}; {EXPECTED}",
+            TableUnusable,
+        )
         self._set_names([*header])
         if auto and plain == marked and len(header) > 1 and any('"' in x for x in self._lines()):
             self._quoted = max((True, False), key=self._kept)

@@ -62,10 +62,6 @@ class Roles:
                 found.setdefault(column.partition(":")[0] if name == "slices" else column, name)
         return found
 
-    def modalities(self) -> tuple[str, ...]:
-        """Return the modalities that have a column."""
-        return tuple(m for m in MODALITIES if getattr(self, m))
-
     def settled(
         self, table: Table, labelled: bool = False, stored: "Roles | None" = None
     ) -> "Roles":
@@ -193,9 +189,9 @@ class Rows:
             if any(words[c] for c in getattr(roles, m)):
                 has[m] = tuple(cells_of[c] for c in getattr(roles, m))
         if not has:
-            told = f"it has no {' and no '.join(roles.modalities())}"
+            kinds = [m for m in MODALITIES if getattr(roles, m)]
             column = next(c for c, role in roles.columns.items() if role in MODALITIES)
-            raise Problem(number, column, "empty row", told)
+            raise Problem(number, column, "empty row", f"it has no {' and no '.join(kinds)}")
         label = str(values[str(roles.target)]) if named["target"] else named["label"]
         slices = tuple(words[each.partition(":")[0]] for each in roles.slices)
         return Row(number, has, label or None, named["group"], named["id"], slices)
@@ -329,7 +325,6 @@ def _look_alikes(counts: Counter[str]) -> list[str]:
     for name in counts:
         plain = unicodedata.normalize("NFKC", name).casefold()
         alike["".join(c for c in plain if c not in INVISIBLE)].append(name)
-    pairs = [" and ".join(map(repr, each)) for each in alike.values() if len(each) > 1]
     told = ", ".join(f"{name} {n:,}" for name, n in counts.most_common())
-    sentence = f"Labels look alike but are different classes: {'; '.join(pairs)} ({told})."
-    return [sentence] if pairs else []
+    pairs = "; ".join(" and ".join(map(repr, each)) for each in alike.values() if len(each) > 1)
+    return [f"Labels look alike but are different classes: {pairs} ({told})."] if pairs else []
