@@ -174,10 +174,9 @@ def _done(arguments: argparse.Namespace) -> None:
         else:
             for answer in list(found) if arguments.strict else found:  # strict: all, or nothing
                 print(_json(answer))
-    for remark in faults.remarks:
+    lost = [f"faulty rows were left out:\n{faults.summary()}"] if faults.counts else []
+    for remark in [*faults.remarks, *lost]:
         print(f"mmtutor: {remark}", file=sys.stderr)
-    if faults.counts:
-        print(f"mmtutor: faulty rows were left out:\n{faults.summary()}", file=sys.stderr)
 
 
 def _json(content: dict, indent: int | None = None) -> str:

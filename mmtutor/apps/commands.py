@@ -256,15 +256,14 @@ def answers(
     answers."""
     known_names("without", dict.fromkeys(options.without), model.modalities, "modalities")
     able = {*model.modalities} - {*options.without}
-
-    def readable() -> Iterator[Row | Problem]:
-        for row in rows:
-            if isinstance(row, Row) and not able & row.has.keys():
-                detail = f"the model reads {', '.join(sorted(able))}, and this row has none of it"
-                row = Problem(row.row, next(iter(row.has)), "unknown modality", detail)
-            yield row
-
-    for chunk in encoder.chunks(readable(), name if options.progress else ""):
+    why = f"the model reads {', '.join(sorted(able))}, and this row has none of it"
+    readable = (
+        row
+        if isinstance(row, Problem) or able & row.has.keys()
+        else Problem(row.row, next(iter(row.has)), "unknown modality", why)
+        for row in rows
+    )
+    for chunk in encoder.chunks(readable, name if options.progress else ""):
         faults.note(chunk.outcome)
         features, present = chunk.table()
         for m in options.without:

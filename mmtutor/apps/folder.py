@@ -17,9 +17,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mmtutor.apps.encoding import RowEncoder
+from mmtutor.apps import encoding, rows
 from mmtutor.apps.model import Model
-from mmtutor.apps.rows import Roles
 from mmtutor.checks import require
 from mmtutor.choosing.choice import Method, methods_of
 from mmtutor.choosing.heads import NumberCalibration, OpinionCalibration, new_head
@@ -56,7 +55,7 @@ def check_free(folder: Path | str, overwrite: bool = False) -> Path:
 
 def save(
     model: Model,
-    encoder: RowEncoder,
+    encoder: encoding.RowEncoder,
     report: dict,
     page: str,
     folder: Path | str,
@@ -108,7 +107,7 @@ def _swap(partial: Path, folder: Path) -> None:
         old.rmdir()
 
 
-def config_of(model: Model, encoder: RowEncoder) -> dict:
+def config_of(model: Model, encoder: encoding.RowEncoder) -> dict:
     """Return what, besides the weights, makes the model: names, classes, calibrations, columns,
     encoders, versions."""
     return {
@@ -171,17 +170,19 @@ def load(folder: Path | str) -> tuple[Model, dict]:
         ) from odd
 
 
-def roles_of(config: dict) -> Roles:
+def roles_of(config: dict) -> rows.Roles:
     """Return the roles of columns that a model was trained with."""
-    return Roles(**_tuples(config["roles"]))
+    return rows.Roles(**_tuples(config["roles"]))
 
 
-def encoder_of(config: dict, model: Path | str, roles: Roles, **options: Any) -> RowEncoder:
+def encoder_of(
+    config: dict, model: Path | str, roles: rows.Roles, **options: Any
+) -> encoding.RowEncoder:
     """Return the encoder that a model was trained behind, for the columns `roles`; ModelUnusable
     where the packaged networks are no longer the same, or columns are more or fewer."""
     words = tuple(map(tuple, config["vocabulary"]))
     name = config["encoders"].get("text", {}).get("name", "minilm")
-    encoder = RowEncoder(roles, vocabulary=words, text_encoder=name, **options)
+    encoder = encoding.RowEncoder(roles, vocabulary=words, text_encoder=name, **options)
     now = {"encoders": _encoders(encoder), "dims": encoder.dims}
     for what, here in now.items():
         require(
@@ -192,7 +193,7 @@ def encoder_of(config: dict, model: Path | str, roles: Roles, **options: Any) ->
     return encoder
 
 
-def _encoders(encoder: RowEncoder) -> dict:
+def _encoders(encoder: encoding.RowEncoder) -> dict:
     each = encoder.encoders.items()
     return {m: {"name": e.name, "sha256": getattr(e, "sha256", None)} for m, e in each}
 
