@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtutor.apps import encoding, rows
 from mmtutor.apps.model import Model
@@ -68,11 +68,7 @@ def save(
     """
     folder = Path(folder).resolve()
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    tensors = {
-        f"{name}.{k}": v.contiguous()
-        for name, head in model.heads.items()
-        for k, v in head.state_dict().items()
-    }
+    tensors = {k: v.contiguous() for k, v in nn.ModuleDict(model.heads).state_dict().items()}
     weights = safetensors.torch.save(dict(sorted(tensors.items())))
     contents = [_json(config_of(model, encoder)), weights, _json(report), page.encode()]
     sums = b"".join(line + b"\n" for line in _sums(contents))
@@ -145,12 +141,12 @@ def load(folder: Path | str) -> tuple[Model, dict]:
         )
         tensors = safetensors.torch.load(weights)
         _check_values(folder, config, tensors)
-        heads = {}
-        for name, reads in config["heads"].items():
-            dims = {m: config["dims"][m] for m in reads}
-            heads[name] = new_head(dims, len(config["classes"]) or 1, config["knots"])
-            own = {k: v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            heads[name].load_state_dict({k.removeprefix(f"{name}."): v for k, v in own.items()})
+        outputs = len(config["classes"]) or 1
+        heads = {
+            name: new_head({m: config["dims"][m] for m in reads}, outputs, config["knots"])
+            for name, reads in config["heads"].items()
+        }
+        nn.ModuleDict(heads).load_state_dict(tensors)
         kind = OpinionCalibration if config["classes"] else NumberCalibration
         return Model(
             tuple(config["classes"]),

@@ -325,8 +325,8 @@ class Table:
                 yield row, dict.fromkeys(self.columns, "") | cells
             else:
                 told = str(value) if isinstance(value, Exception) else f"a {type(value).__name__}"
-                wrong, column = f"{told}, expected an object", next(iter(self.columns), "")
-                yield row, Problem(row, column, "no JSON object", wrong)
+                column = next(iter(self.columns), "")
+                yield row, Problem(row, column, "no JSON object", f"{told}, expected an object")
 
 
 def _strangeness(match: Any) -> tuple[int, int, bool]:

@@ -156,8 +156,12 @@ class Rows:
             try:
                 row = cells if isinstance(cells, Problem) else self._row(number, cells)
                 if isinstance(row, Row) and row.id and seen.setdefault(row.id, number) != number:
-                    detail = f"{row.id!r} is the id of row {seen[row.id]} too"
-                    raise Problem(number, str(self.roles.id), "duplicated id", detail)
+                    raise Problem(
+                        number,
+                        str(self.roles.id),
+                        "duplicated id",
+                        f"{row.id!r} is the id of row {seen[row.id]} too",
+                    )
                 yield row
             except Problem as problem:
                 yield problem

@@ -1,6 +1,7 @@
 """How good are answers, and for whom? Scores with intervals over groups that are redrawn whole."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,8 @@ def cut(column: str, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     known = np.array([value != "" for value in values], bool)
     numbers = np.asarray(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"), float)
     if np.isfinite(numbers[known]).all() and (ends or len(np.unique(numbers[known])) > CUT_ABOVE):
-        edges = [float(end) for end in ends] or np.quantile(numbers[known], [1 / 3, 2 / 3]).tolist()
-        below = [-np.inf, *edges]
-        for low, high in zip(below, [*edges, np.inf], strict=True):
+        inner = [float(end) for end in ends] or np.quantile(numbers[known], [1 / 3, 2 / 3]).tolist()
+        for low, high in pairwise([-np.inf, *inner, np.inf]):
             told = [f"from {low:g}"] * (low > -np.inf) + [f"below {high:g}"] * (high < np.inf)
             yield " ".join([name, *told]), (numbers >= low) & (numbers < high)
     else:
