@@ -131,24 +131,19 @@ class RowEncoder:
         """Return one chunk; a row whose file cannot be had or read becomes a Problem."""
         outcome = list(rows)
         found = {m: self._files(m, outcome) for m in FILES if m in self.encoders}
-        for m, files in found.items():
-            self._leave_out(m, files, outcome)
+        read = {m: self._read(m, files, outcome) for m, files in found.items()}
         kept = [row for row in outcome if isinstance(row, Row)]
         where = {m: [k for k, row in enumerate(kept) if m in row.has] for m in self.dims}
         samples = {m: [kept[k].has[m] for k in where[m]] for m in self.dims}
-        keys = {}
-        for m, files in found.items():
-            pairs = [pair for i, pair in files.items() if isinstance(outcome[i], Row)]
-            samples[m], keys[m] = [path for path, _ in pairs], [key for _, key in pairs]
-        if "text" in self.encoders:
-            keys["text"] = self.encoders["text"].keys(samples["text"])
-            self.counts.update(self.encoders["text"].unread(samples["text"]))
-        features = {
-            m: self._columns(m, samples[m])
-            if m in self.knots
-            else self.encoders[m].encode(samples[m], progress=False, keys=keys[m])
-            for m in self.dims
-        }
+        features, keys = {m: self._columns(m, samples[m]) for m in self.knots}, {}
+        for m, files in found.items():  # less the rows that were lost for another file
+            left = [k for k, i in enumerate(files) if isinstance(outcome[i], Row)]
+            features[m], keys[m] = read[m][left], [[*files.values()][k][1] for k in left]
+        if text := self.encoders.get("text"):
+            keys["text"] = text.keys(samples["text"])
+            features["text"] = text.encode(samples["text"], progress=False, keys=keys["text"])
+            self.counts.update(text.unread(samples["text"]))
+        features = {m: features[m] for m in self.dims}
         return Chunk(outcome, kept, features, where, keys)
 
     def recall(self, modality: str, keys: np.ndarray, rows: np.ndarray, n: int) -> Tensor:
@@ -239,16 +234,15 @@ class RowEncoder:
             reason = getattr(error.__cause__ or error, "strerror", None) or type(error).__name__
             return fault(f"missing {what}", f"{name} cannot be opened: {reason}")
 
-    def _leave_out(
+    def _read(
         self, m: str, files: dict[int, tuple[str, bytes]], outcome: list[Row | Problem]
-    ) -> None:
+    ) -> Tensor:
         """Encode files; put a Problem in the place of each that turns out unreadable, and encode
         the rest again, from the cache."""
         while True:
             paths, keys = ([each[k] for each in files.values()] for k in (0, 1))
             try:
-                self.encoders[m].encode(paths, progress=False, keys=keys)
-                return
+                return self.encoders[m].encode(paths, progress=False, keys=keys)
             except (SampleUnreadable, FileNotFoundError) as error:
                 gone = [k for k, path in enumerate(paths) if not os.path.exists(path)]
                 bad = getattr(error, "index", gone[0] if gone else 0)

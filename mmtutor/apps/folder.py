@@ -208,7 +208,7 @@ def _check_values(folder: Path, config: dict, tensors: dict[str, Tensor]) -> Non
     classes, shares, methods = config["classes"], config["shares"], _methods(config)
     names = all(isinstance(name, str) for name in classes)
     heads = {name for name, reads in config["heads"].items() if {*reads} <= {*config["dims"]}}
-    needed = {*methods.get(config["method"], Method("", ())).reads, config["method"]}
+    needed = {config["method"], *heads, *({"late"} & {*methods})}
     right = {
         "classes": names and len(classes) == len(set(classes)) != 1,
         "heads": {*config["heads"]} == heads <= {*methods},
@@ -225,14 +225,14 @@ def _check_values(folder: Path, config: dict, tensors: dict[str, Tensor]) -> Non
         "target": len(config["target"]) == 2
         and all(map(math.isfinite, config["target"]))
         and config["target"][1] > 0,
-        "calibrations": needed | {*heads} <= {*config["calibrations"]},
+        "calibrations": needed <= {*config["calibrations"]},
     }
     for m, fitted in config["calibrations"].items():
         offsets = fitted.get("offsets", ())
         right[f"calibrations of {m!r}"] = (
             len(offsets) == len(classes)
             and all(map(math.isfinite, [*offsets, *(fitted[k] for k in fitted if k != "offsets")]))
-            and fitted.get("temperature", 1) > 0
+            and fitted.get("temperature", 1) > 0 <= fitted.get("spread", 0)
         )
     right |= {f"weights {k}": bool(v.isfinite().all()) for k, v in tensors.items()}
     for entry, fine in right.items():

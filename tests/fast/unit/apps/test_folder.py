@@ -478,3 +478,12 @@ def test_a_place_that_is_taken_while_features_are_encoded_stays(model, encoder, 
     with pytest.raises(FileExistsError, match="exists already"):
         save(model, encoder, {}, "new", place)
     assert (place / "report.html").read_text() == "the other run's"
+
+
+def test_a_calibration_that_some_row_will_need_is_asked_for(saved):
+    """A row of other modalities than the method reads is answered by late fusion."""
+    calibrations = config_in(saved)["calibrations"]
+    del calibrations["late"]
+    change_config(saved, {"calibrations": calibrations})
+    with pytest.raises(ModelUnusable, match="calibrations holds what no model has"):
+        load(saved)
