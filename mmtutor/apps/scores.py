@@ -77,12 +77,13 @@ def number_scores(guess: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict:
 
 def cut(column: str, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and mask of the slices of a column: its values, or ranges where it holds numbers,
-    cut as "age:40:60" says, or at thirds where there are more than CUT_ABOVE."""
+    cut as "age:40:60" says, or near thirds where there are more than CUT_ABOVE."""
     name, *ends = column.split(":")
     known = np.array([value != "" for value in values], bool)
     numbers = np.asarray(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"), float)
     if np.isfinite(numbers[known]).all() and (ends or len(np.unique(numbers[known])) > CUT_ABOVE):
-        inner = [float(end) for end in ends] or np.quantile(numbers[known], [1 / 3, 2 / 3]).tolist()
+        thirds = ends or [f"{end:.3g}" for end in np.quantile(numbers[known], [1 / 3, 2 / 3])]
+        inner = [float(end) for end in thirds]
         for low, high in pairwise([-np.inf, *inner, np.inf]):
             told = [f"from {low:g}"] * (low > -np.inf) + [f"below {high:g}"] * (high < np.inf)
             yield " ".join([name, *told]), (numbers >= low) & (numbers < high)
