@@ -55,7 +55,9 @@ COMMANDS: dict[str, tuple[str, Words]] = {
             "--positive": {**LISTED, "metavar": "A,B", "help": "classes whose sensitivity is told"},
             "--text-encoder": {
                 "default": "minilm",
-                "help": "minilm (English, the default), or characters (any language)",
+                "metavar": "NAME",
+                "help": "minilm (English, the default), characters (any language, nothing loaded),"
+                " or a model of transformers by its name or folder",
             },
             "--decision": {
                 "choices": ("balanced", "likeliest"),
@@ -66,10 +68,16 @@ COMMANDS: dict[str, tuple[str, Words]] = {
                 "type": int,
                 "default": 5,
                 "dest": "splits",
+                "metavar": "N",
                 "help": "of the cross-validation (default 5)",
             },
-            "--repeats": {"type": int, "default": 3, "help": "of it (default 3)"},
-            "--seed": {"type": int, "default": 0, "help": "of the folds (default 0)"},
+            "--repeats": {"type": int, "default": 3, "metavar": "N", "help": "of it (default 3)"},
+            "--seed": {
+                "type": int,
+                "default": 0,
+                "metavar": "N",
+                "help": "of the folds (default 0)",
+            },
             "--overwrite": {"action": "store_true", "help": "replace a model that is there"},
         },
     ),

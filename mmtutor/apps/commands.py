@@ -106,6 +106,10 @@ def train(
     lost = f"{rows.name} holds no usable row.\n{faults.summary()}"
     require(len(table), lost, TableUnusable)
     faults.remarks += [*found.remarks, *encoder.remarks()]
+    repeated = len(table) - len(np.unique(table.groups))
+    if repeated and not rows.roles.group:
+        told = "rows repeat another's words or file, and stay in one fold with it"
+        faults.remarks.append(f"{repeated:,} {told}.")
     with one_thread():
         try:
             choice = choose(
