@@ -28,6 +28,7 @@ def test_list_tells_size_licence_and_that_nothing_is_here(home):
 
 def test_list_tells_where_a_set_is(make_set, lay_out, home, tmp_path, monkeypatch):
     make_set()
+    (tmp_path / "mirror").mkdir()
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
     assert commands.presence(store.manifest("tiny")) == "no"
     (home / "tiny" / "partial").mkdir(parents=True)

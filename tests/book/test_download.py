@@ -55,6 +55,7 @@ def test_mirror_comes_before_cache_before_download(
     make_set(source.base)
     downloaded = store.fetch(tiny())
     assert downloaded == home / "tiny" / "files" and sum(source.asked.values()) == len(content)
+    (tmp_path / "mirror").mkdir()
     monkeypatch.setenv("MMTUTOR_DATA", str(tmp_path / "mirror"))
     assert store.fetch(tiny()) == downloaded
     in_mirror = lay_out(tmp_path / "mirror")
