@@ -41,6 +41,8 @@ COLAB = {
     "pillow": "11.3.0",
     "pooch": "1.8.2",
     "requests": "2.32.4",
+    "charset-normalizer": "3.4.4",
+    "flask": "3.1.2",
     "platformdirs": "4.5.1",
     "filelock": "3.20.0",
     "tqdm": "4.67.1",
