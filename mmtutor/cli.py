@@ -150,8 +150,11 @@ def presence(data: Manifest) -> str:
     except store.DatasetUnavailable:
         return "unreadable"
     if folder is None:
-        begun = (store.cache_root() / data.name / "partial").rglob("*")
-        return "no (download begun)" if any(path.is_file() for path in begun) else "no"
+        return (
+            "no (download begun)"
+            if any(p.is_file() for p in (store.cache_root() / data.name / "partial").rglob("*"))
+            else "no"
+        )
     place = "MMTUTOR_DATA" if store.in_mirror(folder) else "cache"
     complete = all(
         (folder / f.path).is_file() and (folder / f.path).stat().st_size == f.bytes

@@ -142,7 +142,11 @@ class RowEncoder:
         if text := self.encoders.get("text"):
             keys["text"] = text.keys(samples["text"])
             features["text"] = text.encode(samples["text"], progress=False, keys=keys["text"])
-            self.counts.update(text.unread(samples["text"]))
+            # a short text in plain letters has neither too many pieces nor unknown ones
+            short = getattr(text, "max_tokens", 0) - 2
+            doubtful = [t for t in samples["text"] if len(t) > short or not t.isascii()]
+            self.counts.update(text.unread(doubtful))
+            self.counts["pieces"] += sum(len(t.split()) for t in samples["text"] if t.isascii())
         features = {m: features[m] for m in self.dims}
         return Chunk(outcome, kept, features, where, keys)
 
@@ -207,14 +211,16 @@ class RowEncoder:
         # several names may stand in a cell, those of a list in lines; accents may be written
         # otherwise on the disk
         names = [each for each in split(r"\n" if "\n" in name else r"\s*[;|,]\s*", name) if each]
-        paths = [
-            os.path.join(self.root, way)
+        ways = (
+            (each, os.path.join(self.root, form(each)))
             for each in (name, *names[:1])
-            for way in (each, normalize("NFC", each), normalize("NFD", each))
-        ]
-        named = next(filter(os.path.lexists, paths), paths[0])
-        path = os.path.realpath(named)
-        if not Path(path).is_relative_to(self.root):
+            for form in (str, partial(normalize, "NFC"), partial(normalize, "NFD"))
+        )
+        here = (each for each in ways if os.path.lexists(each[1]))
+        read, named = next(here, (name, os.path.join(self.root, name)))
+        plain = os.sep not in read and read not in (os.curdir, os.pardir)
+        path = named if plain and not os.path.islink(named) else os.path.realpath(named)
+        if os.path.commonpath([path, self.root]) != self.root:
             inside = Path(os.path.abspath(named)).is_relative_to(self.root)
             why = "is a link that leads out of" if inside else "is not inside"
             return fault(
@@ -227,7 +233,7 @@ class RowEncoder:
             if (megabytes := status.st_size / 1e6) > self.max_megabytes:
                 told = f"{name} has {megabytes:.0f} MB, the limit is {self.max_megabytes:g} MB"
                 return fault(f"{what} too large", told)
-            self.counts[SEVERAL] += len(names) > 1 and named not in paths[:3]
+            self.counts[SEVERAL] += len(names) > 1 and read != name
             return path, self.encoders[m].keys([path])[0]
         except (OSError, SampleUnreadable) as error:  # not there, a name too long, no permission
             # the reason without the path, which is no matter of who reads the answers

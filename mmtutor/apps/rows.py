@@ -134,7 +134,8 @@ class Row:
 class Rows:
     """The rows of a table in their roles; iterating yields a Row or a Problem for each, in order.
 
-    Nothing but the ids stays in memory. remarks: columns that are not read, or not there.
+    Nothing but the ids stays in memory. read: column → role; remarks: columns that are not read, or
+    not there.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Rows:
         """Settle the roles; raises TableUnusable as `Roles.settled`."""
         self.table, self.name = table, table.name
         self.roles = roles.settled(table, labelled, stored)
-        read = self.roles.columns
+        read = self.read = self.roles.columns
         absent = [c for c, role in read.items() if role in MODALITIES and c not in table.columns]
         self.unread = [c for c in table.columns if c not in read]
         told = {"not read": self.unread, "missing, and taken as empty": absent}
@@ -183,9 +184,7 @@ class Rows:
 
     def _row(self, number: int, cells: dict[str, Any]) -> Row:
         roles = self.roles
-        words = {
-            c: self._cell(number, cells.get(c, ""), c, role) for c, role in roles.columns.items()
-        }
+        words = {c: self._cell(number, cells.get(c, ""), c, r) for c, r in self.read.items()}
         values = {c: self._number(number, words[c], c) for c in (*roles.numbers, roles.target) if c}
         named = {m: words.get(getattr(roles, m), "") for m in (*SINGLE, *FILES, "text")}
         has: dict[str, Any] = {m: named[m] for m in ("text", *FILES) if named[m]}
@@ -194,7 +193,7 @@ class Rows:
                 has[m] = tuple(cells_of[c] for c in getattr(roles, m))
         if not has:
             kinds = [m for m in MODALITIES if getattr(roles, m)]
-            column = next(c for c, role in roles.columns.items() if role in MODALITIES)
+            column = next(c for c, role in self.read.items() if role in MODALITIES)
             raise Problem(number, column, "empty row", f"it has no {' and no '.join(kinds)}")
         label = str(values[str(roles.target)]) if named["target"] else named["label"]
         slices = tuple(words[each.partition(":")[0]] for each in roles.slices)

@@ -17,8 +17,6 @@ from mmtutor.types import Features, Present, Samples
 FUSIONS = ("early", "late", "product")
 """The levels of fusion that are compared: one head on all modalities, average and product of the
 singles' opinions."""
-STRATA = 5
-"""Parts, equal in size, of targets that are numbers: folds hold like shares of each."""
 
 
 class TooFewSamples(ValueError):
@@ -82,7 +80,7 @@ class GroupedSamples:
         """Return what folds are to hold in like shares: the classes, or fifths of the numbers."""
         if self.classes:
             return self.labels
-        ends = self.labels.quantile(torch.linspace(0, 1, STRATA + 1)[1:-1])
+        ends = self.labels.quantile(torch.tensor([0.2, 0.4, 0.6, 0.8]))
         return torch.bucketize(self.labels, ends).unique(return_inverse=True)[1]
 
     def only(self, modalities: Iterable[str]) -> "GroupedSamples":

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from mmtutor.choosing.optimum import fit_optimum
+from mmtutor.choosing.optimum import ROWS, fit_optimum, stretch
 from mmtutor.choosing.scaling import Centred, Hats
 from mmtutor.fusion import EncoderFusion, SumFusion, decision
 from mmtutor.types import Present, Samples
@@ -69,11 +69,17 @@ def fit_head(
         has = (train.present or {}).get(m)
         if len(having := rows if has is None else rows[has[rows]]):
             cast(Centred | Hats, head.encoders[m]).measure(x, having)
+    small = len(rows) <= ROWS  # is scaled once, and not anew at every step
+    part = train[stretch(rows)] if small else train
+    if small:
+        part = Samples(
+            {m: head.encoders[m](x) for m, x in part.features.items()}, part.labels, part.present
+        )
     fit_optimum(
-        head,
-        train,
+        head.fusion if small else head,
+        part,
         l2=strength / len(rows),
-        rows=rows,
+        rows=None if small else rows,
         class_weights=None if train.labels.is_floating_point() else class_weights,
         device=device,
         tolerance=1e-4,

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mmtutor.choosing.optimum import pieces
 
-TINY = 1e-12
-
 
 class Centred(nn.Module):
     """x → (x - mean) / scale, with one scale for all features of a modality, so that the mean of
@@ -40,7 +38,7 @@ class Centred(nn.Module):
             total += part.sum(0)
             squares += float(part.square().sum())
         mean = total / len(rows)
-        variance = max(squares / len(rows) - float(mean.square().sum()), TINY)
+        variance = max(squares / len(rows) - float(mean.square().sum()), 1e-12)
         self.mean = mean.float()
         self.scale = torch.tensor(variance).sqrt().float()
 
@@ -84,7 +82,7 @@ class Hats(nn.Module):
         totals = torch.stack([self._hats(x[piece]).sum(0) for piece in pieces(rows)])
         self.mean = totals.sum(0) / count[:, None]
         squares = sum(float(self(x[piece]).square().sum()) for piece in pieces(rows))
-        self.scale = torch.tensor(max(squares / len(rows), TINY)).sqrt()
+        self.scale = torch.tensor(max(squares / len(rows), 1e-12)).sqrt()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the centred hats."""
@@ -97,7 +95,7 @@ class Hats(nn.Module):
         value = torch.minimum(torch.maximum(value, self.knots[:, :1]), self.knots[:, -1:])
         left = torch.searchsorted(self.knots, value).clamp(1, self.knots.shape[1] - 1) - 1
         start, end = self.knots.gather(1, left), self.knots.gather(1, left + 1)
-        share = (value - start) / (end - start).clamp(min=TINY)
+        share = (value - start) / (end - start).clamp(min=1e-12)
         hats = torch.zeros(*value.shape, self.knots.shape[1], device=x.device)
         hats.scatter_(2, left[..., None], (known * (1 - share))[..., None])
         hats.scatter_(2, left[..., None] + 1, (known * share)[..., None])

@@ -25,8 +25,6 @@ again."""
 
 SIZES = {"minilm": (384, 256)}
 """Name → width of its vectors, and the longest text it was trained for, in word pieces."""
-LONGEST = 512
-"""Word pieces of a text that other models read, unless they were trained for fewer."""
 
 
 class TextEncoder(FrozenEncoder):
@@ -41,7 +39,7 @@ class TextEncoder(FrozenEncoder):
     cache: True for the usual cache folder, a path for another, False for none.
     max_tokens: texts are cut after this many word pieces, two of them the marks at both ends; by
     default, and at most, what the network was trained for (256 for minilm, roughly 190 words; at
-    most LONGEST). The empty text is defined: it is encoded as its two marks alone.
+    most 512). The empty text is defined: it is encoded as its two marks alone.
     Raises EncoderUnavailable for a name that cannot be had, RuntimeError for a device that is not
     there.
     """
@@ -107,7 +105,7 @@ class TextEncoder(FrozenEncoder):
     @cached_property
     def folder(self) -> Path:
         """Where the model lies, in transformers' format."""
-        return locate(self.name).parent
+        return locate(self.name, check=False).parent
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -143,7 +141,7 @@ class TextEncoder(FrozenEncoder):
         return content_key("text", sample.encode())
 
     def _build(self) -> nn.Module:
-        return load(self.folder)
+        return load(locate(self.name).parent if self.name in SIZES else self.folder)
 
     def _ids(self, texts: Sequence[str], cut: bool = True) -> list[list[int]]:
         """Cut texts into word pieces, by number; lists of different lengths, none above max_tokens
@@ -193,7 +191,8 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 def sizes_of(folder: Path) -> tuple[int, int]:
     """Return width and longest text of a model in transformers' format."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config["hidden_size"], min(config.get("max_position_embeddings") or LONGEST, LONGEST)
+    # few texts are longer, and memory grows with the square
+    return config["hidden_size"], min(config.get("max_position_embeddings") or 512, 512)
 
 
 def load(folder: Path) -> nn.Module:
