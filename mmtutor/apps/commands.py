@@ -108,8 +108,8 @@ def train(
     faults.remarks += [*found.remarks, *encoder.remarks()]
     repeated = len(table) - len(np.unique(table.groups))
     if repeated and not rows.roles.group:
-        told = "rows repeat another's words or file, and stay in one fold with it"
-        faults.remarks.append(f"{repeated:,} {told}.")
+        told = "row that repeats another's words or file: it stays in one fold with it"
+        faults.remarks.append(f"{repeated:,} × {told}.")
     with one_thread():
         try:
             choice = choose(
@@ -237,7 +237,7 @@ def record(model: Model, row: Row, answer: Answer, k: int) -> dict:
         said: dict[str, object] = {"probabilities": dict(zip(model.classes, values, strict=True))}
     else:
         label, spread = values[0], model.spread(answer.read[k])
-        said = {"interval": [values[0] - spread, values[0] + spread]}
+        said = {"interval": [round(values[0] - spread, 6), round(values[0] + spread, 6)]}
     return {
         "row": row.row,
         "id": row.id,

@@ -23,7 +23,7 @@ from mmtutor.apps.rows import COLUMNS, FILES, Roles, Row
 from mmtutor.apps.signals import CharacterEncoder, SoundEncoder
 from mmtutor.checks import require
 from mmtutor.encoders import ImageEncoder, TextEncoder
-from mmtutor.encoders.pictures import PictureUnreadable as SampleUnreadable
+from mmtutor.encoders.pictures import SampleUnreadable
 
 CHUNK = 512
 """Rows in memory at a time, and the most whose features an interruption can cost twice."""
@@ -250,8 +250,10 @@ class RowEncoder:
             try:
                 return self.encoders[m].encode(paths, progress=False, keys=keys)
             except (SampleUnreadable, FileNotFoundError) as error:
-                gone = [k for k, path in enumerate(paths) if not os.path.exists(path)]
-                bad = getattr(error, "index", gone[0] if gone else 0)
+                gone = (k for k, path in enumerate(paths) if not os.path.exists(path))
+                bad = error.index if isinstance(error, SampleUnreadable) else next(gone, None)
+                if bad is None:
+                    raise
                 path, reason = str(paths[bad]), str(error.__cause__ or error)
                 reason = reason.replace(f" {path!r}", "").replace(path, "")
                 for i in [i for i, (_, key) in files.items() if key == keys[bad]]:

@@ -92,28 +92,23 @@ class Roles:
                 f" columns are {table.columns}",
                 TableUnusable,
             )
+        told = roles.target or roles.label
         several = [*roles.numbers, *roles.categories, roles.text, roles.image, roles.audio]
-        require(
-            not {roles.target or roles.label} & {*several} - {None},
-            f"{roles.target or roles.label!r} is to be predicted, so it cannot be read as well",
-            TableUnusable,
-        )
         ends = [end for each in roles.slices for end in each.split(":")[1:]]
-        require(
-            pd.to_numeric(pd.Series(ends, dtype=object), errors="coerce").notna().all(),
-            f"the slices {', '.join(roles.slices)} are cut at what is no number",
-            TableUnusable,
-        )
-        readable = any(column in table.columns and role in MODALITIES for column, role in wanted)
-        lacking = ["text, image or audio"] * (not readable)
-        lacking += ["label"] * (labelled and not (roles.label or roles.target))
-        require(
-            not lacking,
-            f"{table.name} has no column {' and none '.join(lacking)}; its columns are"
-            f" {table.columns}. Say which is which with --text, --image, --audio, --numbers,"
-            " --categories, --label or --target",
-            TableUnusable,
-        )
+        numbers = pd.to_numeric(pd.Series(ends, dtype=object), errors="coerce")
+        readable = any(c in table.columns and role in MODALITIES for c, role in wanted)
+        lacking = ["text, image or audio"] * (not readable) + ["label"] * (labelled and not told)
+        for fine, why in (
+            (not told or told not in several, f"{told!r} is to be predicted, so not to be read"),
+            (numbers.notna().all(), f"no numbers to cut slices at: {', '.join(roles.slices)}"),
+            (
+                not lacking,
+                f"{table.name} has no column {' and none '.join(lacking)}; its columns are"
+                f" {table.columns}. Say which is which with --text, --image, --audio, --numbers,"
+                " --categories, --label or --target",
+            ),
+        ):
+            require(fine, why, TableUnusable)
         return roles
 
 
@@ -200,7 +195,7 @@ class Rows:
         return Row(number, has, label or None, named["group"], named["id"], slices)
 
     def _cell(self, row: int, value: Any, column: str, role: str) -> str:
-        """Return what a cell says, "" where it is empty; of a list of files the first."""
+        """Return what a cell says, "" where it is empty; a list of files with a name a line."""
         if role in FILES and isinstance(value, list) and all(isinstance(v, str) for v in value):
             value = "\n".join(v for v in value if v.lower() not in self.roles.missing)
         if not isinstance(value, str):

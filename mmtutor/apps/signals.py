@@ -15,7 +15,7 @@ from torch import Tensor
 from mmtutor.checks import require
 from mmtutor.encoders import AudioEncoder
 from mmtutor.encoders.cache import FeatureCache, content_key
-from mmtutor.encoders.pictures import PictureUnreadable as SampleUnreadable
+from mmtutor.encoders.pictures import SampleUnreadable
 from mmtutor.files.weights import EncoderUnavailable
 
 RATE, FRAMES, MELS = 16_000, 24, 32

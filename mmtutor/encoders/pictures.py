@@ -45,7 +45,7 @@ TURNS = {
 Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 
-class PictureUnreadable(ValueError):
+class SampleUnreadable(ValueError):
     """A picture that cannot be read; the message names the file or the sample, `index` is the
     sample's number."""
 
@@ -72,7 +72,7 @@ def to_rgb(picture: Picture, index: int = 0) -> Image.Image:
     converted; 16 bits (0..65535) are scaled to 8; of an animation the first frame is taken. Arrays
     are (H, W) or (H, W, C), tensors (H, W) or (C, H, W), with C = 1, 3 or 4: bool, uint8, uint16,
     or float in 0..1, which is rounded to 8 bits.
-    Raises PictureUnreadable, FileNotFoundError or TypeError, each naming the file or the sample.
+    Raises SampleUnreadable, FileNotFoundError or TypeError, each naming the file or the sample.
     """
     with _naming(picture, index):
         if isinstance(picture, Path | str):
@@ -147,7 +147,7 @@ def _naming(picture: Picture, index: int) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{where} does not exist") from error
     except Exception as error:  # Pillow's readers raise errors of many kinds on damaged files
-        raise PictureUnreadable(
+        raise SampleUnreadable(
             f"{where} is corrupt, too large to be safe, or of an unknown format: {error}", index
         ) from error
 

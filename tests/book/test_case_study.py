@@ -61,7 +61,7 @@ def test_on_tweets_fusion_wins_and_the_difference_is_real(tmp_path):
     assert (
         gain["against"] == "text" and gain["real"] and gain["interval"][0] > 0 and gain["p"] < 0.05
     )
-    assert "It beats the best single modality, text alone, by +" in " ".join(report["words"])
+    assert "It beats the best single modality, text alone: +" in " ".join(report["words"])
     assert all(row["ece"] < 0.05 for row in report["methods"].values())
     stored = load_results(RESULTS / "methods.json")["rows"]["tweets/grouped"]["methods"]
     for m, row in ((m, report["methods"][m]) for m in stored):

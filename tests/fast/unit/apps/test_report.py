@@ -88,7 +88,7 @@ def test_a_gain_that_is_real_is_called_so(table, choice):
     assert found["interval"] == [c.against("early", "image").low, c.against("early", "image").high]
     assert found["interval"][0] > 0 and (found["wins"], found["folds"]) == (4, 4)
     assert told(report, "Early fusion (one head) is chosen: macro-F1 0.800 [0.")
-    assert told(report, "It beats the best single modality, picture alone, by +0.200 [+0.1")
+    assert told(report, "It beats the best single modality, picture alone: +0.200 [+0.1")
     assert "in 4 of 4 folds." in told(report, "It beats")[0]
     assert not told(report, "Fusion did not help") and not told(
         report, "Early fusion (one head) sc"
@@ -108,6 +108,18 @@ def test_a_single_modality_that_is_not_clearly_worse_is_chosen_and_fusion_did_no
     assert told(report, "Fusion did not help") and not told(report, "It beats")
     # a minus, not a hyphen, before numbers
     assert re.search(r"not clearly higher: \+0\.100 \[−\d\.\d{3}, \+\d", " ".join(report["words"]))
+
+
+def test_a_gain_that_may_be_nothing_is_not_called_one(table, choice):
+    """Clearly worse than the best is each single modality; but not than what is chosen in place of
+    the best, since that reads less."""
+    steady = {m: np.full(4, s) for m, s in (STEADY | {"early": 0.9}).items()}
+    wild = np.array([0.18, -0.18, 0.15, -0.15])
+    scores = steady | {"early without text": 0.75 + wild, "image": np.full(4, 0.7)}
+    report = report_of(table, replace(choice, scores=scores))
+    assert report["winner"] == "early without text" and report["comparison"]["real"] is False
+    (said,) = told(report, "It is not clearly better than the best single modality, picture alone:")
+    assert "+0.050 [−0." in said and not told(report, "It beats")
 
 
 def test_a_single_modality_that_is_best_leads_nobody(table, choice):

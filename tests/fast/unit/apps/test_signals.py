@@ -15,7 +15,7 @@ from sklearn.utils import murmurhash3_32
 from mmtutor.apps import signals
 from mmtutor.apps.signals import FRAMES, MELS, MOST_SECONDS, RATE, CharacterEncoder, SoundEncoder
 from mmtutor.encoders import AudioEncoder
-from mmtutor.encoders.pictures import PictureUnreadable as SampleUnreadable
+from mmtutor.encoders.pictures import SampleUnreadable
 from mmtutor.files.weights import EncoderUnavailable
 
 pytestmark = pytest.mark.usefixtures("own_cache", "small_models_on_one_thread")

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from mmtutor.encoders import ImageEncoder
-from mmtutor.encoders.pictures import PictureUnreadable, to_rgb
+from mmtutor.encoders.pictures import SampleUnreadable, to_rgb
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -138,7 +138,7 @@ def test_a_corrupt_picture_is_named_and_the_finished_ones_are_kept(
     paths = files_of(*crops(6), folder=tmp_path)
     good = paths[4].read_bytes()
     paths[4].write_bytes(good[: len(good) // 2])
-    with pytest.raises(PictureUnreadable, match=r"sample 4 .*4\.png"):
+    with pytest.raises(SampleUnreadable, match=r"sample 4 .*4\.png"):
         encoder.encode(paths)
     assert sum(seen) == 4
     paths[4].write_bytes(good)
@@ -152,27 +152,27 @@ def test_truncated_files_are_named(tmp_path, image_encoder, suffix, share):
     path = files_of(CAT, folder=tmp_path, suffix=suffix)[0]
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(PictureUnreadable, match=rf"sample 1 .*0\.{suffix}"):
+    with pytest.raises(SampleUnreadable, match=rf"sample 1 .*0\.{suffix}"):
         image_encoder.encode([CAT, path])
 
 
 def test_what_is_no_picture_is_named(tmp_path, image_encoder):
     text = tmp_path / "notes.jpg"
     text.write_text("no picture")
-    with pytest.raises(PictureUnreadable, match=r"notes\.jpg.*corrupt"):
+    with pytest.raises(SampleUnreadable, match=r"notes\.jpg.*corrupt"):
         image_encoder.encode([text])
     with pytest.raises(FileNotFoundError, match=r"sample 0 .*absent\.png"):
         image_encoder.encode([tmp_path / "absent.png"])
     with pytest.raises(FileNotFoundError, match=r"sample 0 .*absent\.png"):
         ImageEncoder().encode([tmp_path / "absent.png"])
-    with pytest.raises(PictureUnreadable, match=str(tmp_path)):
+    with pytest.raises(SampleUnreadable, match=str(tmp_path)):
         image_encoder.encode([tmp_path])
 
 
 def test_a_picture_too_large_to_be_safe_is_refused(tmp_path, image_encoder, monkeypatch):
     path = files_of(CAT, folder=tmp_path)[0]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(PictureUnreadable, match=r"0\.png.*too large"):
+    with pytest.raises(SampleUnreadable, match=r"0\.png.*too large"):
         image_encoder.encode([path])
 
 
@@ -288,7 +288,7 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize("cached", [False, True])
 def test_bad_arrays_are_named(case, cached):
     picture, message = BAD_ARRAYS[case]
-    with pytest.raises(PictureUnreadable, match=rf"sample 1 .*{message}"):
+    with pytest.raises(SampleUnreadable, match=rf"sample 1 .*{message}"):
         ImageEncoder(device="cpu", cache=cached, image_size=32).encode([CAT, picture])
 
 
@@ -437,7 +437,7 @@ def test_reading_pictures_leaves_warnings_as_they_were():
 
 def test_a_file_that_is_no_picture_is_named_by_its_path(tmp_path):
     (tmp_path / "x.png").write_text("no picture")
-    with pytest.raises(PictureUnreadable, match=r"cannot identify image file '.*x\.png'"):
+    with pytest.raises(SampleUnreadable, match=r"cannot identify image file '.*x\.png'"):
         to_rgb(tmp_path / "x.png")
 
 
@@ -446,5 +446,5 @@ def test_whatever_a_reader_raises_names_the_picture(tmp_path, monkeypatch):
         raise RuntimeError("Failed to decode")
 
     monkeypatch.setattr(Image, "open", broken)
-    with pytest.raises(PictureUnreadable, match=r"sample 3 \(.*x\.avif\).*Failed to decode"):
+    with pytest.raises(SampleUnreadable, match=r"sample 3 \(.*x\.avif\).*Failed to decode"):
         to_rgb(tmp_path / "x.avif", 3)
