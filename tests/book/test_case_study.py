@@ -81,7 +81,7 @@ def test_on_photographs_no_gain_is_claimed(tmp_path):
     report = train(tmp_path / "posts.csv", tmp_path / "model", options)
     assert report["data"]["groups"] == 188
     assert report["comparison"] is None and report["winner"] == report["best_single"]
-    assert "Fusion did not help, as far as these rows can tell." in report["words"]
+    assert "No gain from fusion is seen; that is no proof that there is none." in report["words"]
     stored = load_results(RESULTS / "methods.json")["rows"]["photographs/grouped"]["methods"]
     for m, row in ((m, report["methods"][m]) for m in stored):
         assert row["folds"] == pytest.approx(stored[m]["macro_f1"][:15], abs=0.05), m
