@@ -57,7 +57,8 @@ def lay_out_reveal(web: Path, target: Path) -> None:
             " again"
         )
     shutil.copytree(web / "static" / "katex", target)
-    for path in [*files, TEMPLATE / "slides.css", TEMPLATE / "start.js"]:
+    look = root() / "book" / "_static" / "schematic.css"
+    for path in [*files, look, TEMPLATE / "slides.css", TEMPLATE / "start.js"]:
         shutil.copy(path, target)
 
 

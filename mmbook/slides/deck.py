@@ -19,6 +19,7 @@ from mmbook.words import words_of
 
 BLOCKS = (
     "h1, h2, h3, h4, p, ul, ol, dl, table, pre, figure, img, blockquote, div.math, div.code,"
+    " svg.schematic,"
     " details:not([class])"  # a fold with a class is the theme's: what is in it counts
 )
 NOT_SHOWN = (
@@ -116,6 +117,9 @@ def clean(article: Tag) -> None:
 def shown(block: Tag, limit: int) -> Tag:
     """Return a block as a slide shows it, its texts with at most `limit` letters; what only the
     speaker sees is an <aside> within it."""
+    if block.name == "svg":
+        spoken = escape(block.desc.get_text())
+        return new(f'<figure>{block}<aside class="notes"><p>{spoken}</p></aside></figure>')
     if block.name in ("img", "figure"):
         image = block if block.name == "img" else block.img
         image.attrs = {key: image[key] for key in ("src", "alt")}

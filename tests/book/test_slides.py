@@ -286,6 +286,16 @@ def test_a_figure_keeps_its_alternative_text_and_the_speaker_reads_it():
     assert figure.select_one("aside.notes").get_text() == "p < .05"
 
 
+def test_a_schematic_is_shown_and_the_speaker_reads_what_it_shows():
+    drawing = (
+        '<svg class="schematic" viewBox="0 0 9 9"><title>One box</title>'
+        "<desc>A box that holds a word</desc><text>word</text></svg>"
+    )
+    (block,) = deck_of(f"<h2>S</h2>{drawing}")[1].blocks
+    assert block.name == "figure" and block.svg.find("text").get_text() == "word"
+    assert block.aside.get_text() == "A box that holds a word"
+
+
 def test_what_it_costs_is_for_the_speaker():
     block = deck_of("<h2>S</h2><p><strong>Cost</strong> (measured): 44 s.</p>")[1].blocks[0]
     assert said(block) == "" and "44 s" in block.get_text() and block["class"] == ["notes"]
