@@ -16,11 +16,11 @@ SCHEMATIC = re.compile(r"(?:.*/)?figures/[\w-]+\.svg")
 
 
 def inline(app: Sphinx, doctree: nodes.document) -> None:
-    """Replace each picture of a schematic by the drawing."""
+    """Replace each picture of a schematic by the drawing; of one that is not there Sphinx warns."""
     folder = Path(app.env.doc2path(app.env.docname)).parent
     for image in list(doctree.findall(nodes.image)):
-        if SCHEMATIC.fullmatch(image["uri"]):
-            path = folder / image["uri"]
+        path = folder / image["uri"]
+        if SCHEMATIC.fullmatch(image["uri"]) and path.is_file():
             app.env.note_dependency(str(path.resolve()))
             drawing = OWN_RULES.sub("", path.read_text(encoding="utf-8"))
             image.replace_self(nodes.raw("", drawing, format="html"))
