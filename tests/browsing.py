@@ -15,7 +15,7 @@ from mmbook import site
 
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
-VIEWS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (360, 780, "light")}
+VIEWS = {"light": (1300, 900, "light"), "dark": (1300, 900, "dark"), "phone": (360, 780, "light")}
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
     const box = e.getBoundingClientRect();
     if (!box.width || box.right <= innerWidth + 1) return false;
@@ -23,6 +23,15 @@ TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
         if (getComputedStyle(p).overflowX !== 'visible') return false;
     return true;
 }).map(e => e.tagName + ' ' + e.className + ': ' + e.textContent.trim().slice(0, 40))"""
+
+# Code, tables and formulas with something hidden beyond their right edge, folds opened first
+CUT = """() => {
+    document.querySelectorAll('details').forEach(fold => { fold.open = true });
+    const holders = 'pre, .output.text_html, .katex-display, .pst-scrollable-table-container';
+    return [...document.querySelectorAll('article')].flatMap(a => [...a.querySelectorAll(holders)])
+        .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+        .map(e => `${e.scrollWidth - e.clientWidth} px of ${e.textContent.trim().slice(0, 60)}`);
+}"""
 
 PATIENCE = 120_000  # milliseconds: a machine with other work beside it is slow, not wrong
 SCROLLABLE_BY_KEY = """() => [...document.querySelectorAll('pre')].every(
