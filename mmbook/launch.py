@@ -1,13 +1,16 @@
-"""The cell that makes a notebook run in Colab, which starts with an empty machine.
+"""The cells that a notebook begins with: one for Colab, which starts with an empty machine, and one
+for each downloaded set that the page needs, which states its terms and asks for consent.
 
-    python -m mmbook.launch     put the cell into every notebook of the book, or bring it up to date
+    python -m mmbook.launch     put the cells into every notebook of the book, or renew them
 
 The repository's address comes from `_config.yml`, as for the launch buttons of the site. Anywhere
-but in Colab the cell does nothing; on the site it is not shown. Binder needs none: it installs
-`environment.yml`.
+but in Colab the first cell does nothing; on the site it is not shown. Binder needs none: it
+installs `environment.yml`. The other cells are shown: whoever runs the page reads them, and a set
+that lies on the machine already is only looked for.
 """
 
 import sys
+import textwrap
 from collections.abc import Iterator
 
 import nbformat
@@ -15,8 +18,9 @@ import yaml
 from nbformat import NotebookNode
 
 from mmbook.reading import ROOT, Finding, Notebook, book_notebooks, label, tags
+from mmtutor.files.manifest import manifest
 
-CELL = "colab"  # the cell's id
+CELL, SET = "colab", "set-"  # the cells' ids; that of a set goes on with its name
 TAG = "remove-cell"  # jupyter-book's own tag for what a page does not show
 
 
@@ -34,29 +38,60 @@ if "google.colab" in str(get_ipython()):
     %cd -q ~/{name}/{folder}"""
 
 
-def place(nb: NotebookNode) -> int | None:
-    """Return where the cell stands in a notebook, None where it is absent."""
-    return next((n for n, cell in enumerate(nb.cells) if cell.get("id") == CELL), None)
+def terms(name: str) -> str:
+    """Return the code of the cell for a set: what it is, from where, under which licence, and the
+    reader's consent, which is false until somebody writes true."""
+    data = manifest(name)
+    places = " and ".join(f"github.com/{source.repo}" for source in data.sources)
+    said = [
+        f"This page needs the set {name!r}: {data.title}; {data.size}, from {places}.",
+        f"Licence: {data.licence} Commercial use: {data.commercial}.",
+        "If you agree, write True: the set is then downloaded, once. If you have it, leave False.",
+    ]
+    wrapped = [line for text in said for line in textwrap.wrap(text, 77)]
+    return "\n".join(
+        [
+            *(f"# {line}" for line in wrapped),
+            "ACCEPT = False",
+            "from mmtutor import data",
+            "",
+            f'data.fetch("{name}", accept_licence=ACCEPT)',
+        ]
+    )
+
+
+def first_cells(nb: NotebookNode, folder: str) -> list[NotebookNode]:
+    """Return the cells that a notebook in `folder` has to begin with, as they are today."""
+    colab = nbformat.v4.new_code_cell(source(folder), metadata={"tags": [TAG]}, id=CELL)
+    needs = nb.metadata.get("mmtutor", {}).get("needs", [])
+    return [colab, *(nbformat.v4.new_code_cell(terms(n), id=f"{SET}{n}") for n in needs)]
+
+
+def ours(cell: NotebookNode) -> bool:
+    """Return whether a cell is one of those made here."""
+    return cell.get("id") == CELL or str(cell.get("id")).startswith(SET)
+
+
+def look(cells: list[NotebookNode]) -> list[tuple[str, str, list[str]]]:
+    """Return what has to agree with today's cells: id, code and tags of each."""
+    return [(cell.get("id"), cell.source, tags(cell)) for cell in cells]
 
 
 def put(nb: NotebookNode, folder: str) -> bool:
-    """Put the cell before the first other code cell, or renew its code; returns whether the
-    notebook changed.
+    """Put the cells before the first other code cell, or renew them; returns whether the notebook
+    changed.
 
-    It prints and defines nothing, so the outputs stored below it stay true: cells that were
-    executed are counted anew, as a run from a fresh kernel would.
+    They print nothing and define nothing that others use, so the outputs stored below them stay
+    true: cells that were executed are counted anew, as a run from a fresh kernel would.
     """
-    today = source(folder)
-    if (here := place(nb)) is not None:
-        before, nb.cells[here].source = nb.cells[here].source, today
-        return before != today
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    if not code:
+    first = first_cells(nb, folder)
+    others = [cell for cell in nb.cells if not ours(cell)]
+    code = [cell for cell in others if cell.cell_type == "code"]
+    if not code or look(first) == look([cell for cell in nb.cells if ours(cell)]):
         return False
-    executed = any(cell.execution_count for cell in code)
-    ours = nbformat.v4.new_code_cell(today, metadata={"tags": [TAG]}, id=CELL)
-    nb.cells.insert(nb.cells.index(code[0]), ours)
-    for count, cell in enumerate([ours, *code] if executed else (), start=1):
+    place, executed = others.index(code[0]), any(cell.execution_count for cell in code)
+    nb.cells = [*others[:place], *first, *others[place:]]
+    for count, cell in enumerate([*first, *code] if executed else (), start=1):
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
@@ -65,22 +100,22 @@ def put(nb: NotebookNode, folder: str) -> bool:
 
 
 def runs_in_colab(page: Notebook) -> Iterator[Finding]:
-    """A law: in a notebook of the book the first code cell prepares Colab, with today's address and
-    its own folder."""
+    """A law: a notebook of the book begins with today's cells for Colab, with its own folder, and
+    for the sets it needs."""
     code = [cell for _, cell in page.cells("code")]
     if not page.name.startswith("book/") or not code:
         return
-    today = (code[0].get("id"), code[0].source) == (CELL, source(page.name.rsplit("/", 1)[0]))
-    hidden = all(TAG in tags(cell) for cell in code if cell.get("id") == CELL)
-    if not (today and hidden):
+    first = first_cells(page.nb, page.name.rsplit("/", 1)[0])
+    if look(code[: len(first)]) != look(first) or sum(map(ours, code)) != len(first):
         yield Finding(
-            "the first code cell is not today's cell for Colab: run `python -m mmbook.launch`",
+            "the first code cells are not today's cells for Colab and the sets it needs: run"
+            " `python -m mmbook.launch`",
             page.nb.cells.index(code[0]),
         )
 
 
 def main() -> None:
-    """Put the cell into every notebook of the book."""
+    """Put the cells into every notebook of the book."""
     from mmbook.execution import save
 
     for path in book_notebooks():

@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from mmtutor.files.manifest import UnknownDataset
+from mmtutor.files.store import fetched
 
 if TYPE_CHECKING:
     from mmtutor.data.dataset import Dataset
@@ -30,6 +31,15 @@ _LOADERS = {name: f"worlds:{name}" for name in WORLD_NAMES} | {
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
     return tuple(_LOADERS)
+
+
+def fetch(name: str, accept_licence: bool = False) -> None:
+    """Make sure that a real set is on this machine: download it where it is not.
+
+    accept_licence: you have read the licence and agree to it; of a set that lies here already
+    nothing is asked. Raises as `load`, and DatasetUnavailable where the licence is not accepted.
+    """
+    fetched(name, accept_licence)
 
 
 def load(name: str, **options: Any) -> "Dataset":

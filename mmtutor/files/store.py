@@ -123,7 +123,8 @@ def _require_consent(data: Manifest, accept_licence: bool) -> None:
         return
     if not _interactive():
         raise data.unavailable(
-            "its licence asks for your consent before it is downloaded (or set"
+            "its licence asks for your consent before it is downloaded: pass accept_licence=True"
+            " (in a notebook of the book, write ACCEPT = True in its first cell; or set"
             f" MMTUTOR_ACCEPT_LICENCE={data.name})"
         )
     print(f"{data.terms}\n  note:     {data.notes}")

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from mmbook import environment, launch, laws
 from mmbook.reading import Notebook
+from mmtutor.files import store
 from tests.book.builders import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,8 +142,26 @@ def test_the_law_finds_an_absent_an_old_and_a_shown_cell():
     launch.put(nb, "book/05_decision_fusion")
     assert list(law(Notebook(nb, name))) == []
     assert len(list(law(Notebook(nb, "book/06_which_level/lesson.ipynb")))) == 1
-    nb.cells[launch.place(nb)].metadata["tags"] = []
+    next(cell for cell in nb.cells if launch.ours(cell)).metadata["tags"] = []
     assert len(list(law(Notebook(nb, name)))) == 1
+
+
+def test_a_set_is_fetched_only_after_the_reader_wrote_true(home, make_set):
+    """As a kernel would: nobody at a terminal, an empty machine."""
+    make_set(commercial_use="unknown", licence="For research.")
+    nb = notebook(needs=["tiny"])
+    assert launch.put(nb, "book/a") and not launch.put(nb, "book/a")
+    (cell,) = [cell for cell in nb.cells if cell.get("id") == "set-tiny"]
+    said = " ".join(line.lstrip("# ") for line in cell.source.splitlines())
+    assert all(word in said for word in ("A tiny set", "For research.", "github.com/nobody/tiny"))
+    assert max(map(len, cell.source.splitlines())) <= 80
+    with pytest.raises(store.DatasetUnavailable, match="ACCEPT = True in its first cell"):
+        exec(cell.source, {})
+    with pytest.raises(store.DatasetUnavailable, match=r"network|reach|answer|download"):
+        exec(cell.source.replace("= False", "= True"), {})  # consent given, but no network
+    nb.metadata.mmtutor.needs = []
+    assert launch.put(nb, "book/a")
+    assert [cell.get("id") for cell in nb.cells].count("set-tiny") == 0
 
 
 def needs() -> dict[str, Requirement]:
