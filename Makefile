@@ -2,10 +2,12 @@
 #   PYTHON=python3.12   which Python builds the environment (3.11 or newer)
 #   TORCH=cpu           which build of torch: cpu, cu128, ... from PyTorch's own index; empty: whatever pip finds
 #   NB=book/.../x.ipynb which notebook `make notebooks` runs (empty: all)
+#   INSTRUCTOR=1        let `make book` show the hidden checks of the exercises, for your own machine
 #   WORKERS=1           how many tests run side by side (default 2, what the book is measured on)
 PYTHON ?= python3
 TORCH ?=
 NB ?=
+INSTRUCTOR ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -21,7 +23,7 @@ PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadf
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "Variables: PYTHON=python3.12  TORCH=cpu  NB=path/to/notebook.ipynb"
+	@echo "Variables: PYTHON=python3.12  TORCH=cpu  NB=path/to/notebook.ipynb  INSTRUCTOR=1"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmtutor needs Python 3.11 or newer, this is " + sys.version)'
@@ -38,10 +40,10 @@ $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the package, its tests and the notebooks' kernel ..."
 	$(PIP) $(TORCH_INDEX) --editable '.[book,test,lab]'
-	@touch $@ $(VENV)/.book
+	@touch $@ $(VENV)/.book $(VENV)/.classroom
 
 book: $(VENV)/.book  ## build the site from stored outputs into _build/html
-	$(BIN)/jupyter-book build --all -n -W --keep-going .
+	MMTUTOR_INSTRUCTOR=$(INSTRUCTOR) $(BIN)/jupyter-book build --all -n -W --keep-going .
 
 $(VENV)/.pdf: pyproject.toml constraints.txt | $(VENV)/.book
 	$(PIP) $$($(BIN)/python -m mmbook.environment extra pdf)
@@ -81,7 +83,13 @@ results: $(VENV)/.all  ## measure again what is too long for a notebook (each ch
 bench: $(VENV)/.all  ## print speed and memory as ratios to a peer or a limit
 	$(BIN)/python -m benchmarks
 
-classroom: $(VENV)/.all  ## build student and instructor editions, zips and an nbgrader course into _build/classroom
+# Nothing is run here, so no torch: the extra "classroom" is installed, as for the site.
+$(VENV)/.classroom: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) $$($(BIN)/python -m mmbook.environment extra classroom)
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+classroom: $(VENV)/.classroom  ## build student and instructor editions, zips and an nbgrader course into _build/classroom
 	$(BIN)/python -m mmbook.classroom
 
 clean:  ## remove what was built, keep the environment, downloads and cached features

@@ -1,6 +1,7 @@
 """Build what a class needs into _build/classroom: `python -m mmbook.classroom [CHAPTER ...]`.
 
-student/CHAPTER/        the notebook without solutions and hidden tests, and small files it reads
+student/CHAPTER/        the notebook without solutions and hidden tests, and small files it reads;
+                        what the branch `student` holds, with what Binder installs
 instructor/CHAPTER/     the same with everything, outputs as stored
 release/CHAPTER.zip     the student's folder and how to start; the same bytes on every run
 course/                 a course folder in which `nbgrader autograde CHAPTER` grades as it is
@@ -19,7 +20,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mmbook import exercises, sheets
+from mmbook import environment, exercises, launch, sheets
 from mmbook.execution import save
 from mmbook.reading import ROOT, book_sheets, tree
 
@@ -30,20 +31,14 @@ MOMENT = (1980, 1, 1, 0, 0, 0)  # the first one that a zip can hold: no build di
 START = """How to start
 ============
 
-This folder holds the exercises of one chapter of mmtutor, a book on multimodal AI.
+This folder holds the exercises of one chapter of mmtutor, a book on multimodal AI: {site}
 
-1. Python 3.11 or newer; then, in a copy of the book's repository:  pip install -e ".[lab]"
+1. Python 3.11 or newer; then:  pip install jupyterlab "{package}"
 2. In this folder:  jupyter lab {name}.ipynb
-3. Write your answer where `raise NotImplementedError()` stands. Run the check below it: an error
-   tells what is wrong.
-4. Hand in {name}.ipynb under its name. Do not rename, copy or delete cells: checks that were
-   changed are put back, and a check that is missing earns nothing.
 
-Your code may import numpy, torch, scipy, pandas, scikit-learn, matplotlib, mmtutor and Python's own
-modules for computing. It may not read files, start programs or change what the checks use: such a
-cell is not run.
-One cell may take a minute.
+The first cell of the notebook says how it works, and how to hand it in.
 """
+BINDER = "jupyterlab>=4.2\n{package}\n"  # requirements.txt of the branch `student`
 
 
 class ClassroomError(RuntimeError):
@@ -96,7 +91,9 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
         for path in folder.rglob("*")
         if path.is_file()
     }
-    packed["README.txt"] = START.format(name=name).encode()
+    packed["README.txt"] = START.format(
+        name=name, site=environment.project()["urls"]["Homepage"], package=launch.package()
+    ).encode()
     with zipfile.ZipFile(target, "w") as archive:
         for inner, content in sorted(packed.items()):
             entry = zipfile.ZipInfo(f"{name}/{inner}", MOMENT)
@@ -104,16 +101,14 @@ def write_zip(folder: Path, name: str, target: Path) -> None:
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
-def nbgrader(
-    course: Path, *arguments: str, seconds: str | None = None
-) -> subprocess.CompletedProcess:
-    """Run nbgrader in the course folder, with this Python and this repository's mmtutor."""
+def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run nbgrader in the course folder, with this Python, this repository's mmtutor, and variables
+    of the environment."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
-    env = os.environ | {"PYTHONPATH": path} | ({"COURSE_SECONDS": seconds} if seconds else {})
     return subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=course,
-        env=env,
+        env=os.environ | {"PYTHONPATH": path} | variables,
         capture_output=True,
         text=True,
     )
@@ -140,6 +135,8 @@ def build(chapters: Sequence[str] = (), out: Path = OUT) -> Path:
     made = nbgrader(out / "course", "generate_assignment", "*")  # all of them in one process
     if made.returncode:
         raise ClassroomError(f"nbgrader cannot make the assignments:\n{made.stderr[-3000:]}")
+    requirements = BINDER.format(package=launch.package())
+    (out / "student" / "requirements.txt").write_text(requirements, encoding="utf-8")
     for name in chosen:
         write_zip(out / "student" / name, name, out / "release" / f"{name}.zip")
     return out
@@ -149,7 +146,7 @@ def write_editions(name: str, path: Path, out: Path) -> None:
     """Write the editions of the sheet at path for instructors, course and students, with the files
     that it reads."""
     nb = nbformat.read(path, as_version=4)
-    source = course_source(nb)
+    source = course_source(exercises.for_class(nb, name))
     editions = {
         "instructor": nb,
         "course/source": exercises.without_outputs(source),

@@ -25,6 +25,7 @@ PACKAGES = (
     "accelerate",
     "timm",
     "scikit-learn",
+    "scikit-fuzzy",
     "matplotlib",
 )
 

@@ -10,7 +10,15 @@ from mmtutor.files import store
 def test_doctor_finds_packages_weights_and_voice(capsys):
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for word in ("torch", "efficientnet-lite0", "minilm", "espeak-ng", "device", "oasis"):
+    for word in (
+        "torch",
+        "scikit-fuzzy",
+        "efficientnet-lite0",
+        "minilm",
+        "espeak-ng",
+        "device",
+        "oasis",
+    ):
         assert word in said
     assert "MISSING" not in said
 

@@ -76,7 +76,7 @@ def test_ci_looks_for_the_browsers_that_the_tests_know():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="CI is a shell script")
-def test_ci_goes_on_where_no_browser_can_be_installed(tmp_path):
+def test_ci_goes_on_where_neither_browser_nor_bubblewrap_can_be_installed(tmp_path):
     """With a PATH on which apt-get fails and make only says what it was asked for."""
     for name, body in (("apt-get", "exit 100"), ("sudo", '"$@"'), ("make", 'echo "make $1"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
@@ -85,8 +85,11 @@ def test_ci_goes_on_where_no_browser_can_be_installed(tmp_path):
         (tmp_path / name).symlink_to(shutil.which(name))
     command = [shutil.which("bash"), str(ROOT / ".ci" / "run")]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
-    said = "no Chromium could be installed: the browser tests will be skipped, by name"
-    assert (done.returncode, done.stdout.splitlines()) == (0, [said, "make book", "make test"]), (
+    said = [
+        "no Chromium could be installed: the browser tests will be skipped, by name",
+        "no bubblewrap could be installed: the tests of isolation will be skipped, by name",
+    ]
+    assert (done.returncode, done.stdout.splitlines()) == (0, [*said, "make book", "make test"]), (
         done.stderr
     )
 
@@ -106,7 +109,7 @@ def test_pages_are_deployed_only_after_the_tests_passed():
         "branches": ["main"],
     }
     assert "workflow_run.conclusion == 'success'" in flow["jobs"]["build"]["if"]
-    assert flow["jobs"]["deploy"]["needs"] == "build"
+    assert flow["jobs"]["deploy"]["needs"] == ["build", "students"]
 
 
 def test_make_help_lists_every_command():
