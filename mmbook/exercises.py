@@ -26,10 +26,11 @@ from nbgrader.preprocessors import (
     LockCells,
 )
 
-from mmbook import sheets
+from mmbook import launch, sheets, teaching
 from mmbook.execution import NotebookFailed, SetMissing, execute, needs, obtain, save
 from mmbook.notebooks import select, verdict
 from mmbook.reading import Finding, Notebook, book_sheets, graded, label
+from mmbook.words import words_of
 
 LEFT = re.compile(r"(BEGIN|END) (HIDDEN|SOL)")
 SEED = re.compile(r"((?:\b(?:manual_seed|default_rng|RandomState)\(|\bseed=|\brandom_state=))(\d+)")
@@ -47,6 +48,26 @@ def without_solutions(nb: NotebookNode) -> NotebookNode:
     when grading."""
     stub, _ = ClearSolutions().preprocess(without_outputs(nb), {})
     return stub
+
+
+def for_class(nb: NotebookNode, chapter: str) -> NotebookNode:
+    """Return a copy with the rules in its first cell, and a first code cell that brings no solution
+    to Colab."""
+    sheet = copy.deepcopy(nb)
+    title, _, rest = sheet.cells[0].source.partition("\n")
+    rules = words_of().rules.format(name=chapter)
+    sheet.cells[0].source = "\n\n".join(p for p in (title, rest.strip(), rules) if p)
+    for cell in filter(launch.ours, sheet.cells):
+        cell.source = launch.student_source(chapter)
+    return sheet
+
+
+def for_page(nb: NotebookNode) -> NotebookNode:
+    """Return a copy as the site shows it: a comment stands where hidden checks are."""
+    shown = copy.deepcopy(nb)
+    for cell in shown.cells:
+        cell.source = sheets.HIDDEN.sub(words_of().hidden, cell.source)
+    return shown
 
 
 def student_edition(nb: NotebookNode) -> NotebookNode:
@@ -74,8 +95,18 @@ def all_form_problems(path: Path) -> list[str]:
     """Return what can be said of the sheet at path without running it; of a chapter's sheet also
     what a chapter's sheet lacks."""
     sheet = Notebook.read(path)
-    as_chapter = sheets.chapter_problems(sheet) if path.resolve() in book_sheets() else []
-    return form_problems(sheet) + as_chapter
+    if path.resolve() not in book_sheets():
+        return form_problems(sheet)
+    return form_problems(sheet) + sheets.chapter_problems(sheet) + unserved(path.parent.name)
+
+
+def unserved(folder: str) -> list[str]:
+    """Return what the instructor's guide lacks of a chapter: the site is not built without it."""
+    try:
+        guide = teaching.Guide(teaching.read_chapters(), teaching.read_guide())
+    except teaching.TeachingError as error:
+        return str(error).splitlines()
+    return [problem for problem in guide.problems if folder in problem]
 
 
 def reseeded(nb: NotebookNode) -> NotebookNode:
@@ -165,7 +196,7 @@ def write_student_edition(path: Path, out: Path) -> int:
     if wrong := form_problems(sheet):
         return verdict(wrong, "")
     out.parent.mkdir(parents=True, exist_ok=True)
-    save(student_edition(sheet.nb), out)
+    save(student_edition(for_class(sheet.nb, out.stem)), out)
     return 0
 
 

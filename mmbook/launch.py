@@ -21,21 +21,44 @@ from mmbook.reading import ROOT, Finding, Notebook, book_notebooks, label, tags
 from mmtutor.files.manifest import manifest
 
 CELL, SET = "colab", "set-"  # the cells' ids; that of a set goes on with its name
+STUDENTS = "student"  # the branch to which the site's workflow publishes what students get
 TAG = "remove-cell"  # jupyter-book's own tag for what a page does not show
+
+
+def repository() -> tuple[str, str]:
+    """Return the repository's address and branch."""
+    named = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+    return named["url"].rstrip("/"), named["branch"]
+
+
+def package() -> str:
+    """Return what pip installs for the notebooks: the package alone, without the book."""
+    return "mmtutor[notebooks] @ git+{}@{}".format(*repository())
 
 
 def source(folder: str) -> str:
     """Return the code of the cell for a notebook in `folder` (from the repository's root, with
     forward slashes)."""
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
-    url, branch = repository["url"], repository["branch"]
-    name = url.rstrip("/").rsplit("/", 1)[1]
+    url, _ = repository()  # whose branch is the one that git clones by itself
+    name = url.rsplit("/", 1)[1]
     return f"""\
-# Colab starts empty: fetch the book and install its package. Elsewhere this does nothing.
+# Colab starts empty: fetch the book and install its package.
+# Elsewhere this does nothing.
 if "google.colab" in str(get_ipython()):
-    ![ -d ~/{name} ] || git clone -q --depth 1 --branch {branch} {url} ~/{name}
+    %cd -q ~
+    ![ -d {name} ] || git clone -q --depth 1 {url}
     %pip install -q ~/{name}[notebooks]
     %cd -q ~/{name}/{folder}"""
+
+
+def student_source(chapter: str) -> str:
+    """Return the code of the cell in a chapter's student edition: no solution comes along."""
+    return f"""\
+# Colab starts empty: fetch the exercises, install the book's package. Elsewhere this does nothing.
+if "google.colab" in str(get_ipython()):
+    ![ -d ~/exercises ] || git clone -q --depth 1 --branch {STUDENTS} {repository()[0]} ~/exercises
+    %pip install -q "{package()}"
+    %cd -q ~/exercises/{chapter}"""
 
 
 def terms(name: str) -> str:

@@ -281,6 +281,10 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
     yield from found(
         {
             f"{len(exercises)} exercises, expected {LEAST} or more": len(exercises) < LEAST,
+            **{
+                f"its first cell says {word!r} exercises, there are {len(exercises)}": True
+                for word in miscounted(sheet, len(exercises))
+            },
             **{f"no exercise of the kind {kind}": kind not in kinds for kind in ONE_EACH},
             "no exercise of the kind Extend, Design or Open": not OPEN_KINDS & set(kinds),
             "the first exercise must be among the easiest, the last among the hardest": (
@@ -292,6 +296,16 @@ def chapter_findings(sheet: Notebook) -> Iterator[Finding]:
         Finding(f"exercise {e.number} ({e.kind}) {text}", *heading(sheet, e, e.line))
         for e, text in itertools.chain(out_of_order(exercises), unguarded(exercises, sheet))
     )
+
+
+def miscounted(sheet: Notebook, there: int) -> list[str]:
+    """Return what a sheet says that it holds, where it holds another number of exercises."""
+    words = sheet.words
+    pattern = r"\b" + re.escape(words.how_many).replace(r"\#", r"(\w+)") + r"\b"
+    said = re.findall(pattern, sheet.nb.cells[0].source, re.IGNORECASE)
+    known = dict(zip(words.numerals, itertools.count(), strict=False))
+    counts = {w: int(w) if w.isdecimal() else known.get(w.lower(), there) for w in said}
+    return [word for word, count in counts.items() if count != there]
 
 
 def out_of_order(exercises: list[Exercise]) -> list[tuple[Exercise, str]]:

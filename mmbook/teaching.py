@@ -30,10 +30,12 @@ from mmbook.reading import (
     title,
     toc_pages,
 )
+from mmbook.words import words_of
 
 GUIDE = "book/teaching.yml"
 SHEET = "/exercises"
 COSTS = ("seconds", "memory_mb")
+SERVER_MB = 150  # a single-user server of JupyterHub (5 and 6), beside its kernels
 ALONE = {"class": "talk", "home": "read"}  # place of work → minutes of it without an exercise
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # {term}`leak <leakage>`: what is read is "leak"
@@ -285,9 +287,11 @@ def tables(guide: Guide) -> dict[str, str]:
     )
     environment.filters["cell"] = lambda text: text.replace("|", r"\|")
     macros = environment.get_template("teaching.md.jinja").module
-    plans = {f"plan {name}": macros.plan(guide, name).strip() for name in guide.plans}
-    single = ("objectives", "cost", "memory")
-    return {name: getattr(macros, name)(guide).strip() for name in single} | plans
+    say = words_of().guide
+    made = {f"plan {name}": macros.plan(guide, say, name) for name in guide.plans}
+    made |= {name: getattr(macros, name)(guide, say) for name in ("objectives", "cost")}
+    made["memory"] = macros.memory(guide, say, SERVER_MB)
+    return {name: text.strip() for name, text in made.items()}
 
 
 def insert(source: str, root: Path = ROOT) -> str:

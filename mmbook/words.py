@@ -42,6 +42,12 @@ class Words:
     exercise_line: str  # an example, shown in messages
     show_solution: str
     hide_solution: str
+    how_many: str  # what a sheet says of itself: # stands for a number or its word
+    numerals: tuple[str, ...]  # the words for 0, 1, 2, ...
+    rules: str  # what stands in a student's sheet below its title; {name} is the file's
+    hidden: str  # a comment in the place of hidden checks on the page
+    # The tables of the instructor's guide
+    guide: Mapping[str, str]
     # Numbers in prose that are no results
     numbered: tuple[str, ...]  # what carries a number: chapters, figures, pages
     years: tuple[str, ...]  # what a year stands beside
@@ -79,6 +85,44 @@ WORDS = {
         exercise_line="*Guided, easy, 10 minutes, 2 points.*",
         show_solution="Show the solution",
         hide_solution="Hide the solution",
+        how_many="# exercises",
+        numerals=(
+            *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+            *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+        ),
+        rules="""\
+**How this sheet works**
+
+- Write your answer where `raise NotImplementedError()` stands, then run the check below it. An
+  error there says what is wrong.
+- "Run All" stops at the first exercise that is still to be filled in. That is no fault: run the
+  first cells once, then go on cell by cell.
+- You may add cells. Do not copy, delete or rename those that are here: a check that was changed is
+  put back, and a check that is missing earns nothing.
+- Hand in this notebook as `{name}.ipynb`. It is run from the top in an empty kernel, and further
+  checks ask the same with other inputs: they give the points together with those that you see.
+- Any code may stand in your answers, and all that is installed may be imported. Where it is graded
+  there is no network, nothing can be read but this assignment and the book's data, and one cell
+  may take 60 seconds and 4 GB of memory.""",
+        hidden="# Hidden checks follow here: they ask the same with other inputs.",
+        guide={
+            "able": "You will be able to",
+            "exercises": "exercises",
+            "on the page": "On the page",
+            "not exercised": "not exercised",
+            "open": "Open the exercises",
+            "cost": "| notebook | seconds | MB | minutes | points |",
+            "needs": "needs",
+            "memory": (
+                "The largest notebook, {page}, took {mb:.0f} MB at its peak; the largest sheet of"
+                " exercises took {sheet_mb:.0f} MB. Each student's own server takes about {server}"
+                " MB more. If nothing is shared, forty students who run them at the same time need"
+                " {gb:.0f} GB for the notebook, and {sheet_gb:.0f} GB for the sheet."
+            ),
+            "plan": "| when | pages | in class | at home |",
+            "none": "none",
+            "minutes": "min",
+        },
         numbered=(
             *("Chapter #", "Chapters #", "Section #", "Sections #", "Part #", "Parts #"),
             *("Table #", "Tables #", "Figure #", "Figures #", "Fig. #", "Equation #"),

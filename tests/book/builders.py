@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from mmbook.course import grading
 from mmbook.execution import KERNELSPEC, cost_text
 from mmbook.words import WORDS
 
@@ -157,3 +158,11 @@ def write(nb: NotebookNode, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, str(path))
     return path
+
+
+def way_here() -> str:
+    """Return how this machine can isolate a submission's code: by bubblewrap, or not at all."""
+    try:
+        return grading.isolation.chosen()
+    except grading.isolation.NotIsolated:
+        return "none"

@@ -12,21 +12,21 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from mmbook import classroom, sheets
+from mmbook import classroom, sheets, teaching
 from mmbook import exercises as law
 from mmbook.course import grading
 from mmbook.execution import SetMissing, needs, obtain
 from mmbook.ext import site_build
 from mmbook.kernel import cell_timeout
 from mmbook.reading import ROOT, Notebook, book_sheets, label
-from tests.book.builders import code, exercises, graded_cell, solution_cell, write
+from tests.book.builders import code, exercises, graded_cell, solution_cell, way_here, write
 
 SHEETS = book_sheets()
 
 
 def run_as_in_the_course(nb: NotebookNode, folder: Path, name: str, allow_errors: bool) -> None:
     """Run nb in place, as `execute` does, but as the course runs a submission: cells that are given
-    are locked, and what a student may not do is refused."""
+    are locked, and the kernel is isolated where this machine can do that."""
     assert allow_errors, name
     course = classroom.course_source(nb)
     step = grading.CarefulExecute(timeout=cell_timeout(), iopub_timeout=cell_timeout())
@@ -45,6 +45,7 @@ def test_solution_passes_with_other_seeds_and_stub_fails_in_the_book(path, monke
         pytest.skip(str(reason))
     assert law.all_form_problems(path) == []
     assert law.stub_problems(nb, home, name) == []
+    monkeypatch.setenv("COURSE_ISOLATION", way_here())
     monkeypatch.setattr(law, "execute", run_as_in_the_course)
     assert law.solution_problems(law.reseeded(nb), home, name) == []
 
@@ -201,6 +202,36 @@ def test_a_good_form_is_not_complained_about():
     assert break_form(lambda nb: None) == []
 
 
+def test_a_sheet_that_miscounts_itself_is_found():
+    nb = exercises()
+    nb.cells[0].source = nb.cells[0].source.replace("# Exercises", "# Exercises\n\nSix exercises.")
+    found = sheets.chapter_problems(Notebook(nb, "sheet.ipynb"))
+    assert "sheet.ipynb: its first cell says 'Six' exercises, there are 1" in found
+    nb.cells[0].source = nb.cells[0].source.replace("Six exercises", "These exercises, 1 exercises")
+    assert not any("first cell" in text for text in sheets.chapter_problems(Notebook(nb, "s")))
+
+
+def test_an_exercise_that_serves_no_objective_is_found_before_the_site_is_built(monkeypatch):
+    guide = teaching.read_guide()
+    entry = next(e for e in guide["objectives"]["05_decision_fusion/lesson"] if "exercises" in e)
+    lost = entry["exercises"].pop()
+    if not entry["exercises"]:
+        entry |= {"not exercised": "x"}
+        del entry["exercises"]
+    monkeypatch.setattr(teaching, "read_guide", lambda: guide)
+    sheet = ROOT / "book" / "05_decision_fusion" / "exercises.ipynb"
+    found = [text for text in law.all_form_problems(sheet) if "serves no objective" in text]
+    assert len(found) == 1 and lost in found[0]
+    assert law.all_form_problems(ROOT / "book" / "06_which_level" / "exercises.ipynb") == []
+
+
+def test_a_page_shows_no_hidden_check():
+    shown = law.for_page(exercises())
+    assert "-1.5" not in shown.cells[2].source
+    assert "# Hidden checks follow here" in shown.cells[2].source
+    assert "assert double(2) == 4" in shown.cells[2].source
+
+
 def test_student_edition_holds_neither_solution_nor_hidden_test(tmp_path):
     source, out = (
         write(exercises(), tmp_path / "exercises.ipynb"),
@@ -212,6 +243,8 @@ def test_student_edition_holds_neither_solution_nor_hidden_test(tmp_path):
     assert "return 2 * x" not in text and "-1.5" not in text and "HIDDEN" not in text
     assert "raise NotImplementedError" in edition.cells[1].source
     assert "assert double(2) == 4" in edition.cells[2].source
+    assert edition.cells[0].source.startswith("# Exercises\n\n")
+    assert "`exercises.ipynb`" in edition.cells[0].source
     assert edition.cells[2].metadata.editable is False
     assert nbformat.read(source, as_version=4) == exercises_with_ids_of(source), (
         "the source is left as it was"
@@ -301,12 +334,11 @@ def test_order_and_hidden_tests_of_a_chapter_are_checked():
     assert "the first exercise must be among the easiest" in found
 
 
-def test_forms_are_checked_with_what_the_site_needs_only():
-    """Building the site installs neither torch nor nbgrader."""
-    code = "import sys; sys.modules.update(dict.fromkeys(('nbgrader', 'torch', 'numpy', 'PIL')));"
-    done = subprocess.run(
-        [sys.executable, "-c", code + "from mmbook import sheets; sheets.check_forms()"], cwd=ROOT
-    )
+def test_forms_are_checked_and_editions_made_with_what_the_site_needs_only():
+    """Building the site installs no torch."""
+    code = "import sys; sys.modules.update(dict.fromkeys(('torch', 'pandas', 'sklearn')));"
+    code += "from mmbook import sheets; sheets.check_forms(); import mmbook.ext.student"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert done.returncode == 0
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -16,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mmbook import environment, launch, laws
+from mmbook.ext import student
 from mmbook.reading import Notebook
 from mmtutor.files import store
 from tests.book.builders import notebook
@@ -100,9 +102,10 @@ def test_elsewhere_the_cell_does_nothing():
 
 def test_in_colab_it_fetches_installs_and_goes_to_the_folder_of_the_notebook():
     name = REPOSITORY["url"].rsplit("/", 1)[1]
-    fetch, install, go = asked("google.colab._shell.Shell")
-    assert fetch.startswith(f"![ -d ~/{name} ] || git clone ")  # a second run does not clone again
-    assert f"--branch {REPOSITORY['branch']} {REPOSITORY['url']} ~/{name}" in fetch
+    home, fetch, install, go = asked("google.colab._shell.Shell")
+    assert home == "%cd -q ~"
+    assert fetch.startswith(f"![ -d {name} ] || git clone ")  # a second run does not clone again
+    assert fetch.endswith(f" {REPOSITORY['url']}")
     assert install == f"%pip install -q ~/{name}[notebooks]"
     assert go == f"%cd -q ~/{name}/book/05_decision_fusion"
 
@@ -200,3 +203,55 @@ def test_what_a_notebook_imports_is_installed_by_its_first_cell(path):
 
 def test_jupyterlab_gets_what_notebooks_import_too():
     assert set(environment.extra("notebooks")) <= set(environment.extra("lab"))
+
+
+SHEET = "book/05_decision_fusion/exercises"
+
+
+def context(page: str) -> dict:
+    """What the theme gives to a page: its buttons."""
+    launching = [
+        {"label": "x", "url": f"https://colab/github/a/b/blob/main/{page}.ipynb"},
+        {"type": "link", "url": f"https://binder/v2/gh/a/b/main?urlpath=lab/tree/{page}.ipynb"},
+        {"type": "link", "url": f"https://hub/git-pull?urlpath=b/{page}.ipynb&branch=main"},
+        {"type": "javascript"},
+    ]
+    download = {"label": "download-source-button", "url": f"_sources/{page}.ipynb"}
+    return {
+        "pathto": lambda name, _: f"../../{name}",
+        "header_buttons": [
+            {"type": "link", "label": "search"},
+            {"label": "launch-buttons", "buttons": launching},
+            {"label": "download-buttons", "buttons": [download]},
+        ],
+    }
+
+
+def test_buttons_of_a_page_of_exercises_lead_to_the_student_edition():
+    config = SimpleNamespace(html_theme_options={"repository_branch": "main"})
+    app = SimpleNamespace(config=config)
+    shown, lesson = context(SHEET), context("book/05_decision_fusion/lesson")
+    student.lead(app, SHEET, "page.html", shown, None)
+    _, launching, download = shown["header_buttons"]
+    name = "05_decision_fusion/05_decision_fusion.ipynb"
+    assert [button.get("url", "") for button in launching["buttons"]] == [
+        f"https://colab/github/a/b/blob/student/{name}",
+        f"https://binder/v2/gh/a/b/student?urlpath=lab/tree/{name}",
+        f"https://hub/git-pull?urlpath=b/{name}&branch=student",
+        "",
+    ]
+    assert download["buttons"][0]["url"] == "../../student/05_decision_fusion.ipynb"
+    student.lead(app, "book/05_decision_fusion/lesson", "page.html", lesson, None)
+    assert "main" in str(lesson["header_buttons"]) and "student" not in str(
+        lesson["header_buttons"]
+    )
+
+
+def test_a_page_of_exercises_is_made_without_its_hidden_checks_but_for_instructors():
+    text = (ROOT / f"{SHEET}.ipynb").read_text(encoding="utf-8")
+    for instructor in (False, True):
+        app = SimpleNamespace(config=SimpleNamespace(mmbook_instructor=instructor))
+        source = [text]
+        student.hide(app, SHEET, source)
+        assert ("BEGIN HIDDEN" in source[0]) == instructor
+        assert "BEGIN SOLUTION" in source[0]

@@ -325,19 +325,21 @@ def test_launch_buttons_lead_to_the_configured_repository(built_site):
     lessons = [page for page in TOC if (ROOT / f"{page}.ipynb").is_file()]
     assert lessons
     for page in lessons:
-        links = [
-            a["href"]
-            for a in soup((built_site / f"{page}.html").read_text(encoding="utf-8")).select(
-                "a[href]"
-            )
-        ]
-        assert (
-            f"https://colab.research.google.com/github/{repository}/blob/main/{page}.ipynb" in links
-        )
-        assert any(
-            link.startswith(f"https://mybinder.org/v2/gh/{repository}/main") for link in links
-        )
-        assert any(link.endswith(".ipynb") and "_sources" in link for link in links)
+        html = soup((built_site / f"{page}.html").read_text(encoding="utf-8"))
+        links = [a["href"] for a in html.select("a[href]")]
+        branch, opened, fetched = "main", page, f"_sources/{page}.ipynb"
+        if page.endswith("/exercises"):
+            name = page.split("/")[1]
+            branch, opened, fetched = "student", f"{name}/{name}", f"student/{name}.ipynb"
+            edition = (built_site / fetched).read_text(encoding="utf-8")
+            copied = (built_site / "_sources" / f"{page}.ipynb").read_text(encoding="utf-8")
+            for secret in ("BEGIN SOLUTION", "BEGIN HIDDEN"):
+                assert secret not in edition + copied + str(html)
+        colab = f"https://colab.research.google.com/github/{repository}/blob/{branch}/"
+        assert f"{colab}{opened}.ipynb" in links
+        binder = f"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/{opened}"
+        assert any(link.startswith(binder) for link in links)
+        assert any(link.endswith(fetched) for link in links)
 
 
 def test_sources_name_one_repository():

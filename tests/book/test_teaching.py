@@ -137,7 +137,8 @@ def test_tables_of_the_small_book(book):
     assert rows(text).count(["Monday", link, "1.1<br>40&nbsp;min", "1.2<br>30&nbsp;min"]) == 2
     assert "took 1234 MB" in text
     assert "took 800 MB" in text
-    assert "49 GB for the notebook, and 32 GB" in text
+    assert "about 150 MB more" in text
+    assert "55 GB for the notebook, and 38 GB" in text
     assert "<!-- teaching" not in text
 
 
@@ -150,7 +151,7 @@ def test_memory_for_a_hub_follows_the_largest_notebook_and_the_largest_sheet():
         max(page.memory_mb for page in sheets),
     ):
         assert f"took {megabytes:.0f} MB" in text
-        assert f"{40 * megabytes / 1000:.0f} GB for the" in text
+        assert f"{40 * (megabytes + teaching.SERVER_MB) / 1000:.0f} GB for the" in text
 
 
 def break_entry(guide: dict, **own: Any) -> None:
