@@ -14,7 +14,12 @@ from mmtutor.fusion.feature import (
     SumFusion,
     TensorFusion,
 )
-from mmtutor.fusion.model import BottleneckFusion, CrossAttentionFusion, EncoderFusion
+from mmtutor.fusion.model import (
+    BottleneckFusion,
+    CrossAttentionFusion,
+    EncoderFusion,
+    SelfAttentionFusion,
+)
 
 __all__ = [
     "BottleneckFusion",
@@ -25,6 +30,7 @@ __all__ = [
     "FusionClassifier",
     "GatedFusion",
     "LowRankFusion",
+    "SelfAttentionFusion",
     "SumFusion",
     "TensorFusion",
 ]

@@ -144,6 +144,9 @@ class LowRankFusion(Fusion):
     axes, is held as `rank` products of one factor per modality, so cost and memory grow with Σ dims
     and not with Π dims. At a rank as large as the tensor's own, every linear layer behind
     `TensorFusion` can be written so. An absent modality is [1; 0].
+    The leading 1 starts as light as any other of the d + 1 numbers, so with wide features h is
+    nearly all products, and what each modality says alone is learnt late; chapter 3 measures the
+    loss, and a start of factor[m].bias that avoids it.
     Raises as `ConcatFusion`. Liu et al., Efficient Low-rank Multimodal Fusion, ACL 2018 (arXiv
     1806.00064).
     """

@@ -124,6 +124,40 @@ class CrossAttentionFusion(_SequenceFusion):
         return kept
 
 
+class SelfAttentionFusion(_SequenceFusion):
+    """x ← transformer([z; x_1; ...; x_M]), out = W z: one stream, in which each step reads the
+    steps of all modalities, its own too.
+
+    features[m]: (B, T_m, dims[m]) or vectors (B, dims[m]), a sequence of one step; masks[m]: (B,
+    T_m) bool → (B, out_features). Each modality is projected to width out_features; the bias of its
+    projection is its modality embedding, which says where a step comes from. z is one learnt step
+    that gathers the answer, and all that an absent modality leaves to be read. Each of `layers`
+    layers makes (1 + Σ T_m)² scores. Order in time is not seen.
+    Raises as `CrossAttentionFusion`; one modality is allowed.
+    Chen et al., UNITER, ECCV 2020 (arXiv 1909.11740).
+    """
+
+    def __init__(self, dims: dict[str, int], out_features: int, heads: int, layers: int) -> None:
+        """Build the projections, the learnt step, `layers` layers, and the layer that answers."""
+        super().__init__(dims, out_features, heads, layers=layers)
+        self.summary = nn.Parameter(torch.randn(1, out_features))
+        self.layers = nn.ModuleList(_SelfAttention(out_features, heads) for _ in range(layers))
+        self.join = nn.Linear(out_features, out_features)
+
+    def forward(
+        self, features: Features, present: Present | None = None, masks: Masks | None = None
+    ) -> Tensor:
+        """Return (B, out_features)."""
+        x, real = self._projected(features, present, masks)  # each (B, T_m, out)
+        batch = len(next(iter(x.values())))
+        stream = torch.cat([self.summary.expand(batch, -1, -1), *x.values()], 1)
+        there = [real.get(m, s.new_ones(s.shape[:2]).bool()) for m, s in x.items()]
+        mask = F.pad(torch.cat(there, 1), (1, 0), value=True) if real else None
+        for layer in self.layers:
+            stream = layer(stream, mask)
+        return self.join(stream[:, 0])
+
+
 class BottleneckFusion(_SequenceFusion):
     """[x_m; z_m] = transformer_m([x_m; z]), z ← mean of z_m over those present: all that passes
     goes through few steps.

@@ -5,7 +5,12 @@ who is for what and whom to trust, `evidence` multiplies, `fuzzy` integrates ove
 `stacking` learns. Taught in chapter 5.
 """
 
-from mmtutor.fusion.decision.evidence import conflict, dempster_shafer, product_rule
+from mmtutor.fusion.decision.evidence import (
+    conflict,
+    dempster_shafer,
+    log_linear_pool,
+    product_rule,
+)
 from mmtutor.fusion.decision.fuzzy import choquet, lambda_measure, sugeno, sugeno_lambda
 from mmtutor.fusion.decision.stacking import Stacking
 from mmtutor.fusion.decision.votes import average, fuzzy_rules, majority_vote, trust, weighted_vote
@@ -18,6 +23,7 @@ __all__ = [
     "dempster_shafer",
     "fuzzy_rules",
     "lambda_measure",
+    "log_linear_pool",
     "majority_vote",
     "product_rule",
     "sugeno",

@@ -1,5 +1,5 @@
-"""Opinions multiplied: Bayes under independence, and Dempster–Shafer, which leaves room for not
-knowing.
+"""Opinions multiplied: Bayes under independence, the weighted pool, and Dempster–Shafer, which
+leaves room for not knowing.
 
 Taught in chapter 5.
 """
@@ -32,6 +32,26 @@ def product_rule(
     log = log - (mask.sum(0)[:, None] - 1) * torch.where(base > 0, base, 1.0).log()
     survivors = _survivors(log, vetoes + (base == 0) * (len(p) + 1))
     return torch.softmax(survivors, 1).to(next(iter(probs.values())).dtype)
+
+
+def log_linear_pool(
+    probs: dict[str, Tensor], weights: dict[str, float], present: Present | None = None
+) -> Tensor:
+    """p(c) ∝ Π_m p_m(c)^w_m over those present: a product in which some count more.
+
+    probs[m]: (B, C), rows sum to 1; weights[m] ≥ 0, on a scale that matters → (B, C). All 1: the
+    `product_rule` (a product of experts); sum 1: the geometric mean, for which a repeated opinion
+    changes nothing; w_m = 1 / T is a temperature T. Weight 0 is absence. Nobody present: uniform,
+    1/C. A zero is a veto unless its weight is 0, and vetoes everywhere end as in `product_rule`.
+    Raises KeyError for a modality without weight, ValueError for weights that are negative or not
+    finite, and as `average`. Genest and Zidek, Combining Probability Distributions, Statistical
+    Science 1986; Hinton, Training Products of Experts, Neural Computation 2002.
+    """
+    weight = numbers(weights, list(probs), "weights")
+    p, mask = opinions(probs, present, hidden=0.0)  # (M, B, C), (M, B)
+    share = p.new_tensor(weight)[:, None]
+    log, vetoes = _log_product(p, mask & (share > 0), share[:, :, None])
+    return torch.softmax(_survivors(log, vetoes), 1).to(next(iter(probs.values())).dtype)
 
 
 def dempster_shafer(
@@ -97,14 +117,14 @@ def _masses(
     return single, (frame - highest).exp(), kept
 
 
-def _log_product(p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Σ_m ln p_m(c) over the present with p_m(c) > 0, and how many present have p_m(c) = 0:
-    both (B, C)."""
+def _log_product(p: Tensor, mask: Tensor, weight: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return Σ_m w_m ln p_m(c) over the present with p_m(c) > 0, and Σ_m w_m over the present with
+    p_m(c) = 0: both (B, C). weight: 1, or (M, 1, 1)."""
     mask = mask[:, :, None]
     # the inner `where` keeps the gradient finite: that of ln 0 is infinite, and infinite times 0 is
     # NaN
-    log = torch.where(mask & (p > 0), p, 1.0).log().sum(0)
-    return log, (mask & (p == 0)).sum(0)
+    log = (torch.where(mask & (p > 0), p, 1.0).log() * weight).sum(0)
+    return log, ((mask & (p == 0)) * weight).sum(0)
 
 
 def _survivors(log: Tensor, vetoes: Tensor) -> Tensor:

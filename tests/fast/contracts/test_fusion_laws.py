@@ -186,7 +186,7 @@ each_rule = pytest.mark.parametrize("rule", decision_rules(), ids=lambda f: f.__
 
 def test_discovery_finds_what_the_package_exports():
     assert {c.cls.__name__ for c in fusion_cases()} == set(mmtutor.fusion.__all__)
-    assert len(decision_rules()) == 8
+    assert len(decision_rules()) == 9
 
 
 @each_fusion

@@ -272,6 +272,60 @@ def test_a_veto_is_a_number_on_its_way_to_zero(modalities):
     assert (product.sum(1) == 0).any(), "no sample in which every class is vetoed"
 
 
+# The log-linear pool
+
+
+def exact_pool(opinion: dict[str, list], weights: dict[str, float], zero: float) -> list[float]:
+    """Π p^w in fifty digits, each exact zero of an opinion replaced by `zero`."""
+    classes = range(len(next(iter(opinion.values()))))
+    scores = [
+        mpmath.fprod(mpmath.mpf(p[c] or zero) ** weights[m] for m, p in opinion.items())
+        for c in classes
+    ]
+    return [float(s / mpmath.fsum(scores)) for s in scores]
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("modalities", [1, 2, 4])
+def test_log_linear_pool_is_the_weighted_geometric_mean_of_its_definition(modalities, zeros):
+    """Weights whose sums are exact, so that classes with equal vetoes stay equal."""
+    probs = some(modalities, 4, samples=40, zeros=zeros)
+    weights = dict(zip(NAMES, (0.5, 2.0, 0.0, 1.25), strict=True))
+    weights = {m: weights[m] for m in probs}
+    present = some_absent(probs)
+    with mpmath.workdps(50):
+        zero = mpmath.mpf(10) ** -400
+        for there in (None, present):
+            expected = [
+                exact_pool(o, weights, zero) if any(weights[m] for m in o) else [0.25] * 4
+                for o in samples_of(probs, there)
+            ]
+            close(decision.log_linear_pool(probs, weights, there), expected)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_log_linear_pool_between_product_and_temperature(zeros):
+    """Weights 1 multiply; weights of sum 1 ignore a copy; one weight is one temperature."""
+    probs = some(3, 4, samples=60, zeros=zeros)
+    present = some_absent(probs)
+    ones = dict.fromkeys(probs, 1.0)
+    close(
+        decision.log_linear_pool(probs, ones, present),
+        decision.product_rule(probs, present=present),
+    )
+    copies = dict.fromkeys(probs, probs["image"])
+    close(
+        decision.log_linear_pool(copies, {"image": 0.25, "text": 0.25, "audio": 0.5}),
+        probs["image"],
+    )
+    if not zeros:
+        one = {"image": probs["image"]}
+        close(
+            decision.log_linear_pool(one, {"image": 1 / 3}),
+            torch.softmax(probs["image"].log() / 3, 1),
+        )
+
+
 # Fuzzy integrals
 
 
@@ -714,6 +768,7 @@ RULES = {
     "weighted_vote": lambda p, w, there: decision.weighted_vote(p, w, there),
     "majority_vote": lambda p, w, there: decision.majority_vote(p, there),
     "product_rule": lambda p, w, there: decision.product_rule(p, present=there),
+    "log_linear_pool": lambda p, w, there: decision.log_linear_pool(p, w, there),
     "dempster_shafer": lambda p, w, there: decision.dempster_shafer(p, w, there),
     "choquet": lambda p, w, there: decision.choquet(p, some_measure(list(p)), there),
     "sugeno": lambda p, w, there: decision.sugeno(p, some_measure(list(p)), there),

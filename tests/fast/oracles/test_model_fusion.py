@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmtutor.fusion import BottleneckFusion, ConcatFusion, CrossAttentionFusion, EncoderFusion
+from mmtutor.fusion import (
+    BottleneckFusion,
+    ConcatFusion,
+    CrossAttentionFusion,
+    EncoderFusion,
+    SelfAttentionFusion,
+)
 from mmtutor.fusion.model import attention, attention_weights
 
 DIMS = {"image": 5, "text": 3, "audio": 4}
@@ -210,7 +216,7 @@ def test_an_absent_modality_is_a_source_that_says_nothing_and_a_reader_nobody_he
     assert not torch.allclose(fusion(x), mute(x))
 
 
-# BottleneckFusion
+# SelfAttentionFusion and BottleneckFusion
 
 
 def self_attention_by_hand(
@@ -221,6 +227,56 @@ def self_attention_by_hand(
     pairs = [(k, v) for _, k, v in mixed]
     read = [look(q, pairs, heads, zero_step=False) for q, _, _ in mixed]
     return [think(s + affine(r, block.out), block.think) for s, r in zip(steps, read, strict=True)]
+
+
+@pytest.mark.parametrize(("modalities", "layers", "heads"), [(1, 1, 2), (2, 2, 3), (3, 3, 1)])
+@pytest.mark.parametrize("missing", [False, True])
+def test_single_stream_rebuilt_by_hand(modalities, layers, heads, missing):
+    fusion = build(SelfAttentionFusion, modalities, heads=heads, layers=layers)
+    x = some(modalities)
+    # of one modality, sample 2 has nobody: only the learnt step is left to be read
+    present, masks = some_missing(max(modalities, 2)) if missing else ({}, {})
+    masks = {m: mask for m, mask in masks.items() if m in x}
+    out = fusion(x, present, masks)
+    for b in range(BATCH):
+        steps = real_steps(x, present, masks, b)
+        stream = [fusion.summary[0]]
+        stream += [affine(s, fusion.project[m]) for m in fusion.dims for s in steps[m]]
+        for layer in fusion.layers:
+            stream = self_attention_by_hand(layer, stream, heads)
+        torch.testing.assert_close(out[b], affine(stream[0], fusion.join))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_single_stream_is_torchs_own_transformer_layer(missing):
+    fusion, x = build(SelfAttentionFusion, 3, heads=2, layers=1), some(3)
+    (ours,) = fusion.layers
+    theirs = nn.TransformerEncoderLayer(
+        WIDTH, 2, 2 * WIDTH, 0.0, "relu", batch_first=True, norm_first=True, dtype=torch.float64
+    ).requires_grad_(False)
+    norm, up, _, down = ours.think
+    theirs.self_attn.in_proj_weight.copy_(ours.mix.weight)
+    theirs.self_attn.in_proj_bias.zero_()
+    for mine, copied in (
+        (theirs.self_attn.out_proj, ours.out),
+        (theirs.norm1, ours.norm),
+        (theirs.norm2, norm),
+        (theirs.linear1, up),
+        (theirs.linear2, down),
+    ):
+        mine.load_state_dict(copied.state_dict())
+    present, masks = some_missing(3) if missing else ({}, {})
+    there = [
+        masks.get(m, torch.ones(BATCH, STEPS[m], dtype=torch.bool))
+        & present.get(m, torch.ones(BATCH, dtype=torch.bool))[:, None]
+        for m in DIMS
+    ]
+    stream = [x[m] @ fusion.project[m].weight.T + fusion.project[m].bias for m in DIMS]
+    stream = torch.cat([fusion.summary.expand(BATCH, 1, -1), *stream], 1)
+    absent = ~torch.cat([torch.ones(BATCH, 1, dtype=torch.bool), *there], 1)
+    read = theirs(stream, src_key_padding_mask=absent)[:, 0]
+    expected = read @ fusion.join.weight.T + fusion.join.bias
+    torch.testing.assert_close(fusion(x, present, masks), expected)
 
 
 def bottleneck_by_hand(
@@ -294,7 +350,7 @@ def test_a_modality_hears_of_another_only_through_the_bottleneck_a_layer_later(l
 
 @pytest.mark.parametrize(
     "fusion",
-    [(CrossAttentionFusion, {}), (BottleneckFusion, {"bottlenecks": 2})],
+    [(CrossAttentionFusion, {}), (SelfAttentionFusion, {}), (BottleneckFusion, {"bottlenecks": 2})],
     ids=lambda f: f[0].__name__,
 )
 def test_the_order_of_steps_is_not_seen(fusion):

@@ -40,6 +40,7 @@ RULES = [
     "weighted_vote",
     "majority_vote",
     "product_rule",
+    "log_linear_pool",
     "dempster_shafer",
     "choquet",
     "sugeno",

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmtutor.fusion import BottleneckFusion, ConcatFusion, CrossAttentionFusion, EncoderFusion
+from mmtutor.fusion import (
+    BottleneckFusion,
+    ConcatFusion,
+    CrossAttentionFusion,
+    EncoderFusion,
+    SelfAttentionFusion,
+)
 from mmtutor.fusion.model import attention
 
 DIMS = {"image": 5, "text": 3, "audio": 4}
@@ -21,10 +27,12 @@ def sequences(batch: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
     return {m: torch.randn(batch, STEPS[m], d, generator=generator) for m, d in DIMS.items()}
 
 
-both = pytest.mark.parametrize("cls", [CrossAttentionFusion, BottleneckFusion])
+all_three = pytest.mark.parametrize(
+    "cls", [CrossAttentionFusion, SelfAttentionFusion, BottleneckFusion]
+)
 
 
-@both
+@all_three
 def test_sizes_below_one_are_named(cls):
     for size in [*SIZES, *(["bottlenecks"] if cls is BottleneckFusion else [])]:
         for value in (0, -2):
@@ -34,14 +42,14 @@ def test_sizes_below_one_are_named(cls):
                 make(cls, **{size: value})
 
 
-@both
+@all_three
 def test_heads_must_divide_the_width(cls):
     with pytest.raises(ValueError, match="heads is 4, expected a divisor of out_features = 6"):
         make(cls, heads=4)
     assert make(cls, heads=6)(sequences()).shape == (3, 6)
 
 
-@both
+@all_three
 def test_dims_that_hold_nothing_are_refused(cls):
     with pytest.raises(ValueError, match="expected at least one modality"):
         make(cls, dims={})
@@ -52,10 +60,11 @@ def test_dims_that_hold_nothing_are_refused(cls):
 def test_who_reads_from_others_needs_others():
     with pytest.raises(ValueError, match="at least two modalities: one has nobody to read from"):
         make(CrossAttentionFusion, dims={"image": 5})
-    assert make(BottleneckFusion, dims={"image": 5})({"image": torch.randn(3, 5)}).shape == (3, 6)
+    for cls in (SelfAttentionFusion, BottleneckFusion):
+        assert make(cls, dims={"image": 5})({"image": torch.randn(3, 5)}).shape == (3, 6)
 
 
-@both
+@all_three
 def test_features_of_other_shapes_are_named(cls):
     fusion, x = make(cls), sequences()
     with pytest.raises(
@@ -70,7 +79,7 @@ def test_features_of_other_shapes_are_named(cls):
         fusion(x, None, {"text": torch.ones(3, dtype=torch.bool)})
 
 
-@both
+@all_three
 def test_vectors_and_sequences_may_be_mixed_and_vectors_masked(cls):
     fusion, x = make(cls), sequences()
     mixed = {**x, "text": x["text"][:, 0]}
@@ -81,7 +90,7 @@ def test_vectors_and_sequences_may_be_mixed_and_vectors_masked(cls):
     )
 
 
-@both
+@all_three
 def test_a_sequence_of_no_steps_is_an_absent_modality(cls):
     fusion, x = make(cls), sequences()
     absent = fusion(x, {"text": torch.zeros(3, dtype=torch.bool)})
@@ -154,7 +163,9 @@ def test_encoders_of_any_kind_of_raw_sample_train_with_the_fusion():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", [CrossAttentionFusion, BottleneckFusion, EncoderFusion])
+@pytest.mark.parametrize(
+    "kind", [CrossAttentionFusion, SelfAttentionFusion, BottleneckFusion, EncoderFusion]
+)
 def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(kind, dtype):
     model = (
         EncoderFusion(encoders(), make(CrossAttentionFusion))
@@ -179,14 +190,14 @@ def test_half_precision_on_cuda_is_near_single_precision_on_the_cpu(kind, dtype)
     assert all(torch.isfinite(v.grad).all() for v in on_gpu.values())
 
 
-@both
+@all_three
 def test_a_sequence_without_any_step_says_nothing(cls):
     fusion, features = make(cls), sequences()
     features["text"] = features["text"][:, :0]
     assert torch.isfinite(fusion(features)).all()
 
 
-@both
+@all_three
 def test_no_step_of_an_absent_modality_is_real_whatever_its_mask_says(cls):
     fusion, features = make(cls), sequences()
     present = {"text": torch.tensor([True, False, True])}
