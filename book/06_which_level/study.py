@@ -1,10 +1,16 @@
 """All levels of fusion on generated worlds and on real data.
 
-python book/06_which_level/study.py        40 minutes in two processes
-python book/06_which_level/study.py PART   worlds, corruption, digits or real
+python book/06_which_level/study.py        an hour in two processes
+python book/06_which_level/study.py PART   one of the parts below
 
-`real` needs the data sets oasis and mvsa; the others download nothing. Scores
-only: no post of mvsa is stored.
+worlds, lowrank         the four worlds; low rank behind a learnt encoder
+corruption              the redundant world, noise at test time
+digits, digits_blocks   the digits in noise, one scale per feature or per block
+real, blocks            real data sets, likewise
+scaling                 the digits at -24 dB under four scalings
+
+`real` and `blocks` need the data sets oasis and mvsa; the others download
+nothing. Scores only: no post of mvsa is stored.
 """
 
 from __future__ import annotations
@@ -20,9 +26,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from mmtutor import data
 from mmtutor.choosing.comparison import (
+    Builder,
     Split,
     calibrated_single,
     joint_models,
@@ -37,7 +45,12 @@ from mmtutor.evaluation import (
     log_loss,
     macro_f1,
 )
-from mmtutor.fusion import decision
+from mmtutor.fusion import (
+    EncoderFusion,
+    FusionClassifier,
+    LowRankFusion,
+    decision,
+)
 from mmtutor.report import save_results
 from mmtutor.training import predict
 from mmtutor.types import Samples
@@ -64,6 +77,59 @@ REGIMES = {
     "noise and silence": ("clean", -8, -16, -24, "silent"),
 }
 PAIRINGS = 3  # draws of pairs and of noise
+SCALINGS = ("feature", "modality", "chapter 1", "block")
+# what is measured again with one scale per block
+MEASURED_AGAIN = (
+    "concat linear",
+    "concat MLP",
+    "gated",
+    "tensor",
+    "encoders + head",
+)
+
+
+def rescaled(split: Split, scaling: str) -> Split:
+    """Centre each feature on `train`, then divide by
+
+    feature: its own standard deviation;
+    modality: one deviation for all features of a modality;
+    chapter 1: likewise, but taken before centring, so that the differences
+        between the features' means count as spread, too;
+    block: one number per modality, which gives all modalities the same summed
+        variance, that of the narrowest one with variance 1 per feature.
+    """
+    if scaling == "feature":
+        return split.standardised()
+    width = min(x.shape[1] for x in split.train.features.values())
+    shift, size = {}, {}
+    for m, x in split.train.features.items():
+        shift[m] = x.mean(0)
+        centred = x - shift[m]
+        size[m] = {
+            "modality": centred.square().mean().sqrt(),
+            "chapter 1": x.std(),
+            "block": (centred.square().sum(1).mean() / width).sqrt(),
+        }[scaling]
+
+    def scaled(part: Samples) -> Samples:
+        features = {
+            m: (x - shift[m]) / size[m] for m, x in part.features.items()
+        }
+        return dataclasses.replace(part, features=features)
+
+    return Split(*map(scaled, (split.train, split.validation, split.test)))
+
+
+def encoded_low_rank(dims: dict[str, int], classes: int) -> nn.Module:
+    """Return low-rank fusion behind the learnt encoders that "tensor" has."""
+    encoders = {m: nn.Linear(d, 8) for m, d in dims.items()}
+    fusion = LowRankFusion(dict.fromkeys(dims, 8), 32, 4)
+    return FusionClassifier(EncoderFusion(encoders, fusion), classes)
+
+
+def narrow_low_rank(dims: dict[str, int], classes: int) -> nn.Module:
+    """Return low-rank fusion of raw features with a quarter of the products."""
+    return FusionClassifier(LowRankFusion(dims, 8, 4), classes)
 
 
 def world_split(kind: str, n: int, seed: int) -> tuple[Split, float, int]:
@@ -85,6 +151,32 @@ def world_row(kind: str, n: int, seed: int) -> dict[str, float]:
         m: round(accuracy(p.argmax(1), split.test.labels), 4)
         for m, p in answers.items()
     } | {"Bayes": bayes}
+
+
+def lowrank_row(kind: str, n: int, seed: int) -> dict[str, float]:
+    """Return test accuracy of low-rank fusion, mended in three ways."""
+    split, _, classes = world_split(kind, n, seed)
+    attempts: dict[str, tuple[Builder, dict]] = {
+        "behind encoders": (encoded_low_rank, {}),
+        "a quarter of the products": (narrow_low_rank, {}),
+        "three times the steps": (
+            joint_models()["low-rank"],
+            {"steps": 450, "lr": 3e-3},
+        ),
+    }
+    return {
+        name: round(
+            accuracy(
+                predict(
+                    tuned({name: build}, split, classes, seed=seed, **budget),
+                    split.test,
+                ).argmax(1),
+                split.test.labels,
+            ),
+            4,
+        )
+        for name, (build, budget) in attempts.items()
+    }
 
 
 def noisy(
@@ -202,7 +294,7 @@ def recorded_under(
 
 
 def digits_row(
-    regime: str, seed: int, accent: int
+    regime: str, seed: int, accent: int, scaling: str = "feature"
 ) -> dict[str, dict[str, float]]:
     """Return test condition → method → macro-F1 on the held-out accent, after
     training under REGIMES[regime].
@@ -230,7 +322,7 @@ def digits_row(
     # one split per test condition, standardised alike; the training parts are
     # the same in all
     splits = {
-        name: Split(*learning, samples).standardised()
+        name: rescaled(Split(*learning, samples), scaling)
         for name, samples in tested.items()
     }
     tune = {"classes": 10, "seed": seed, "lr": 2e-3, "decays": (0.1, 10.0)}
@@ -288,9 +380,15 @@ def real_samples(name: str) -> tuple[Samples, np.ndarray, np.ndarray, int]:
     return Samples(features, loaded.labels), loaded.groups, loaded.groups, 3
 
 
-def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
+def real_row(
+    name: str, fold: int, scaling: str = "feature"
+) -> dict[str, dict[str, float]]:
     """Return method → macro-F1, accuracy and log loss on one test fold: a
-    held-out accent, theme or text."""
+    held-out accent, theme or text.
+
+    With one scale per block the networks with attention are left out, and
+    low-rank fusion stands behind the same encoders as the tensor.
+    """
     samples, groups, inner, classes = real_samples(name)
     digits = name.startswith("digits")
     train, test = list(
@@ -304,18 +402,21 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
     rest, held_out = grouped_split(
         samples.labels[train], inner[train], fraction=0.25, seed=fold
     )
-    split = Split(
-        samples[train[rest]], samples[train[held_out]], samples[test]
-    ).standardised()
-    weights = None if digits else "balanced"
-    answers = opinions_of(
-        split,
-        classes,
-        seed=fold,
-        class_weights=weights,
-        lr=2e-3,
-        decays=(0.1, 10.0),
-    )
+    parts = train[rest], train[held_out], test
+    split = rescaled(Split(*(samples[part] for part in parts)), scaling)
+    budget = {
+        "seed": fold,
+        "class_weights": None if digits else "balanced",
+        "lr": 2e-3,
+        "decays": (0.1, 10.0),
+    }
+    methods = None if scaling == "feature" else list(MEASURED_AGAIN)
+    answers = opinions_of(split, classes, methods=methods, **budget)
+    if scaling != "feature":
+        model = tuned({"": encoded_low_rank}, split, classes, **budget)
+        answers["low-rank behind encoders"] = predict(
+            model, split.test
+        ).softmax(1)
     y = split.test.labels
     return {
         m: {
@@ -331,6 +432,56 @@ def real_row(name: str, fold: int) -> dict[str, dict[str, float]]:
         }
         for m, p in answers.items()
     } | {"sizes": {"n_train": len(train), "n_test": len(test)}}
+
+
+@lru_cache(maxsize=1)
+def loud_digits(pairing: int) -> data.Dataset:
+    """Return the digits at -24 dB, in one draw of pairs and of noise."""
+    return data.load("digits", image_noise=0.5, snr_db=-24, seed=pairing)
+
+
+def scaling_row(pairing: int, accent: int) -> dict[str, dict[str, float]]:
+    """Return scaling → method → macro-F1 on a held-out accent at -24 dB."""
+    loaded = loud_digits(pairing)
+    samples = Samples(
+        {m: x.flatten(1) for m, x in loaded.modalities.items()}, loaded.labels
+    )
+    voices = loaded.targets["voice"].numpy() % 10
+    test = np.flatnonzero(loaded.groups == accent)
+    train = np.flatnonzero(loaded.groups != accent)
+    learn, choose = grouped_split(
+        loaded.labels[train], voices[train], fraction=0.25, seed=pairing
+    )
+    raw = Split(samples[train[learn]], samples[train[choose]], samples[test])
+    start = 4 * pairing + accent
+    tune = {"seed": start, "lr": 2e-3, "decays": (0.1, 10.0)}
+    rows = {}
+    for scaling in SCALINGS:
+        split = rescaled(raw, scaling)
+        whole = scaling in ("feature", "block")
+        joint = CORRUPTED if whole else CORRUPTED[:2]
+        answers = {
+            m: predict(
+                tuned({m: joint_models()[m]}, split, 10, **tune), split.test
+            ).softmax(1)
+            for m in joint
+        }
+        if whole:
+            probs = {
+                m: calibrated_single(split, m, 10, **tune)(split.test)
+                for m in ("image", "audio")
+            }
+            answers |= {
+                "average": decision.average(probs),
+                "product": decision.product_rule(probs),
+                "image alone": probs["image"],
+                "audio alone": probs["audio"],
+            }
+        rows[scaling] = {
+            m: round(macro_f1(p.argmax(1), split.test.labels), 4)
+            for m, p in answers.items()
+        }
+    return rows | {"sizes": {"n_train": len(train), "n_test": len(test)}}
 
 
 # name → folds
@@ -374,6 +525,38 @@ PLANS: dict[str, tuple[Callable, dict[str, tuple]]] = {
             f"{name}/{fold}": (name, fold)
             for name, count in REAL.items()
             for fold in range(count)
+        },
+    ),
+    "lowrank": (
+        lowrank_row,
+        {
+            f"{kind}/500/{seed}": (kind, 500, seed)
+            for seed in range(SEEDS)
+            for kind in KINDS[:3]
+        },
+    ),
+    "scaling": (
+        scaling_row,
+        {
+            f"{pairing}/{accent}": (pairing, accent)
+            for pairing in range(PAIRINGS)
+            for accent in range(4)
+        },
+    ),
+    "blocks": (
+        real_row,
+        {
+            f"{name}/{fold}": (name, fold, "block")
+            for name in ("tweets", "photographs")
+            for fold in range(REAL[name])
+        },
+    ),
+    "digits_blocks": (
+        digits_row,
+        {
+            f"noise/{seed}/{accent}": ("noise", seed, accent, "block")
+            for seed in range(PAIRINGS)
+            for accent in range(4)
         },
     ),
 }
