@@ -26,6 +26,10 @@ def change_a_digit(value):
         for key, inner in value.items():
             if (changed := change_a_digit(inner)) != inner:
                 return value | {key: changed}
+    if isinstance(value, list):
+        changed = [change_a_digit(inner) for inner in value]
+        place = next((n for n, new in enumerate(changed) if new != value[n]), None)
+        return value if place is None else [*value[:place], changed[place], *value[place + 1 :]]
     return value * 1.01 if isinstance(value, int | float) and value else value
 
 

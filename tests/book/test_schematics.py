@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -70,7 +71,7 @@ def gallery(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def measured(gallery, browser) -> dict[str, dict[str, dict]]:
+def measured(gallery, browser) -> dict[str, dict[Path, dict]]:
     """What the browser measures of each drawing, by theme and file."""
     page, found = browser.new_page(viewport={"width": 360, "height": 780}), {}
     page.goto(gallery)
@@ -79,14 +80,13 @@ def measured(gallery, browser) -> dict[str, dict[str, dict]]:
         drawings = page.query_selector_all("article > svg")
         assert len(drawings) == len(FILES)
         found[theme] = {
-            path.stem: drawing.evaluate(MEASURE)
-            for path, drawing in zip(FILES, drawings, strict=True)
+            path: drawing.evaluate(MEASURE) for path, drawing in zip(FILES, drawings, strict=True)
         }
     page.close()
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_a_schematic_says_what_it_shows_and_has_the_books_look(path):
     text = path.read_text(encoding="utf-8")
     drawing = ElementTree.fromstring(text)
@@ -108,10 +108,10 @@ def test_a_schematic_says_what_it_shows_and_has_the_books_look(path):
     assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|@import|<script|<image", text)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_letters_of_a_schematic_can_be_read_on_a_phone(path, measured):
     for theme, drawings in measured.items():
-        seen = drawings[path.stem]
+        seen = drawings[path]
         for text in seen["ink"]:
             assert text["size"] >= 12, (theme, text)
             assert text["contrast"] >= 4.5, (theme, text)
@@ -120,9 +120,9 @@ def test_letters_of_a_schematic_can_be_read_on_a_phone(path, measured):
             assert text["top"] >= -3 and text["bottom"] <= seen["height"] + 3, (theme, text)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_no_two_words_of_a_schematic_cover_each_other(path, measured):
-    ink = measured["light"][path.stem]["ink"]
+    ink = measured["light"][path]["ink"]
     for place, one in enumerate(ink):
         for other in ink[place + 1 :]:
             # a line's box is higher than its letters: a third of it may overlap

@@ -111,7 +111,7 @@ def test_pages_can_be_read_from_a_folder(open_page, built_site):
 
 @pytest.mark.parametrize("way", ["served", "from a folder"])
 def test_playground_of_the_chapter_answers_as_the_package_does(open_page, address, built_site, way):
-    place = "book/05_decision_fusion/lesson.html"
+    place = "book/05_decision_fusion/evidence.html"
     page, seen = open_page(
         f"{address}/{place}" if way == "served" else (built_site / place).as_uri(), "phone"
     )

@@ -13,7 +13,7 @@ from tests import browsing
 from tests.book import test_widgets as computing
 
 PLACES = {
-    "decision-rules": "book/05_decision_fusion/lesson.html",
+    "decision-rules": "book/05_decision_fusion/evidence.html",
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
     "gate-information": "book/09_information/lesson.html",
     "dtw-path": "book/07_alignment/lesson.html",
