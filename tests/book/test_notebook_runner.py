@@ -204,7 +204,8 @@ def test_check_prints_problems_and_fails(tmp_path, capsys):
 def test_checking_the_whole_book_prints_the_sizes_and_fails_above_one(monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "book_notebooks", lambda: [])
     assert notebooks.main(["check"]) == 0
-    assert re.search(r"^mmbook +\d+ +3000$", capsys.readouterr().out, re.MULTILINE)
+    limit = notebooks.sizes.BOOK
+    assert re.search(rf"^mmbook +\d+ +{limit}$", capsys.readouterr().out, re.MULTILINE)
     monkeypatch.setattr(notebooks.sizes, "BOOK", 7)
     assert notebooks.main(["check"]) == 1
     assert re.search(r"^mmbook: \d+ statements, at most 7$", capsys.readouterr().out, re.MULTILINE)
