@@ -23,7 +23,10 @@ def inline(app: Sphinx, doctree: nodes.document) -> None:
         if SCHEMATIC.fullmatch(image["uri"]) and path.is_file():
             app.env.note_dependency(str(path.resolve()))
             drawing = OWN_RULES.sub("", path.read_text(encoding="utf-8"))
-            image.replace_self(nodes.raw("", drawing, format="html"))
+            # a drawing on a line of its own is no paragraph
+            alone = isinstance(image.parent, nodes.paragraph) and len(image.parent) == 1
+            replaced = image.parent if alone else image
+            replaced.replace_self(nodes.raw("", drawing, format="html"))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -420,3 +420,13 @@ def test_digest_follows_the_sources_and_no_leftover_of_a_run(tmp_path):
     second = site.digest(tmp_path, ("book",))
     page.rename(tmp_path / "book" / "other.md")
     assert len({first, second, site.digest(tmp_path, ("book",))}) == 3
+
+
+def test_a_schematic_is_part_of_its_page_and_brings_no_rules_of_its_own(built_site):
+    """So it follows the theme, and the slides find it as a figure."""
+    drawn = []
+    for path in built_site.glob("book/**/*.html"):
+        page = soup(path.read_text(encoding="utf-8"))
+        assert not page.select("article svg style, article p > svg.schematic"), path
+        drawn += page.select("article svg.schematic > desc")
+    assert len(drawn) >= len(list((ROOT / "book").glob("*/figures/*.svg")))
