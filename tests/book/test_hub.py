@@ -141,7 +141,7 @@ def shell(course: Path, tmp_path: Path) -> Iterator:
                 )
             )
             log.close()
-        else:
+        elif line:
             done = subprocess.run(line.split(), cwd=course, env=env, capture_output=True, text=True)
             assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
         return f"http://127.0.0.1:{env['COURSE_PORT']}"
@@ -155,11 +155,11 @@ def shell(course: Path, tmp_path: Path) -> Iterator:
 def test_two_students_and_a_teacher_on_a_hub(course, shell, tmp_path):
     block = lines()
     entered = next(n for n, line in enumerate(block) if line.startswith("cd "))
-    theirs = next(n for n, line in enumerate(block) if line.startswith("#"))
+    theirs = next(n for n, line in enumerate(block) if line.startswith("# students"))
     for line in block[entered + 1 : theirs]:
         hub = shell(line)
     wait(lambda: requests.get(f"{hub}/hub/health", timeout=60).ok)
-    password = next(line for line in block if "COURSE_TRIAL=" in line)
+    password = next(line for line in block if line.startswith("export COURSE_TRIAL="))
     password = password.partition("#")[0].strip().partition("=")[2]
     students = [Student(hub, name, password) for name in ("ada", "bob")]
     for student in students:
