@@ -3,7 +3,7 @@ hidden check.
 
 The rocket opens the branch that the site's workflow publishes (`mmbook.launch.STUDENTS`), the
 download button a file of this site. With MMTUTOR_INSTRUCTOR=1 (`make book INSTRUCTOR=1`) the pages
-show the hidden checks: for instructors' own machines.
+show the hidden checks, and what stands in `{only} instructor`: for instructors' own machines.
 """
 
 import os
@@ -60,6 +60,8 @@ def write_editions(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the events, behind those of the theme and before the site is put at its place."""
     app.add_config_value("mmbook_instructor", bool(os.environ.get("MMTUTOR_INSTRUCTOR")), "env")
+    if app.config.mmbook_instructor:
+        app.tags.add("instructor")
     app.connect("source-read", hide)
     app.connect("html-page-context", lead, priority=900)
     app.connect("build-finished", write_editions, priority=500)
