@@ -8,6 +8,7 @@ twice, and a build that fails leaves the site that stood there before.
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from html import escape
@@ -24,6 +25,8 @@ from mmbook.laws import book_problems
 from mmbook.sheets import check_forms
 
 LOGGER = getLogger(__name__)
+# MyST-NB reports line 3 of the second cell of a notebook as line 20003
+NOTEBOOK_LINE = re.compile(r"(?<=\.ipynb):(\d+)(\d{4})\b")
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title>
@@ -44,10 +47,15 @@ def fetch_packages(app: Sphinx, config: Config) -> None:
     config.mmbook_extensions = site.digest(Path(mmbook.__file__).parent, ("ext",))
 
 
+def in_words(place: re.Match[str]) -> str:
+    """Say "cell 2, line 3" where MyST-NB wrote ":20003" behind the name of a notebook."""
+    return f", cell {place[1]}, line {int(place[2])}"
+
+
 def readable_place(record: logging.LogRecord) -> bool:
     """Name cell and line in the warnings about notebooks."""
     if isinstance(place := getattr(record, "location", None), str):
-        record.location = site.sources.readable_places(place)
+        record.location = NOTEBOOK_LINE.sub(in_words, place)
     return True
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mmbook import root
-from mmbook.site import bundle, hosting, page_laws, resources, slim, sources, weight
+from mmbook.site import bundle, hosting, page_laws, resources, slim, weight
 from mmbook.site.packages import (
     PackagesMissing,
     SiteError,
@@ -36,7 +36,6 @@ __all__ = [
     "page_laws",
     "resources",
     "slim",
-    "sources",
     "weight",
 ]
 

@@ -1,9 +1,9 @@
 """The laws of the built site, as functions that return one line per breach and an empty list when
 all is well.
 
-A line names the built page and, where it can be found, the line of the source or the cell of the
-notebook to mend. `mmbook/site` runs them at the end of each build, `tests/book/test_site.py` runs
-each on pages that keep and on pages that break it.
+A line names the built page, and the address, picture or words to look for in its source.
+`mmbook/site` runs them at the end of each build, `tests/book/test_site.py` runs each on pages that
+keep and on pages that break it.
 """
 
 import re
@@ -17,7 +17,6 @@ from bs4 import BeautifulSoup
 from mmbook.reading import toc_pages
 from mmbook.site.packages import SiteError
 from mmbook.site.resources import css_addresses, read_page, resources
-from mmbook.site.sources import Breach, find
 from mmbook.site.weight import heavy_page, inline_pictures
 
 ELSEWHERE = re.compile(r"^\s*(?:(?:https?|wss?|ftp):)?//", re.IGNORECASE)
@@ -55,10 +54,8 @@ def script_other_hosts(script: str) -> list[str]:
 def page_other_hosts(page: BeautifulSoup) -> list[str]:
     """A page loads nothing from another host: no script, style, font, picture, frame,
     preconnect."""
-    found: list[str] = [
-        Breach(f"<{tag}> asks {address}", address)
-        for tag, address in resources(page)
-        if ELSEWHERE.match(address)
+    found = [
+        f"<{tag}> asks {address}" for tag, address in resources(page) if ELSEWHERE.match(address)
     ]
     for style in page.find_all("style"):
         found += css_other_hosts(style.get_text())
@@ -89,11 +86,10 @@ def missing_alternative_text(page: BeautifulSoup) -> list[str]:
             Path(urlsplit(str(image.get("src", ""))).path).name,
         )
         if not text or FILE_NAME.match(text) or text in (name, Path(name).stem):
-            line = (
+            found.append(
                 f"picture {name or '(inline)'} has the alternative text {text!r}; say in words what"
                 " it shows"
             )
-            found.append(Breach(line, name))
     return found
 
 
@@ -157,14 +153,13 @@ def broken_links(path: Path, page: BeautifulSoup, site: Path) -> list[str]:
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         target = target / "index.html" if target.is_dir() else target
         if not target.is_file() or not target.is_relative_to(site.resolve()):
-            found.append(Breach(f"<{tag}> leads nowhere: {address}", address))
+            found.append(f"<{tag}> leads nowhere: {address}")
         elif (
             parts.fragment
             and target.suffix == ".html"
             and unquote(parts.fragment) not in identifiers(target)
         ):
-            line = f"<{tag}> leads to no place in {target.name}: #{parts.fragment}"
-            found.append(Breach(line, address))
+            found.append(f"<{tag}> leads to no place in {target.name}: #{parts.fragment}")
     return found
 
 
@@ -197,20 +192,9 @@ def page_breaches(path: Path, site: Path) -> list[str]:
     return found + broken_links(path, page, site) + heavy_page(path, page)
 
 
-def located(breach: str, page: Path, root: Path) -> str:
-    """Return the line of a breach, and behind it its place in the source of `page` where there is
-    one."""
-    clue = getattr(breach, "clue", "")
-    place = find(page.with_suffix("").as_posix(), clue, root) if page.suffix == ".html" else None
-    return f"{page.as_posix()}: {breach}" + (f" (source: {place})" if place else "")
-
-
 def check_site(site: Path, toc: Path) -> list[str]:
     """Return every breach on every page, style sheet and script of a built site, the file's name
-    before each.
-
-    The sources are looked for beside `toc`.
-    """
+    before each."""
     identifiers.cache_clear()
     site = site.resolve()
     kinds: dict[str, Callable[[Path], list[str]]] = {
@@ -221,7 +205,8 @@ def check_site(site: Path, toc: Path) -> list[str]:
     found = unbuilt_pages(site, toc)
     for pattern, law in kinds.items():
         for path in sorted(site.rglob(pattern)):
-            found += [located(breach, path.relative_to(site), toc.parent) for breach in law(path)]
+            page = path.relative_to(site).as_posix()
+            found += [f"{page}: {breach}" for breach in law(path)]
     return found
 
 

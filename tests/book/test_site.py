@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hashlib
 import random
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_notebook, new_output
 
 from mmbook import site
 from mmbook.reading import toc_pages
-from tests.book.builders import code
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -250,54 +245,6 @@ def test_report_names_the_heaviest_page(small_site):
     first, second = site.weight.report(small_site)
     assert "(big.html)" in first
     assert "at most 0 KB" in second
-
-
-@pytest.mark.parametrize(
-    ("name", "source", "old", "new", "place"),
-    [
-        (
-            "good.md",
-            "# Good\n\n![](curve.png)\n",
-            ' alt="A curve that rises"',
-            "",
-            "(source: good.md:3)",
-        ),
-        ("good.md", "# Good\n\n\n[b](#no)\n", "#place", "#no", "(source: good.md:4)"),
-        ("good.md", "# Good\n", "other.html#place", "gone.html", "(source: good.md)"),
-        (
-            "good.ipynb",
-            ["# Good", "x\n[b](gone.html)"],
-            "other.html#place",
-            "gone.html",
-            "good.ipynb, cell 2 (id i2), line 2)",
-        ),
-        (
-            "good.ipynb",
-            ["# Good", "x", "drawn"],
-            'src="curve.png" alt="A curve that rises"',
-            'src="%s"',
-            "cell 3 (id i3), its",
-        ),
-    ],
-)
-def test_breach_names_the_place_in_the_source(small_site, name, source, old, new, place):
-    drawing = small_site / f"{hashlib.sha256(b'pixels').hexdigest()}.png"
-    drawing.write_bytes(b"pixels")
-    data = {"image/png": base64.b64encode(b"pixels").decode()}
-    if isinstance(source, list):
-        cells = [code(text) for text in source]
-        cells[-1].outputs = [new_output("display_data", data)]
-        for number, cell in enumerate(cells, 1):
-            cell.id = f"i{number}"
-        source = nbformat.writes(new_notebook(cells=cells))
-    (small_site / name).write_text(source, encoding="utf-8")
-    page = small_site / "good.html"
-    text = page.read_text(encoding="utf-8")
-    assert old in text
-    page.write_text(text.replace(old, new.replace("%s", drawing.name)), encoding="utf-8")
-    breaches = site.page_laws.check_site(small_site, small_site / "toc.yml")
-    assert len(breaches) == 1
-    assert place in breaches[0]
 
 
 def test_built_site_keeps_every_law(built_site):

