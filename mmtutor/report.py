@@ -66,10 +66,10 @@ def comparison_table(
     rows = {}
     for method, values in scores.items():
         mean = corrected_interval(values, **sizes)
-        rows[method] = [f"{mean.estimate:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", "", ""]
+        rows[method] = [f"{mean.estimate:.3f}", f"[{mean.low:.3f}, {mean.high:.3f}]", "", ""]
         if method != against:
             pair = paired_comparison(values, scores[against], **sizes)
-            rows[method][2:] = f"{pair.difference:+.3f}", f"{pair.low:+.3f} to {pair.high:+.3f}"
+            rows[method][2:] = f"{pair.difference:+.3f}", f"[{pair.low:+.3f}, {pair.high:+.3f}]"
     columns = [score, "95 % interval", f"minus {against}", "its 95 % interval"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 

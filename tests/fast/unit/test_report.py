@@ -32,7 +32,7 @@ def test_comparison_table_against_numbers_worked_by_hand():
     # differences .1 0 .1 .2: mean .1, variance .02/3; corrected by 1/4 + 20/80; t_3(.975) = 3.1824
     half = 3.1824 * np.sqrt((1 / 4 + 20 / 80) * 0.02 / 3)
     assert table.loc["both", "minus text"] == "+0.100"
-    assert table.loc["both", "its 95 % interval"] == f"{0.1 - half:+.3f} to {0.1 + half:+.3f}"
+    assert table.loc["both", "its 95 % interval"] == f"[{0.1 - half:+.3f}, {0.1 + half:+.3f}]"
     with pytest.raises(KeyError, match="image"):
         comparison_table(scores, against="image", n_train=80, n_test=20)
 
