@@ -98,28 +98,14 @@ def direct_label(ax: Axes, x: float, y: float, text: str, colour: str, **offset:
     )
 
 
-def jpeg(figure: Figure, quality: int = 80) -> StoredImage:
-    """Return `figure` as a JPEG output and close it: photographs weigh a tenth of what they do as
-    PNG."""
-    canvas = io.BytesIO()
-    figure.savefig(canvas, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
-    plt.close(figure)
-    return StoredImage(data=canvas.getvalue(), format="jpeg")
-
-
 def flat_png(figure: Figure, colours: int = 48) -> StoredImage:
-    """Return `figure` as a PNG output of few colours and close it: drawings with much text weigh a
-    third."""
-    return StoredImage(data=to_png(figure, colours), format="png")
-
-
-def to_png(figure: Figure, colours: int = 48) -> bytes:
-    """Return `figure` as the bytes of a PNG of few colours, the same each time, and close it."""
+    """Return `figure` as a PNG output of few colours, the same bytes each time, and close it:
+    drawings with much text weigh a third."""
     canvas, small = io.BytesIO(), io.BytesIO()
     figure.savefig(canvas, format="png")
     plt.close(figure)
     Image.open(canvas).convert("RGB").quantize(colours).save(small, format="png", optimize=True)
-    return small.getvalue()
+    return StoredImage(data=small.getvalue(), format="png")
 
 
 def contact_sheet(
@@ -155,21 +141,3 @@ def _to_image(values: np.ndarray) -> Image.Image:
         return Image.fromarray(values)
     grey = Image.fromarray((values * 255).round().astype(np.uint8))
     return grey.resize((240, 240), Image.Resampling.NEAREST)
-
-
-def picture_grid(
-    pictures: Sequence[Path | np.ndarray], titles: Sequence[str], columns: int = 4
-) -> Figure:
-    """Return a figure of pictures (paths, or arrays (H, W) or (H, W, 3)) with a short title above
-    each."""
-    rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.2 * rows), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
-        ax.imshow(
-            np.asarray(Image.open(picture)) if isinstance(picture, str | Path) else picture,
-            cmap="gray",
-        )
-        ax.set_title(title, fontsize=10)
-    return figure

@@ -36,14 +36,6 @@ def test_dot_interval_draws_what_it_was_given_top_to_bottom():
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
 
 
-def test_jpeg_is_a_picture_of_the_figure_and_closes_it():
-    figure, ax = plt.subplots(figsize=(2, 1))
-    ax.imshow(np.random.default_rng(0).random((50, 100)))
-    image = plotting.jpeg(figure)
-    assert Image.open(io.BytesIO(image.data)).size == (200, 100)
-    assert not plt.fignum_exists(figure.number)
-
-
 def test_flat_png_keeps_the_colours_of_a_drawing_in_less_room_and_closes_it():
     figure, ax = plt.subplots(figsize=(4, 3))
     ax.plot([0, 1], [0, 1], color=plotting.COLOURS["fusion"], lw=20)
@@ -56,16 +48,6 @@ def test_flat_png_keeps_the_colours_of_a_drawing_in_less_room_and_closes_it():
     wanted = tuple(bytes.fromhex(plotting.COLOURS["fusion"][1:]))
     assert np.abs(np.array(shown.getpixel((206, 150))).astype(int) - wanted).max() < 12
     assert not plt.fignum_exists(figure.number)
-
-
-def test_picture_grid_shows_each_picture_once_and_hides_empty_places(tmp_path):
-    Image.new("RGB", (4, 3), "red").save(tmp_path / "red.png")
-    figure = plotting.picture_grid(
-        [tmp_path / "red.png", np.eye(3), np.eye(2)], ["a", "b", "c"], columns=2
-    )
-    shown = [ax for ax in figure.axes if ax.images]
-    assert len(figure.axes) == 4 and [ax.get_title(loc="left") for ax in shown] == ["a", "b", "c"]
-    assert (shown[0].images[0].get_array()[0, 0] == [255, 0, 0]).all()
 
 
 def test_contact_sheet_letters_each_picture_and_cuts_it_to_one_size(tmp_path):
