@@ -124,19 +124,22 @@ class Memory:
 
 
 @contextmanager
-def watch_memory(pid: Callable[[], int | None], step: float = 0.05) -> Iterator[Memory]:
+def watch_memory(pid: Callable[[], int | None], step: float = 0.5) -> Iterator[Memory]:
     """Sample the memory of a process tree in the background and yield the record, final when the
     block ends.
 
     pid: a function, since a kernel has no process id before it starts; None means "not yet".
-    Sampled every `step` seconds, so a peak shorter than that can be missed.
+    Sampled every `step` seconds, so a peak shorter than that can be missed. Looking costs up to
+    30 ms, since all processes of the machine are listed: too often, it takes from what is measured.
     """
     memory, done = Memory(), threading.Event()
 
     def sample() -> None:
-        while not done.wait(step):
+        looking = True
+        while looking:
             if root := pid():
                 memory.peak = max(memory.peak, tree_rss(root))
+            looking = not done.wait(step)
 
     thread = threading.Thread(target=sample, name="memory", daemon=True)
     thread.start()
