@@ -1,13 +1,15 @@
 """Estimators of mutual information against the exact value, and real pairs.
 
-python book/09_information/study.py        both files
-python book/09_information/study.py PART   estimators (five minutes) or pairs
+python book/09_information/study.py        all files
+python book/09_information/study.py PART   estimators, fusion (five minutes
+                                           each) or pairs
 
-`estimators` draws Gaussian pairs; `pairs` reads pictures, captions and tweets,
-and needs oasis and mvsa. Scores, bounds and counts only: no post of mvsa is
-stored. The Gaussian pairs have d columns on each side, column i of x with
-column i of y of correlation rho, all else independent. Every estimator gets the
-same n samples; the networks set half of them aside for the bound.
+`estimators` draws Gaussian pairs; `fusion` draws worlds whose information is
+known, from five seeds each; `pairs` reads pictures, captions and tweets, and
+needs oasis and mvsa. Scores, bounds and counts only: no post of mvsa is stored.
+The Gaussian pairs have d columns on each side, column i of x with column i of y
+of correlation rho, all else independent. Every estimator gets the same n
+samples; the networks set half of them aside for the bound.
 """
 
 from __future__ import annotations
@@ -24,13 +26,29 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from mmtutor.alignment import cca
-from mmtutor.evaluation import folds, grouped_split, log_loss
+from mmtutor.choosing.comparison import (
+    Split,
+    calibrated_single,
+    joint_models,
+    tuned,
+)
+from mmtutor.data import worlds
+from mmtutor.evaluation import (
+    accuracy,
+    apply_temperature,
+    folds,
+    grouped_split,
+    log_loss,
+    temperature_scale,
+)
+from mmtutor.fusion import decision
 from mmtutor.information import (
     discrete_mi,
     gaussian_mi,
@@ -42,6 +60,8 @@ from mmtutor.information import (
     plug_in_joint,
 )
 from mmtutor.report import save_results
+from mmtutor.training import predict
+from mmtutor.types import Samples
 
 BOOK = Path(__file__).resolve().parents[1]
 RESULTS = BOOK / "09_information" / "results"
@@ -408,6 +428,112 @@ def label_row(name: str, round_number: int) -> dict:
     }
 
 
+MIXTURES = {
+    "R + C": {"redundant": 0.5, "complement": 0.5},
+    "3C + S": {"complement": 0.75, "synergy": 0.25},
+    "U + S": {"unique": 0.65, "synergy": 0.35},
+}
+KINDS = ("redundant", "unique", "complement", "synergy")
+COPIED = "copied"  # b is a once more: what it tells is told twice
+JOINT = ("concat linear", "concat MLP", "tensor")
+# the first version of the page looked at seeds 0 to 9
+WORLD_SEEDS = range(10, 15)
+
+
+def world_of(name: str, seed: int) -> worlds.World:
+    """Return one of the four worlds, a mixture, or what "copied" copies."""
+    if name in MIXTURES:
+        return worlds.mixture(seed=seed, **MIXTURES[name])
+    return getattr(worlds, "unique" if name == COPIED else name)(seed=seed)
+
+
+def world_split(name: str, seed: int) -> Split:
+    """Return 2000 samples to learn from, 1000 to choose on, 4000 to judge."""
+    parts = [
+        world_of(name, seed).sample(n, seed=3 * seed + k)
+        for k, n in enumerate((2000, 1000, 4000))
+    ]
+    if name == COPIED:
+        parts = [
+            Samples(dict.fromkeys("ab", p.features["a"]), p.labels)
+            for p in parts
+        ]
+    return Split(*parts)
+
+
+def pool_weights(opinions: dict[str, Tensor], y: Tensor) -> dict[str, float]:
+    """Weights >= 0 of a log-linear pool with the lowest log loss: a stack of
+    opinions with one number per modality."""
+    logs = torch.stack(
+        [p.double().clamp(min=1e-12).log() for p in opinions.values()]
+    )
+
+    def loss(w: np.ndarray) -> float:
+        pooled = torch.einsum("m,mnc->nc", torch.tensor(w), logs)
+        return cross_entropy(pooled, y).item()
+
+    found = minimize(loss, np.ones(len(logs)), bounds=[(0, None)] * len(logs))
+    return dict(zip(opinions, map(float, found.x), strict=True))
+
+
+def calibrated_joint(
+    name: str, split: Split, classes: int, **tune
+) -> tuple[Tensor, float]:
+    """Return a tuned joint model's calibrated answers about the test samples,
+    and its calibrated log loss on the validation part."""
+    model = tuned({name: joint_models()[name]}, split, classes, **tune)
+    held = predict(model, split.validation)
+    warmth = temperature_scale(held, split.validation.labels)
+    loss = log_loss(apply_temperature(held, warmth), split.validation.labels)
+    return apply_temperature(predict(model, split.test), warmth), loss
+
+
+def answers_of(split: Split, classes: int, **tune) -> dict[str, Tensor]:
+    """Return method → probabilities of the test samples: each modality alone,
+    three ways to combine their calibrated opinions, and joint models; "joint"
+    is the one with the lowest validation loss."""
+    speak = {
+        m: calibrated_single(split, m, classes, **tune)
+        for m in split.train.features
+    }
+    held = {m: f(split.validation) for m, f in speak.items()}
+    said = {m: f(split.test) for m, f in speak.items()}
+    y = split.validation.labels
+    weights = pool_weights(held, y)
+    answers = dict(said)
+    answers["product"] = decision.product_rule(said)
+    answers["pool"] = decision.log_linear_pool(said, weights)
+    answers["stack"] = decision.Stacking().fit(held, y).predict_proba(said)
+    joint = {m: calibrated_joint(m, split, classes, **tune) for m in JOINT}
+    answers |= {m: p for m, (p, _) in joint.items()}
+    answers["joint"] = joint[min(joint, key=lambda m: joint[m][1])][0]
+    return answers
+
+
+def fusion_row(name: str, seed: int) -> dict[str, dict[str, float]]:
+    """Return accuracy and log loss of every method in one world."""
+    torch.set_num_threads(1)
+    split = world_split(name, seed)
+    classes = len(world_of(name, seed).classes)
+    answers, y = answers_of(split, classes, seed=seed), split.test.labels
+    return {
+        "accuracy": {
+            m: round(accuracy(p.argmax(1), y), 4) for m, p in answers.items()
+        },
+        "log loss": {m: round(log_loss(p, y), 4) for m, p in answers.items()},
+    }
+
+
+def measure_fusion() -> dict:
+    """Return all rows of worlds whose information is known."""
+    rows = {}
+    for name in (*KINDS, *MIXTURES, COPIED):
+        for seed in WORLD_SEEDS:
+            rows[f"{name}/{seed}"] = fusion_row(name, seed)
+        print(f"fusion {name}", flush=True)
+    return rows
+
+
 def measure_estimators() -> dict:
     """Return all rows on Gaussian pairs."""
     rows = {}
@@ -437,7 +563,11 @@ def measure_pairs() -> dict:
     return rows
 
 
-PARTS = {"estimators": measure_estimators, "pairs": measure_pairs}
+PARTS = {
+    "estimators": measure_estimators,
+    "fusion": measure_fusion,
+    "pairs": measure_pairs,
+}
 
 
 def main(names: list[str]) -> None:

@@ -15,7 +15,7 @@ from tests.book import test_widgets as computing
 PLACES = {
     "decision-rules": "book/05_decision_fusion/evidence.html",
     "low-rank-cost": "book/03_feature_fusion/lesson.html",
-    "gate-information": "book/09_information/lesson.html",
+    "gate-information": "book/09_information/decomposition.html",
     "dtw-path": "book/07_alignment/lesson.html",
     "robustness-curve": "book/08_robustness/lesson.html",
 }
