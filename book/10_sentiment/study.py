@@ -1,7 +1,8 @@
 """Photographs with captions against tweets: either modality, both, fine-tuning.
 
-python book/10_sentiment/study.py        about 20 minutes on two idle cores
-python book/10_sentiment/study.py PART   looks methods curve weights finetune
+python book/10_sentiment/study.py        about 25 minutes on two idle cores
+python book/10_sentiment/study.py PART   looks methods curve published weights
+                                         hidden finetune
 
 Needs the data sets oasis and mvsa. Scores only: no post of mvsa is stored.
 """
@@ -15,12 +16,14 @@ import platform
 import sys
 import time
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from mmtutor import data
@@ -38,6 +41,7 @@ from mmtutor.evaluation import (
     log_loss,
     macro_f1,
 )
+from mmtutor.fusion import ConcatFusion, FusionClassifier
 from mmtutor.report import save_results
 from mmtutor.training import fit, predict
 from mmtutor.types import Features, Masks, Present, Samples
@@ -53,6 +57,11 @@ SIZES = {
 }
 RATES = (1e-5, 5e-5, 2e-4)
 """Learning rates that fine-tuning chooses from, on the validation part."""
+STARTS = 5
+HIDDEN = tuple((lr, decay) for lr in (3e-4, 1e-3) for decay in (0.1, 1.0))
+"""Learning rate and weight decay that the hidden layer chooses from."""
+EMOJI = ((0x1F000, 0x1FAFF), (0x2600, 0x27BF))
+"""Where Unicode keeps emoji and the older pictographs."""
 
 
 @lru_cache(maxsize=2)
@@ -131,8 +140,11 @@ def shortcut_row(name: str) -> dict[str, list[float]]:
 
 
 def look_row(name: str) -> dict:
-    """Return counts of classes and of what repeats: reposts and how often their
-    labels agree, and files; shortcuts."""
+    """Return counts of classes, of what repeats (reposts and how often their
+    labels agree, files), and of signs that the encoder cannot read; shortcuts.
+
+    "reposts": for each text that stands more than once, the labels it has got.
+    """
     loaded = data.load(SETS[name])
     y, texts = (
         loaded.labels.numpy(),
@@ -143,10 +155,15 @@ def look_row(name: str) -> dict:
         for text in sorted(set(texts))
         if text
     }
+    reposts = [y[rows].tolist() for rows in again.values() if len(rows) > 1]
     same = [
-        np.mean([y[i] == y[j] for i in rows for j in rows if i < j])
-        for rows in again.values()
-        if len(rows) > 1
+        np.mean([a == b for a, b in combinations(labels, 2)])
+        for labels in reposts
+    ]
+    raw = loaded.modalities["text"]
+    pictographs = [
+        any(low <= ord(c) <= high for c in text for low, high in EMOJI)
+        for text in raw
     ]
     files = {
         hashlib.sha256(path.read_bytes()).hexdigest()
@@ -154,8 +171,12 @@ def look_row(name: str) -> dict:
     }
     return {
         "counts": np.bincount(y).tolist(),
-        "repeated": sum(len(rows) for rows in again.values() if len(rows) > 1),
+        "repeated": sum(map(len, reposts)),
+        "reposts": reposts,
         "without words": texts.count(""),
+        "with emoji": sum(pictographs),
+        "with ??": sum("??" in text for text in raw),
+        "unread": TextEncoder("minilm").unread(raw),
         "same words, same label": float(np.mean(same)) if same else None,
         "any two, same label": float(((np.bincount(y) / len(y)) ** 2).sum()),
         "files": len(files),
@@ -258,6 +279,98 @@ def weights_row(name: str, class_weights: str | None) -> dict:
     }
 
 
+def rescaled(known: Samples, *others: Samples) -> list[Samples]:
+    """Return samples with each modality centred, and scaled to the same total
+    variance, by the samples known (one scale per block, as in chapter 6)."""
+    narrowest = min(x.shape[1] for x in known.features.values())
+    middle = {m: x.mean(0) for m, x in known.features.items()}
+    size = {
+        m: (x.var(0).sum() / narrowest).sqrt()
+        for m, x in known.features.items()
+    }
+    return [
+        Samples(
+            {m: (x - middle[m]) / size[m] for m, x in part.features.items()},
+            part.labels,
+        )
+        for part in (known, *others)
+    ]
+
+
+def hidden_layer(known: Samples, seed: int) -> FusionClassifier:
+    """Return an untrained head with one hidden layer."""
+    torch.manual_seed(seed)
+    dims = {m: x.shape[1] for m, x in known.features.items()}
+    return FusionClassifier(ConcatFusion(dims), 3, hidden=64)
+
+
+def plain_loss(model: nn.Module, samples: Samples) -> float:
+    """Return the mean cross-entropy of a model on samples."""
+    logits = predict(model, samples)
+    return float(nn.functional.cross_entropy(logits, samples.labels))
+
+
+def hidden_fold(
+    table: GroupedSamples, train: np.ndarray, test: np.ndarray, seeds: range
+) -> dict:
+    """Return macro-F1 on one fold of the linear head, and of the hidden layer
+    from each start: stopped early on the held-out quarter ("part"), and trained
+    anew on all of the training part for as many epochs ("all").
+
+    Linear head and hidden layer choose one setting of four on that quarter.
+    """
+    rest, held = grouped_split(
+        table.labels[train], table.groups[train], fraction=0.25, seed=seeds[0]
+    )
+    rows = (train[rest], train[held], train, test)
+    inner, choose, whole, judge = (
+        table.samples(torch.from_numpy(i), ("text", "image")) for i in rows
+    )
+    strength = min(
+        STRENGTHS, key=lambda s: plain_loss(fit_head(inner, 3, s), choose)
+    )
+    guess = predict(fit_head(whole, 3, strength), judge).argmax(1)
+    found = {"linear": macro_f1(guess, judge.labels), "part": [], "all": []}
+    found["epochs"] = []
+    inner, choose, asked = rescaled(inner, choose, judge)
+    whole, judge = rescaled(whole, judge)
+    options = {"batch_size": 64, "class_weights": "balanced", "device": "cpu"}
+    for seed in seeds:
+        tried = []
+        for lr, decay in HIDDEN:
+            model = hidden_layer(inner, seed)
+            setting = {"lr": lr, "weight_decay": decay, "seed": seed, **options}
+            history = fit(
+                model, inner, choose, epochs=30, patience=5, **setting
+            )
+            loss = plain_loss(model, choose)
+            tried.append((loss, len(tried), model, setting, history.best_epoch))
+        _, _, model, setting, epochs = min(tried)
+        again = hidden_layer(whole, seed)
+        fit(again, whole, epochs=epochs, **setting)
+        for key, net, part in (("part", model, asked), ("all", again, judge)):
+            guess = predict(net, part).argmax(1)
+            found[key].append(macro_f1(guess, judge.labels))
+        found["epochs"].append(epochs)
+    return found
+
+
+def hidden_row(name: str) -> dict:
+    """Return the lists of `hidden_fold` over ten grouped folds, five starts
+    each."""
+    table = table_of(name)
+    plan = list(folds(table.labels, table.groups, splits=5, repeats=2))
+    rows: dict[str, list] = {}
+    for number, (train, test) in enumerate(plan):
+        seeds = range(STARTS * number, STARTS * (number + 1))
+        found = hidden_fold(table, train, test, seeds)
+        for key, value in found.items():
+            rows.setdefault(key, []).append(np.round(value, 4).tolist())
+        print(name, number, {k: v[-1] for k, v in rows.items()}, flush=True)
+    sizes = {"n_train": len(train), "n_test": len(test)}
+    return {"scores": rows, "sizes": sizes}
+
+
 def curve_row(name: str, size: int) -> dict:
     """Return method → macro-F1 over ten grouped folds, learning from about
     `size` posts of each training part."""
@@ -290,6 +403,30 @@ def curve_row(name: str, size: int) -> dict:
             "n_test": len(plan[0][1]),
         },
     }
+
+
+def published_row(name: str) -> dict[str, list[float]]:
+    """Return metric → one value per fold of early fusion, over five times five
+    grouped folds: the metrics that papers on these posts print, beside
+    macro-F1."""
+    table = table_of(name)
+    y = table.labels
+    rows: dict[str, list[float]] = {
+        key: [] for key in ("accuracy", "weighted_f1", "macro_f1")
+    }
+    plan = folds(y, table.groups, splits=5, repeats=REPEATS)
+    for number, (train, test) in enumerate(plan):
+        learnt = torch.zeros(len(table), dtype=torch.bool)
+        learnt[train] = True
+        answers, _ = answers_about(
+            table, learnt, torch.from_numpy(test), ["early"], seed=number
+        )
+        guess, truth = answers["early"].argmax(1), y[test]
+        weighted = f1_score(truth, guess, average="weighted")
+        rows["accuracy"].append(round(accuracy(guess, truth), 4))
+        rows["weighted_f1"].append(round(float(weighted), 4))
+        rows["macro_f1"].append(round(macro_f1(guess, truth), 4))
+    return rows
 
 
 class LastBlock(nn.Module):
@@ -502,6 +639,7 @@ PLANS = {
             for size in SIZES[name]
         },
     ),
+    "published": (published_row, {"tweets": ("tweets",)}),
     "weights": (
         weights_row,
         {
@@ -510,6 +648,7 @@ PLANS = {
             for kind in ("balanced", None)
         },
     ),
+    "hidden": (hidden_row, {"photographs": ("photographs",)}),
     "finetune": (
         finetune_row,
         {f"{name}/{m}": (name, m) for name in SETS for m in ("text", "image")},
