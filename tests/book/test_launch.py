@@ -256,3 +256,18 @@ def test_a_page_of_exercises_is_made_without_its_hidden_checks_but_for_instructo
         student.hide(app, SHEET, source)
         assert ("BEGIN HIDDEN" in source[0]) == instructor
         assert "BEGIN SOLUTION" in source[0]
+
+
+def test_rubrics_are_for_instructors(monkeypatch):
+    """What stands in `{only} instructor` needs the tag, which only their own build sets."""
+    for told in ("", "1"):
+        monkeypatch.setenv("MMTUTOR_INSTRUCTOR", told)
+        settings, tags = SimpleNamespace(), set()
+        app = SimpleNamespace(
+            config=settings,
+            tags=tags,
+            add_config_value=lambda name, value, _, to=settings: setattr(to, name, value),
+            connect=lambda *_, **__: None,
+        )
+        student.setup(app)
+        assert tags == ({"instructor"} if told else set())

@@ -59,3 +59,10 @@ def test_a_rubric_gives_ten_points_to_instructors_only(number):
     assert (
         asked == sorted(set(asked)) and re.findall(r"^\| \d+ \| \(([a-d])\)", rubric, re.M) == asked
     )
+
+
+def test_the_site_for_everybody_shows_no_rubric(built_site):
+    shown = (built_site / "book/scripts.html").read_text(encoding="utf-8")
+    rubric = SECTIONS[2].partition(":::{only} instructor")[2]
+    assert "for example: left or right of" in rubric and "left or right of" not in shown
+    assert "Name" in shown and "Exam." in shown

@@ -1,44 +1,15 @@
-"""The list of notebooks that are still wider than their column only ever gets shorter."""
+"""Notebooks are held to the book's own rules for code."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import tomllib
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 BOOK = Path(__file__).resolve().parents[3] / "book"
-
-
-def exceptions() -> dict[str, set[str]]:
-    """Notebook → the rules that it may still break."""
-    settings = tomllib.loads((BOOK / "ruff.toml").read_text(encoding="utf-8"))
-    return {name: set(codes) for name, codes in settings["lint"]["per-file-ignores"].items()}
-
-
-def breaches(settings: Path) -> dict[str, set[str]]:
-    """Notebook → the rules that ruff finds broken in it where nothing is excepted."""
-    text = (BOOK / "ruff.toml").read_text(encoding="utf-8").split("[lint.per-file-ignores]")[0]
-    settings.write_text(text.replace("../", f"{BOOK.parent.as_posix()}/"), encoding="utf-8")
-    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=json"]
-    done = subprocess.run(
-        [*command, "--config", str(settings), str(BOOK)], capture_output=True, text=True
-    )
-    assert done.returncode in (0, 1), done.stderr
-    found = defaultdict(set)
-    for breach in json.loads(done.stdout):
-        found[Path(breach["filename"]).relative_to(BOOK).as_posix()].add(breach["code"])
-    return found
-
-
-def test_a_notebook_leaves_the_list_once_it_keeps_a_rule(tmp_path):
-    found = breaches(tmp_path / "ruff.toml")
-    kept = {name: sorted(codes - found[name]) for name, codes in exceptions().items()}
-    assert not any(kept.values()), f"take these off the list in book/ruff.toml: {kept}"
 
 
 @pytest.mark.parametrize(
