@@ -104,7 +104,7 @@ def test_search_and_a_heavy_page_work_from_a_folder(open_page, built_site, query
         all.forEach(i => { i.loading = 'eager' }); await Promise.all(all.map(i => i.decode()));
         return [all.length, all.filter(i => !i.naturalWidth).length] }"""
     )
-    assert broken[0] >= 3 and broken[1] == 0
+    assert broken[0] > 1 and broken[1] == 0
     page.goto(f"{(built_site / 'search.html').as_uri()}?q={query}")
     page.wait_for_selector("#search-results li a")
     assert any(
