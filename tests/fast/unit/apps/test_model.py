@@ -108,7 +108,7 @@ def test_contributions_are_the_mean_gain_over_all_orders_of_arrival(models, rows
                 before = after
         orders = len(list(permutations(read)))
         for m in NAMES:
-            assert answer.contributions[m][row] == pytest.approx(gains[m] / orders, abs=1e-9)
+            assert answer.contributions[m][row] == pytest.approx(gains[m] / orders, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", methods_of(NAMES))
