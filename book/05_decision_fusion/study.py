@@ -33,6 +33,7 @@ from mmtutor.evaluation import (
     expected_calibration_error,
     grouped_split,
     log_loss,
+    pigeonhole_bootstrap,
     temperature_scale,
 )
 from mmtutor.fusion import ConcatFusion, FusionClassifier, decision
@@ -211,26 +212,14 @@ def rules_start(start: int) -> dict:
     }
 
 
-def over_speakers_and_starts(values: np.ndarray, draws: int = 4000) -> dict:
+def over_speakers_and_starts(values: np.ndarray) -> dict:
     """values: (starts, N) → their mean, and the interval of 95 % over redrawn
-    speakers and redrawn starts."""
-    voices = digits().targets["voice"].numpy()
-    groups = np.unique(voices)
-    totals = np.stack(
-        [values[:, voices == g].sum(1) for g in groups], 1
-    )  # (starts, G)
-    sizes = np.array([(voices == g).sum() for g in groups])
-    rng = np.random.default_rng(0)
-    means = np.empty(draws)
-    for i in range(draws):
-        who = rng.integers(len(groups), size=len(groups))
-        which = rng.integers(len(values), size=len(values))
-        means[i] = totals[which][:, who].mean(0).sum() / sizes[who].sum()
-    low, high = np.quantile(means, [0.025, 0.975])
+    speakers and redrawn starts; starts: the mean of each."""
+    found = pigeonhole_bootstrap(values, digits().targets["voice"])
     return {
-        "estimate": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
+        "estimate": found.estimate,
+        "low": found.low,
+        "high": found.high,
         "starts": [round(float(v), 4) for v in values.mean(1)],
     }
 

@@ -22,6 +22,7 @@ from mmtutor.evaluation import (
     apply_temperature,
     expected_calibration_error,
     grouped_split,
+    pigeonhole_bootstrap,
     temperature_scale,
 )
 from mmtutor.fusion import decision
@@ -231,25 +232,14 @@ def one_start(start: int) -> dict[str, np.ndarray]:
     return found
 
 
-def interval(values: np.ndarray, draws: int = 4000) -> dict:
+def interval(values: np.ndarray) -> dict:
     """values: (starts, N) → their mean, and the interval of 95 % over redrawn
     voices and redrawn starts; starts: the mean of each."""
-    voices = world()["voices"]
-    groups = np.unique(voices)
-    totals = np.stack([values[:, voices == g].sum(1) for g in groups], 1)
-    sizes = np.array([(voices == g).sum() for g in groups])
-    rng = np.random.default_rng(0)
-    who = rng.integers(len(groups), size=(draws, len(groups)))
-    which = rng.integers(len(values), size=(draws, len(values)))
-    means = [
-        totals[start][:, voice].mean(0).sum() / sizes[voice].sum()
-        for start, voice in zip(which, who, strict=True)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
+    found = pigeonhole_bootstrap(values, world()["voices"])
     return {
-        "estimate": round(float(values.mean()), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
+        "estimate": round(found.estimate, 4),
+        "low": round(found.low, 4),
+        "high": round(found.high, 4),
         "starts": [round(float(v), 4) for v in values.mean(1)],
     }
 

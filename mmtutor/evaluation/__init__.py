@@ -19,6 +19,7 @@ from mmtutor.evaluation.intervals import (
     bootstrap_totals,
     corrected_interval,
     paired_comparison,
+    pigeonhole_bootstrap,
 )
 from mmtutor.evaluation.metrics import accuracy, brier_score, log_loss, macro_f1
 from mmtutor.evaluation.splits import folds, grouped_split
@@ -39,6 +40,7 @@ __all__ = [
     "log_loss",
     "macro_f1",
     "paired_comparison",
+    "pigeonhole_bootstrap",
     "reliability_curve",
     "temperature_scale",
 ]

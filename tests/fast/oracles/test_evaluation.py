@@ -220,6 +220,54 @@ def test_group_bootstrap_holds_the_truth_where_the_naive_one_does_not(rng):
     assert coverage(naive, 0.0) < 0.7
 
 
+def crossed(rng, starts=8, groups=40):
+    """Values (S, N) whose mean is 0: luck of the start, of the group (three samples each), both."""
+    start, group = 0.5 * rng.normal(size=(starts, 1)), rng.normal(size=groups)
+    each = 0.3 * rng.normal(size=(starts, groups))
+    return (start + group + each).repeat(3, axis=1), np.arange(groups).repeat(3)
+
+
+def test_the_pigeonhole_bootstrap_of_equal_starts_is_the_bootstrap_of_groups(rng):
+    values = rng.normal(size=60)
+    groups = rng.integers(12, size=60)
+    ours = evaluation.pigeonhole_bootstrap(np.stack([values] * 3), groups, resamples=20_000)
+    plain = evaluation.bootstrap_interval(values, groups=groups, resamples=20_000)
+    assert (ours.estimate, ours.low, ours.high) == pytest.approx(
+        (plain.estimate, plain.low, plain.high), abs=0.02
+    )
+
+
+def test_the_pigeonhole_bootstrap_of_equal_groups_is_the_bootstrap_of_starts(rng):
+    starts = rng.normal(size=9)
+    ours = evaluation.pigeonhole_bootstrap(np.stack([starts] * 4, axis=1), resamples=20_000)
+    plain = evaluation.bootstrap_interval(starts, resamples=20_000)
+    assert (ours.low, ours.high) == pytest.approx((plain.low, plain.high), abs=0.03)
+
+
+def test_the_pigeonhole_variance_agrees_with_its_closed_form(rng):
+    """Counts drawn twice are multinomial, so with groups of one size the variance over redraws is
+    that of the start means / S + that of the group means / G + that of what is left / (S G), each
+    with S and G as denominators (Owen 2007, section 4)."""
+    values, groups = crossed(rng)
+    cells = values[:, ::3]
+    rows, columns = cells.mean(1, keepdims=True), cells.mean(0, keepdims=True)
+    rest = cells - rows - columns + cells.mean()
+    s, g = cells.shape
+    expected = rows.var() / s + columns.var() / g + rest.var() / (s * g)
+    found = evaluation.pigeonhole_bootstrap(values, groups, level=0.6827, resamples=20_000)
+    assert (found.high - found.low) / 2 == pytest.approx(math.sqrt(expected), rel=0.04)
+
+
+def test_the_pigeonhole_bootstrap_holds_the_truth_where_samples_alone_do_not(rng):
+    both, alone = [], []
+    for i in range(150):
+        values, groups = crossed(rng)
+        both.append(evaluation.pigeonhole_bootstrap(values, groups, i, resamples=300))
+        alone.append(evaluation.bootstrap_interval(values.mean(0), groups=groups, resamples=300))
+    assert coverage(both, 0.0) > 0.87
+    assert coverage(alone, 0.0) < 0.85
+
+
 def test_the_correction_holds_its_level_where_the_plain_paired_t_does_not(rng):
     """Two equally good methods compared over 5 x 5-fold CV, a true difference of 0 each time.
 

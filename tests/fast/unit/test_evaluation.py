@@ -374,6 +374,13 @@ def test_bad_probabilities_and_labels_are_named(metric, probs, y, message):
         ),
         (lambda: evaluation.bootstrap_interval(NAN, statistic=np.mean), "NaN or infinite"),
         (lambda: evaluation.bootstrap_interval(["high", "low"]), "must hold numbers"),
+        (lambda: evaluation.pigeonhole_bootstrap([0.5, 0.6]), "of 2 dimension"),
+        (lambda: evaluation.pigeonhole_bootstrap([[0.5, 0.6]]), "at least 2 rows of values, not 1"),
+        (lambda: evaluation.pigeonhole_bootstrap([[0.5], [0.6]]), "at least 2 samples, not 1"),
+        (
+            lambda: evaluation.pigeonhole_bootstrap([[0.5, 0.6], [0.5, 0.6]], groups=[1, 1]),
+            "one group: redrawing groups",
+        ),
         (lambda: evaluation.corrected_interval([0.5]), "values has 1 score"),
         (lambda: evaluation.corrected_interval([0.5, np.inf]), "NaN or infinite"),
         (lambda: evaluation.paired_comparison([1, 2], [1, 2, 3]), "a has 2 scores and b 3"),
