@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browsing import violations
+from tests.browsing import SCROLLABLE_BY_KEY, violations
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = "book/09_information/lesson"
@@ -161,5 +161,6 @@ def test_page_can_be_read_at_twice_the_size(open_page, address):
     """A window of 1280 pixels at 200 % is one of 640."""
     page, _ = open_page(f"{address}/{LESSON}.html", "light")
     page.set_viewport_size({"width": 640, "height": 450})
+    page.wait_for_function(SCROLLABLE_BY_KEY)  # the theme sees to it some time after a resize
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert violations(page) == []
