@@ -34,9 +34,10 @@ Pair = tuple[Tensor, Tensor]
 class Bound:
     """What the critic reaches on samples it has not seen, and on those it was trained on.
 
-    fresh: the result; on average no more than the truth, and it may be negative. train: not a bound
-    on anything, since a critic can learn its pairs by heart; far above `fresh`, it asks for more
-    samples. ceiling: the most this bound can ever show, ln(batch) for InfoNCE, None for MINE.
+    fresh: the result; on average no more than the truth for InfoNCE, nearly so for MINE, whose
+    logarithm of a mean over few false pairs comes out too low; it may be negative. train: not a
+    bound on anything, since a critic can learn its pairs by heart; far above `fresh`, it asks for
+    more samples. ceiling: the most this bound can ever show, ln(batch) for InfoNCE, None for MINE.
     """
 
     fresh: float
