@@ -16,9 +16,7 @@ from mmbook.reading import Finding, Notebook, code_blanked, found, headings, tag
 TITLE = re.compile(r"\s*(?:\(\S+\)=\s*)?# \S")
 TOUCHING = re.compile(r"</summary>[ \t]*\n?[ \t]*[^\s<]|[^\s>][ \t]*\n[ \t]*</details>")
 MAX_LINES = 25  # of a code cell
-# 60 s are meant. The pages of chapters 7 to 10 were last measured on a machine that took two and a
-# half times as long as CI for pages that had not changed: measure them again, then restore it
-LIMITS = {"seconds": (120, "s"), "memory_mb": (2048, "MB")}
+LIMITS = {"seconds": (60, "s"), "memory_mb": (2048, "MB")}
 NEAR_TOP = 6  # among the first cells: title, picture, objectives may come before
 REMEDY = "run `make notebooks`"
 VOLATILE = ("execution", "ExecuteTime", "widgets", "colab", "vscode", "pycharm", "papermill")
