@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmbook.reading import ROOT, chapter_folders
 
-# Chapters → statements. 4,300 is meant for ten chapters; the bootstrap over starts and groups, which
-# replaced four copies in studies and pages, and the loaders of chapters to come lie above it
+# Chapters → statements. 4,300 is meant for ten chapters: above it lie the bootstrap over starts and
+# groups, which replaced four copies in studies and pages, and a loader that waits for its chapter
 CORE = {10: 4360, 17: 5300}
 APPS, BOOK = 1414, 3000  # apps: 1,200 was meant before sounds, numbers, slices and five formats
 COURSE = 300  # mmbook/course: what a hub grades with, apart from what checks and builds the book
