@@ -35,6 +35,7 @@ WORTH = {
     "echo": 3,
     "buys": 3,
     "weights": 3,
+    "words": 3,
     "measure": 4,
 }
 
